@@ -1,0 +1,26 @@
+//! One file a subcommand.
+
+mod init;
+mod verify;
+
+use std::process::ExitCode;
+
+/// A tiny guard for model servers: every request and every answer passes a policy.
+#[derive(Debug, clap::Parser)]
+#[command(name = "llm-guard-sidecar", version, propagate_version = true)]
+pub(crate) enum Command {
+    /// Write the interception rules into this network namespace
+    Init(init::Args),
+    /// Prove that the interception rules hold
+    Verify(verify::Args),
+}
+
+impl Command {
+    /// Runs the command to its end; what went wrong is already on stderr.
+    pub(crate) fn run(self) -> ExitCode {
+        match self {
+            Self::Init(args) => init::run(&args),
+            Self::Verify(args) => verify::run(&args),
+        }
+    }
+}
