@@ -1,1 +1,9 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: the real parts they start, and what they keep of what those said.
+
+pub mod cache;
+pub mod guard;
+pub mod ollama;
+pub mod plain;
+pub mod planted;
+pub mod process;
+pub mod records;
