@@ -1,9 +1,11 @@
 //! A process that a test started: its output goes to a file, and it ends with the value that stands for it.
 //!
-//! The invariant: whatever becomes of the test, the process is reaped by its own id when the value goes out of scope.
+//! The invariant: whatever becomes of the test, the process is reaped by its own id when the value goes out of scope, and
+//! so is what it started itself: it leads a process group, and nothing of the group outlives it.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -26,6 +28,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
+            .process_group(0)
             .spawn()
             .map_err(|error| {
                 io::Error::other(format!(
@@ -83,12 +86,8 @@ impl Process {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        // The standard library can only kill. The id is this child's: it isn't reaped yet.
-        let told = Command::new("sh")
-            .arg("-c")
-            .arg(format!("kill -TERM {}", self.child.id()))
-            .status()?;
-        if told.success() {
+        // The id is this child's: it isn't reaped yet.
+        if signal("TERM", &self.child.id().to_string())? {
             Ok(())
         } else {
             Err(io::Error::other("SIGTERM could not be sent"))
@@ -126,7 +125,23 @@ impl Drop for Process {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+        // There is nothing to signal if the group has ended with its leader.
+        let _ = signal("KILL", &format!("-{}", self.child.id()));
     }
+}
+
+/// Sends a signal to a process or, by its negative id, to a group. The standard library can do neither.
+fn signal(name: &str, target: &str) -> io::Result<bool> {
+    let told = Command::new("sh")
+        .args([
+            "-c",
+            "kill -s \"$1\" -- \"$2\" 2>/dev/null",
+            "sh",
+            name,
+            target,
+        ])
+        .status()?;
+    Ok(told.success())
 }
 
 /// Runs `command` to its end with `input` on its standard input, and gives what it wrote on its standard output.
@@ -138,6 +153,7 @@ pub fn run(command: &mut Command, input: &str, limit: Duration) -> io::Result<St
         .stdin(File::open(&given)?)
         .stdout(File::create(&answered)?)
         .stderr(File::create(folder.path().join("errors"))?)
+        .process_group(0)
         .spawn()
         .map_err(|error| {
             io::Error::other(format!(

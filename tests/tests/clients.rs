@@ -312,7 +312,14 @@ fn normalised(transcript: &Map<String, Value>) -> Map<String, Value> {
 
 fn normalise(value: &mut Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(normalise),
+        Value::Array(items) => {
+            items.iter_mut().for_each(normalise);
+            // The models that are loaded come in the order of the second in which they were used last, and within that
+            // in any.
+            if items.iter().all(|item| item["expires_at"].is_string()) {
+                items.sort_by_key(|item| item["model"].to_string());
+            }
+        }
         Value::Object(fields) => {
             for (name, field) in fields {
                 let alike = match name.as_str() {
