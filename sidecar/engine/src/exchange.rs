@@ -159,7 +159,9 @@ impl Exchange {
         }
         match head.content_encoding {
             None | Some("identity") => Next::ReadBody,
-            Some(_) => self.pass_or_refuse("content_encoding", 415, "content_encoding", "a request with a content encoding can't be inspected"),
+            Some(_) => {
+                self.pass_or_refuse("content_encoding", 415, "content_encoding", "a request with a content encoding can't be inspected")
+            }
         }
     }
 
@@ -299,12 +301,11 @@ impl Exchange {
             _ => return unreadable(self, "answer_type", "the model server sent an answer of a type that can't be inspected"),
         };
         let shape = match (is_answer, route.body, &form) {
-            (false, ..) => None,
             (true, Some(Body::OllamaChat), _) => Some(Shape::OllamaChat),
             (true, Some(Body::OllamaGenerate), _) => Some(Shape::OllamaGenerate),
             (true, Some(Body::OpenAiChat), Form::Stream(_)) => Some(Shape::OpenAiChunk),
             (true, Some(Body::OpenAiChat), _) => Some(Shape::OpenAiCompletion),
-            (true, ..) => None,
+            _ => None,
         };
         let speaker = Speaker::new(Arc::clone(&self.policy), shape, std::mem::take(&mut self.tally));
         Ok(match form {
@@ -509,8 +510,8 @@ impl Speaker {
             }
         }
         for speech in &mut event.speeches {
-            for text in speech.role.iter_mut() {
-                self.judge_value(text);
+            if let Some(role) = &mut speech.role {
+                self.judge_value(role);
             }
             if let Some(finish) = &mut speech.finish {
                 self.judge_tree(finish);
@@ -644,8 +645,8 @@ impl WholeJudge {
 
     /// What was counted, request and answer together.
     #[must_use]
-    pub fn into_tally(self) -> Tally {
-        self.speaker.tally
+    pub fn tally(&mut self) -> &mut Tally {
+        &mut self.speaker.tally
     }
 }
 
@@ -658,6 +659,17 @@ pub enum Flow {
     Ended,
 }
 
+/// How a stream ended, as the client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The server said that this was all, or that it gave up.
+    Said,
+    /// The guard ended it with an error.
+    Refused,
+    /// The server broke off, and the guard ended it with an error.
+    Broken,
+}
+
 /// Judges an answer as it arrives.
 #[derive(Debug)]
 pub struct StreamJudge {
@@ -665,7 +677,7 @@ pub struct StreamJudge {
     reader: FrameReader,
     framing: Framing,
     family: Family,
-    ended: bool,
+    ended: Option<Ending>,
     /// Monitor can't read this stream any more.
     blind: bool,
     /// An event of this answer, whose head goes before what is said at the end.
@@ -678,7 +690,7 @@ pub struct StreamJudge {
 impl StreamJudge {
     fn new(speaker: Speaker, framing: Framing, family: Family) -> Self {
         let reader = FrameReader::new(framing, MAX_FRAME_BYTES);
-        Self { speaker, reader, framing, family, ended: false, blind: false, sample: None, calls: Vec::new(), call_bytes: 0 }
+        Self { speaker, reader, framing, family, ended: None, blind: false, sample: None, calls: Vec::new(), call_bytes: 0 }
     }
 
     /// Takes bytes of the answer and appends those that may go to the client.
@@ -687,13 +699,13 @@ impl StreamJudge {
             self.speaker.tally.uninspected("undecodable_answer", bytes.len());
             return Flow::On;
         }
-        if self.ended {
+        if self.ended.is_some() {
             return Flow::Ended;
         }
         let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(self.framing, 0));
         let mut trouble = None;
         let read = reader.push(bytes, &mut |frame| match self.frame(frame, out) {
-            Ok(()) => !self.ended,
+            Ok(()) => self.ended.is_none(),
             Err(refusal) => {
                 trouble = Some(refusal);
                 false
@@ -706,12 +718,12 @@ impl StreamJudge {
         if let Some(refusal) = trouble {
             self.give_up(&refusal, bytes.len(), out);
         }
-        if self.ended { Flow::Ended } else { Flow::On }
+        if self.ended.is_some() { Flow::Ended } else { Flow::On }
     }
 
     /// The server has ended its answer.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        if self.ended || self.blind {
+        if self.ended.is_some() || self.blind {
             return;
         }
         let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(self.framing, 0));
@@ -723,23 +735,23 @@ impl StreamJudge {
         match (trouble, whole) {
             (Some(refusal), _) => self.give_up(&refusal, 0, out),
             // Progress reports and the like have no last word.
-            (None, Ok(true)) if self.speaker.shape.is_none() => self.ended = true,
-            (None, _) if !self.ended => self.abort(&broken_answer(), out),
+            (None, Ok(true)) if self.speaker.shape.is_none() => self.ended = Some(Ending::Said),
+            (None, _) if self.ended.is_none() => self.abort(&broken_answer(), Ending::Broken, out),
             _ => {}
         }
     }
 
     /// The answer can't go on. What is held back stays back: the rest of it may be half of a secret.
-    pub fn abort(&mut self, refusal: &Refusal, out: &mut Vec<u8>) {
-        if !self.ended {
-            self.ended = true;
+    pub fn abort(&mut self, refusal: &Refusal, ending: Ending, out: &mut Vec<u8>) {
+        if self.ended.is_none() {
+            self.ended = Some(ending);
             out.extend_from_slice(&self.family.error_frame(refusal));
         }
     }
 
-    /// The client has seen, or will see, the end of the answer.
+    /// How the answer ended, once it has.
     #[must_use]
-    pub fn ended(&self) -> bool {
+    pub fn ending(&self) -> Option<Ending> {
         self.ended
     }
 
@@ -760,7 +772,7 @@ impl StreamJudge {
         if refusal.control == ControlId::Protocol {
             self.speaker.tally.violation(refusal.control, refusal.code, mode, Action::Blocked);
         }
-        self.abort(refusal, out);
+        self.abort(refusal, Ending::Refused, out);
     }
 
     fn frame(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
@@ -776,13 +788,13 @@ impl StreamJudge {
                 self.speaker.judge_tree(&mut error);
                 let json = Json::Object(vec![("error".into(), error)]);
                 self.write(out, |out| json.write(out));
-                self.ended = true;
+                self.ended = Some(Ending::Said);
                 Ok(())
             }
             Frame::End => {
                 self.end(None, shape, out)?;
                 self.write(out, |out| out.extend_from_slice(b"[DONE]"));
-                self.ended = true;
+                self.ended = Some(Ending::Said);
                 Ok(())
             }
         }
@@ -799,7 +811,8 @@ impl StreamJudge {
                 *text = self.speaker.say(speech.choice, name, text)?;
             }
             let calls = std::mem::take(&mut speech.calls);
-            speech.calls = if shape == Shape::OpenAiChunk { self.collect(speech.choice, calls)? } else { self.speaker.judge_calls(calls)? };
+            speech.calls =
+                if shape == Shape::OpenAiChunk { self.collect(speech.choice, calls)? } else { self.speaker.judge_calls(calls)? };
         }
         // What ends here must be said to the end before the end is said; a last piece in the same event comes first.
         let ends: Vec<Option<u64>> = if event.done {
@@ -821,7 +834,7 @@ impl StreamJudge {
                 self.end(choice, shape, out)?;
             }
         }
-        self.ended = event.done;
+        self.ended = event.done.then_some(Ending::Said);
         self.write(out, |out| event.encode(shape, out));
         Ok(())
     }
@@ -862,14 +875,18 @@ impl StreamJudge {
     fn collect(&mut self, choice: u64, fragments: Vec<Call>) -> Result<Vec<Call>, Refusal> {
         for fragment in fragments {
             let size = |call: &Call| {
-                call.name.len() + call.id.as_ref().map_or(0, String::len) + if let Arguments::Text(text) = &call.arguments { text.len() } else { 0 } + 64
+                call.name.len()
+                    + call.id.as_ref().map_or(0, String::len)
+                    + if let Arguments::Text(text) = &call.arguments { text.len() } else { 0 }
+                    + 64
             };
             self.call_bytes += size(&fragment);
             if self.call_bytes > MAX_CALL_BYTES {
                 return Err(unreadable_answer("its tool calls are too large"));
             }
             let known = self.calls.iter_mut().rev().find(|(of, call)| {
-                *of == choice && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
+                *of == choice
+                    && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
             });
             match known {
                 Some((_, call)) => {

@@ -31,16 +31,8 @@ pub enum ControlId {
 
 impl ControlId {
     /// Every control, in the order in which a request meets them.
-    pub const ALL: [Self; 8] = [
-        Self::Identity,
-        Self::Protocol,
-        Self::Limits,
-        Self::Management,
-        Self::Models,
-        Self::PromptInjection,
-        Self::Tools,
-        Self::Redaction,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Identity, Self::Protocol, Self::Limits, Self::Management, Self::Models, Self::PromptInjection, Self::Tools, Self::Redaction];
 
     /// The name that metrics, logs and headers use.
     #[must_use]

@@ -141,7 +141,14 @@ mod tests {
 
     #[test]
     fn names_that_mean_the_same_model_are_the_same() {
-        for name in ["llama3.2", "llama3.2:latest", "library/llama3.2", "registry.ollama.ai/library/llama3.2:latest", "https://registry.ollama.ai/library/llama3.2", " LLAMA3.2 "] {
+        for name in [
+            "llama3.2",
+            "llama3.2:latest",
+            "library/llama3.2",
+            "registry.ollama.ai/library/llama3.2:latest",
+            "https://registry.ollama.ai/library/llama3.2",
+            " LLAMA3.2 ",
+        ] {
             assert!(allowed(&["llama3.2"], name), "{name}");
         }
         for name in ["llama3.2:3b", "other/llama3.2", "evil.example/library/llama3.2", "llama3", "llama3.2x", "a/b/c/llama3.2", ""] {

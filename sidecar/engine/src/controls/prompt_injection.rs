@@ -49,31 +49,73 @@ const RULES: &[Rule] = &[
         r"\b(?:ignore|disregard|forget|discard) (?:everything|all(?: of)?|anything|what(?:ever)?)(?: that)?(?: was| is|'s)?(?: you| i| we| they)?(?:'ve| have)?(?: were| been)?(?: said| told| written| stated| given| learned| above| before| so far| until now| earlier| previously| prior){1,3}",
     ),
     anyone("instruction_override", r"\b(?:new|updated|real|actual) (?:system )?(?:instructions?|prompt|directive)s?(?: are| is)? ?:"),
-    anyone("instruction_override", r"\bfrom now on,? (?:you (?:will|must|shall|should|are|can)|ignore|do not|don't|act|respond only)\b[^.!?]{0,60}\b(?:no (?:restrictions|rules|limits|filters|guidelines)|unrestricted|unfiltered|uncensored|ignor(?:e|ing)|without (?:any )?(?:restrictions|rules|limits|filters))"),
-    anyone("instruction_override", r"\b(?:ignorier(?:e|en)|vergiss|missachte)\b[^.!?]{0,30}\b(?:vorherigen?|bisherigen?|obigen?|alle|deine)\b[^.!?]{0,30}\b(?:anweisung(?:en)?|instruktion(?:en)?|regeln|befehle|vorgaben)\b"),
-    anyone("instruction_override", r"\b(?:ignora|olvida|descarta)\b[^.!?]{0,30}\b(?:anteriores|previas|todas|tus)\b[^.!?]{0,30}\b(?:instrucciones|reglas|ordenes)\b|\b(?:ignora|olvida) (?:todas )?(?:las|tus) instrucciones\b"),
-    anyone("instruction_override", r"\b(?:ignorez|oubliez|ignore|oublie)\b[^.!?]{0,30}\b(?:instructions|consignes|regles|ordres)\b[^.!?]{0,20}\b(?:precedentes|anterieures|ci-dessus)\b"),
+    anyone(
+        "instruction_override",
+        r"\bfrom now on,? (?:you (?:will|must|shall|should|are|can)|ignore|do not|don't|act|respond only)\b[^.!?]{0,60}\b(?:no (?:restrictions|rules|limits|filters|guidelines)|unrestricted|unfiltered|uncensored|ignor(?:e|ing)|without (?:any )?(?:restrictions|rules|limits|filters))",
+    ),
+    anyone(
+        "instruction_override",
+        r"\b(?:ignorier(?:e|en)|vergiss|missachte)\b[^.!?]{0,30}\b(?:vorherigen?|bisherigen?|obigen?|alle|deine)\b[^.!?]{0,30}\b(?:anweisung(?:en)?|instruktion(?:en)?|regeln|befehle|vorgaben)\b",
+    ),
+    anyone(
+        "instruction_override",
+        r"\b(?:ignora|olvida|descarta)\b[^.!?]{0,30}\b(?:anteriores|previas|todas|tus)\b[^.!?]{0,30}\b(?:instrucciones|reglas|ordenes)\b|\b(?:ignora|olvida) (?:todas )?(?:las|tus) instrucciones\b",
+    ),
+    anyone(
+        "instruction_override",
+        r"\b(?:ignorez|oubliez|ignore|oublie)\b[^.!?]{0,30}\b(?:instructions|consignes|regles|ordres)\b[^.!?]{0,20}\b(?:precedentes|anterieures|ci-dessus)\b",
+    ),
     // What stands in the system prompt shall come out.
     anyone(
         "prompt_extraction",
         r"\b(?:reveal|show|print|output|repeat|display|tell me|give me|send me|dump|leak|recite|expose|disclose|write out|return|share|summari[sz]e|translate|encode|what (?:is|are|was|were)|what's)\b[^.!?]{0,40}\b(?:your|the|this|its|all)\b[^.!?]{0,20}\b(?:system|initial|hidden|original|secret|developer|internal|pre-?) ?(?:prompts?|instructions?|messages?|rules|directives?|config(?:uration)?)\b",
     ),
-    anyone("prompt_extraction", r"\b(?:reveal|print|output|repeat|recite|leak|dump|disclose|show me|tell me) (?:me )?(?:all )?(?:of )?your (?:exact |full |complete |entire )?(?:prompt|instructions)\b"),
-    anyone("prompt_extraction", r"\b(?:repeat|print|output|copy|echo)\b[^.!?]{0,30}\b(?:everything|all (?:the )?(?:text|words)|the (?:text|words))\b[^.!?]{0,20}\b(?:above|before this|preceding)\b"),
+    anyone(
+        "prompt_extraction",
+        r"\b(?:reveal|print|output|repeat|recite|leak|dump|disclose|show me|tell me) (?:me )?(?:all )?(?:of )?your (?:exact |full |complete |entire )?(?:prompt|instructions)\b",
+    ),
+    anyone(
+        "prompt_extraction",
+        r"\b(?:repeat|print|output|copy|echo)\b[^.!?]{0,30}\b(?:everything|all (?:the )?(?:text|words)|the (?:text|words))\b[^.!?]{0,20}\b(?:above|before this|preceding)\b",
+    ),
     // The model shall be somebody to whom no rules apply.
-    anyone("persona", r"\b(?:you are now|act as|pretend (?:to be|you are|that you are)|roleplay as|behave (?:as|like)|simulate|become|enable|activate|enter|switch (?:in)?to)\b[^.!?]{0,30}\b(?:dan\b|do anything now|(?:admin|administrator|developer|debug|god|root|sudo|maintenance|jailbreak|unrestricted|uncensored) mode|jailbroken|(?:an? )?(?:unrestricted|unfiltered|uncensored|amoral|evil) (?:ai|assistant|model|chatbot|llm|version))"),
+    anyone(
+        "persona",
+        r"\b(?:you are now|act as|pretend (?:to be|you are|that you are)|roleplay as|behave (?:as|like)|simulate|become|enable|activate|enter|switch (?:in)?to)\b[^.!?]{0,30}\b(?:dan\b|do anything now|(?:admin|administrator|developer|debug|god|root|sudo|maintenance|jailbreak|unrestricted|uncensored) mode|jailbroken|(?:an? )?(?:unrestricted|unfiltered|uncensored|amoral|evil) (?:ai|assistant|model|chatbot|llm|version))",
+    ),
     anyone("persona", r"\bdan mode\b|\bdo anything now\b|\bdeveloper mode (?:enabled|output|on)\b"),
-    anyone("persona", r"\b(?:you have|there are|you are free (?:of|from)|you (?:are|'re) (?:not|no longer) bound by|without)\b[^.!?]{0,20}\b(?:no|any|all|your)?\b ?(?:ethical|moral|safety|content) (?:restrictions|guidelines|rules|filters|limits|constraints|polic(?:y|ies))"),
+    anyone(
+        "persona",
+        r"\b(?:you have|there are|you are free (?:of|from)|you (?:are|'re) (?:not|no longer) bound by|without)\b[^.!?]{0,20}\b(?:no|any|all|your)?\b ?(?:ethical|moral|safety|content) (?:restrictions|guidelines|rules|filters|limits|constraints|polic(?:y|ies))",
+    ),
     // What stands in the way shall step aside.
-    anyone("safety_bypass", r"\b(?:bypass|disable|turn off|switch off|circumvent|evade|get around|deactivate|remove)\b[^.!?]{0,25}\b(?:your|the|all|any|these|this)\b[^.!?]{0,20}\b(?:safety|security|content|moderation|ethical|guard)[ -]?(?:rails?|filters?|checks?|polic(?:y|ies)|measures|guidelines|restrictions|controls?|mechanisms?)\b"),
+    anyone(
+        "safety_bypass",
+        r"\b(?:bypass|disable|turn off|switch off|circumvent|evade|get around|deactivate|remove)\b[^.!?]{0,25}\b(?:your|the|all|any|these|this)\b[^.!?]{0,20}\b(?:safety|security|content|moderation|ethical|guard)[ -]?(?:rails?|filters?|checks?|polic(?:y|ies)|measures|guidelines|restrictions|controls?|mechanisms?)\b",
+    ),
     anyone("safety_bypass", r"\bjailbreak (?:yourself|prompt|mode|the (?:model|assistant|ai))\b"),
     // Marks of a chat template, by which a text would speak in another's name.
-    anyone("template_tokens", r"<\|(?:im_start|im_end|im_sep|system|user|assistant|start_header_id|end_header_id|eot_id|begin_of_text|endoftext|end_of_turn|start_of_turn)\|>|<(?:start|end)_of_turn>|\[/?inst\]|<</?sys>>|</?s>\[inst"),
+    anyone(
+        "template_tokens",
+        r"<\|(?:im_start|im_end|im_sep|system|user|assistant|start_header_id|end_header_id|eot_id|begin_of_text|endoftext|end_of_turn|start_of_turn)\|>|<(?:start|end)_of_turn>|\[/?inst\]|<</?sys>>|</?s>\[inst",
+    ),
     // Data addresses the model, or hides something from the person.
-    data("data_orders", r"\b(?:note|message|attention|important|instructions?|warning|notice|order)s? (?:to|for) (?:the |any |all )?(?:ai|a\.i\.|llms?|assistants?|language models?|chat ?bots?|models?|agents?)\b"),
-    data("data_orders", r"\b(?:ai|assistant|llm|chatbot|language model|agent)(?: model| assistant| agent)?(?: reading this)?[,:] ?(?:you (?:must|should|will|are)|please|ignore|do not|don't|always|immediately|now|send|forward|call|run|execute|delete|reply|respond)\b"),
-    data("data_orders", r"\b(?:when|while|before|after|if you are) (?:summari[sz]ing|answering|processing|reading|analy[sz]ing|translating) this\b[^.!?]{0,60}\b(?:you must|must|always|instead|also|first|make sure|be sure|do not)\b"),
-    data("data_orders", r"\b(?:do not|don't|never|without) (?:tell(?:ing)?|inform(?:ing)?|mention(?:ing)?|alert(?:ing)?|notify(?:ing)?|show(?:ing)?)\b[^.!?]{0,30}\b(?:the )?user\b"),
+    data(
+        "data_orders",
+        r"\b(?:note|message|attention|important|instructions?|warning|notice|order)s? (?:to|for) (?:the |any |all )?(?:ai|a\.i\.|llms?|assistants?|language models?|chat ?bots?|models?|agents?)\b",
+    ),
+    data(
+        "data_orders",
+        r"\b(?:ai|assistant|llm|chatbot|language model|agent)(?: model| assistant| agent)?(?: reading this)?[,:] ?(?:you (?:must|should|will|are)|please|ignore|do not|don't|always|immediately|now|send|forward|call|run|execute|delete|reply|respond)\b",
+    ),
+    data(
+        "data_orders",
+        r"\b(?:when|while|before|after|if you are) (?:summari[sz]ing|answering|processing|reading|analy[sz]ing|translating) this\b[^.!?]{0,60}\b(?:you must|must|always|instead|also|first|make sure|be sure|do not)\b",
+    ),
+    data(
+        "data_orders",
+        r"\b(?:do not|don't|never|without) (?:tell(?:ing)?|inform(?:ing)?|mention(?:ing)?|alert(?:ing)?|notify(?:ing)?|show(?:ing)?)\b[^.!?]{0,30}\b(?:the )?user\b",
+    ),
     data("data_orders", r"\byour (?:new|real|true|next|only) (?:task|goal|objective|instruction|mission|job|purpose) is\b"),
 ];
 

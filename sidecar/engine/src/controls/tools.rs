@@ -44,10 +44,8 @@ impl Tools {
 
     fn judge(&self, name: &str, place: usize) -> Option<Finding> {
         let is_in = |list: &[String]| list.iter().any(|entry| entry == name);
-        let denied = |kind, message: String| Finding {
-            kind,
-            remedy: by_mode(self.mode, || Remedy::RemoveTool(place), || refuse(403, message)),
-        };
+        let denied =
+            |kind, message: String| Finding { kind, remedy: by_mode(self.mode, || Remedy::RemoveTool(place), || refuse(403, message)) };
         if is_in(&self.spec.block) {
             return Some(denied("blocked", format!("tool '{name}' is blocked by the policy")));
         }
@@ -55,7 +53,8 @@ impl Tools {
             return Some(denied("approval_required", format!("approval_required: tool '{name}' needs an approval")));
         }
         // The name of a tool that stands in no list is the client's or the model's text, and isn't repeated.
-        (!self.spec.allow.is_empty() && !is_in(&self.spec.allow)).then(|| denied("not_allowed", "a tool is not allowed by the policy".into()))
+        (!self.spec.allow.is_empty() && !is_in(&self.spec.allow))
+            .then(|| denied("not_allowed", "a tool is not allowed by the policy".into()))
     }
 }
 

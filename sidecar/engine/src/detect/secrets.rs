@@ -163,7 +163,7 @@ fn has_right_check_digit(bytes: &[u8]) -> bool {
             (_, double) => double,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 struct CompiledRule {
@@ -233,9 +233,8 @@ impl CompiledRule {
             .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
             .build(rule.pattern)
             .expect("the patterns are constants, and a test compiles each");
-        let start = automaton
-            .start_state(&start::Config::new().anchored(Anchored::Yes))
-            .expect("an anchored automaton has an anchored start");
+        let start =
+            automaton.start_state(&start::Config::new().anchored(Anchored::Yes)).expect("an anchored automaton has an anchored start");
         Self { kind, rule, automaton, start }
     }
 }
@@ -317,15 +316,9 @@ impl Scanner {
                 found(kind);
                 continue;
             }
-            let mut attempt = match self.attempt.take() {
-                Some(attempt) => attempt,
-                None => match self.begin(&rules, place) {
-                    Some(attempt) => attempt,
-                    None => {
-                        place = self.held.len();
-                        break;
-                    }
-                },
+            let Some(mut attempt) = self.attempt.take().or_else(|| self.begin(&rules, place)) else {
+                place = self.held.len();
+                break;
             };
             attempt.run(&rules, self.held.as_bytes(), at_end);
             if attempt.next - attempt.start >= HOLD_LIMIT && !attempt.alive.is_empty() {
@@ -503,7 +496,9 @@ mod tests {
     fn each_kind_is_found_alone_in_prose_and_in_quotes() {
         for kind in Kind::ALL {
             let value = sample(kind);
-            for (before, after) in [("", ""), ("the value is ", ", take care"), ("\"", "\""), ("key=", "\n"), ("é", "é"), ("(", ")."), (":", ";")] {
+            for (before, after) in
+                [("", ""), ("the value is ", ", take care"), ("\"", "\""), ("key=", "\n"), ("é", "é"), ("(", ")."), (":", ";")]
+            {
                 let text = format!("{before}{value}{after}");
                 assert_eq!(redacted(&text), format!("{before}{}{after}", kind.mark()), "{kind:?} {before:?} {after:?}");
             }
@@ -639,7 +634,8 @@ mod tests {
             value[..end].to_owned()
         });
         let noise = prop::sample::select(vec![
-            " ", ".", "-", "_", "@", "eyJ", "sk-", "hf_", "AKIA", "a", "7", "é", "\u{200b}", "\n", "the word", "1111", "a.b", "😀", "\"", "ghp_", "x@y.",
+            " ", ".", "-", "_", "@", "eyJ", "sk-", "hf_", "AKIA", "a", "7", "é", "\u{200b}", "\n", "the word", "1111", "a.b", "😀", "\"",
+            "ghp_", "x@y.",
         ])
         .prop_map(str::to_owned);
         prop::collection::vec(prop_oneof![2 => value, 2 => cut, 4 => noise], 0..12).prop_map(|parts| parts.concat())

@@ -120,11 +120,7 @@ impl Fields {
     /// Takes an array and decodes each of its items.
     pub fn each<T>(&mut self, name: &str, decode: impl Fn(Json) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
         let items = self.array(name)?;
-        items
-            .into_iter()
-            .enumerate()
-            .map(|(index, item)| decode(item).map_err(|error| error.at(index).within(name)))
-            .collect()
+        items.into_iter().enumerate().map(|(index, item)| decode(item).map_err(|error| error.at(index).within(name))).collect()
     }
 
     /// Takes an object, to be opened in its turn.

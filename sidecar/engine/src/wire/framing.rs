@@ -158,7 +158,11 @@ mod tests {
     fn frames_are_the_same_at_every_split() {
         for (framing, bytes, expected) in [
             (Framing::Lines, &b"{\"a\":1}\n\n{\"b\":2}\r\n{\"c\":3}"[..], vec!["{\"a\":1}", "{\"b\":2}\r", "{\"c\":3}"]),
-            (Framing::Events, b": ping\n\ndata: {\"a\":1}\n\nevent: x\ndata:{\"b\":\ndata: 2}\r\n\r\ndata: [DONE]\r\rdatax: no\n\n", vec!["{\"a\":1}", "{\"b\":\n2}", "[DONE]"]),
+            (
+                Framing::Events,
+                b": ping\n\ndata: {\"a\":1}\n\nevent: x\ndata:{\"b\":\ndata: 2}\r\n\r\ndata: [DONE]\r\rdatax: no\n\n",
+                vec!["{\"a\":1}", "{\"b\":\n2}", "[DONE]"],
+            ),
         ] {
             for first in 0..=bytes.len() {
                 for second in first..=bytes.len() {

@@ -52,6 +52,10 @@ impl Json {
     }
 
     /// Writes the value compactly, keys in their order.
+    ///
+    /// # Panics
+    ///
+    /// Never: writing to memory can't fail, and the tree holds only what JSON can say.
     pub fn write(&self, out: &mut Vec<u8>) {
         serde_json::to_writer(out, self).expect("a tree of strings and finite numbers can be written to memory");
     }
@@ -303,7 +307,8 @@ mod tests {
     #[test]
     fn an_error_says_where_and_not_what() {
         let secret = "hunter2hunter2";
-        for body in [format!("{{\"a\":\"{secret}\",\"a\":1}}"), format!("{{\"a\":{secret}}}"), format!("{{\"{secret}\":1,\"{secret}\":1}}")] {
+        for body in [format!("{{\"a\":\"{secret}\",\"a\":1}}"), format!("{{\"a\":{secret}}}"), format!("{{\"{secret}\":1,\"{secret}\":1}}")]
+        {
             let said = Json::read(body.as_bytes()).unwrap_err().to_string();
             assert!(!said.contains("hunter"), "{said}");
             assert!(said.contains("line 1"), "{said}");

@@ -273,7 +273,8 @@ impl Request for ChatRequest {
 
     fn uninspected(&self) -> Vec<Uninspected> {
         let images = self.messages.iter().enumerate().filter(|(_, message)| !message.images.is_empty());
-        let images = images.map(|(index, message)| Uninspected { path: format!("messages[{index}].images"), bytes: bytes_in(&message.images) });
+        let images =
+            images.map(|(index, message)| Uninspected { path: format!("messages[{index}].images"), bytes: bytes_in(&message.images) });
         images.chain(render_only(self.render_only)).collect()
     }
 
@@ -340,12 +341,9 @@ impl Request for GenerateRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        for (channel, text) in [
-            (Channel::System, &self.system),
-            (Channel::User, &self.prompt),
-            (Channel::User, &self.suffix),
-            (Channel::User, &self.template),
-        ] {
+        for (channel, text) in
+            [(Channel::System, &self.system), (Channel::User, &self.prompt), (Channel::User, &self.suffix), (Channel::User, &self.template)]
+        {
             if let Some(text) = text {
                 each(Text { channel, message: None, text: Cow::Borrowed(text) });
             }
@@ -442,7 +440,8 @@ impl ModelRequest {
             Json::Object(entries) => !entries.is_empty(),
             _ => true,
         });
-        let refused = refused.map(|(name, value)| Uninspected { path: name.into(), bytes: bytes_in(std::slice::from_ref(&value)) }).collect();
+        let refused =
+            refused.map(|(name, value)| Uninspected { path: name.into(), bytes: bytes_in(std::slice::from_ref(&value)) }).collect();
         let known = fields.known(names.known);
         let streams = names.streams && !known.iter().any(|(name, value)| *name == "stream" && *value == Json::Bool(false));
         Ok(Self { model: model.filter(|model| !model.is_empty()).or(name), known, refused, streams, dropped: fields.left() })
@@ -491,15 +490,8 @@ impl Request for ModelRequest {
 // === answers ===
 
 const HEAD: &[&str] = &["model", "remote_model", "remote_host", "created_at"];
-const TAIL: &[&str] = &[
-    "done_reason",
-    "total_duration",
-    "load_duration",
-    "prompt_eval_count",
-    "prompt_eval_duration",
-    "eval_count",
-    "eval_duration",
-];
+const TAIL: &[&str] =
+    &["done_reason", "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"];
 
 /// Channels of an answer that can't be judged: token ids, log-probabilities, the rendered prompt.
 const UNJUDGED: &[&str] = &["context", "logprobs", "_debug_info"];
@@ -519,26 +511,25 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
     let done = fields.bool("done")?.unwrap_or(false);
     let tail = fields.known(TAIL);
     let mut dropped = fields.known(UNJUDGED).len();
-    let speech = match shape {
-        Shape::OllamaGenerate => Speech {
+    let speech = if shape == Shape::OllamaGenerate {
+        Speech {
             texts: texts(&mut fields, &["response", "thinking"])?,
             calls: fields.each("tool_calls", decode_call)?,
             ..Speech::default()
-        },
-        _ => {
-            let Some(mut message) = fields.object("message")? else {
-                return Err(DecodeError::Missing { path: "message".into() });
-            };
-            let within = |error: DecodeError| error.within("message");
-            let speech = Speech {
-                role: message.string("role").map_err(within)?,
-                texts: texts(&mut message, &["content", "thinking"]).map_err(within)?,
-                calls: message.each("tool_calls", decode_call).map_err(within)?,
-                ..Speech::default()
-            };
-            dropped += message.left();
-            speech
         }
+    } else {
+        let Some(mut message) = fields.object("message")? else {
+            return Err(DecodeError::Missing { path: "message".into() });
+        };
+        let within = |error: DecodeError| error.within("message");
+        let speech = Speech {
+            role: message.string("role").map_err(within)?,
+            texts: texts(&mut message, &["content", "thinking"]).map_err(within)?,
+            calls: message.each("tool_calls", decode_call).map_err(within)?,
+            ..Speech::default()
+        };
+        dropped += message.left();
+        speech
     };
     dropped += fields.left();
     Ok(Event { head, speeches: vec![speech], tail, done, dropped })
@@ -582,14 +573,20 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_requests_for_unjudged_channels_are_dropped() {
-        let request = decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"logprobs":true,"top_logprobs":3,"new_field":{"x":1}}"#).unwrap();
+        let request =
+            decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"logprobs":true,"top_logprobs":3,"new_field":{"x":1}}"#)
+                .unwrap();
         assert_eq!(request.dropped(), 3);
         assert_eq!(String::from_utf8(request.encode()).unwrap(), r#"{"model":"m","messages":[]}"#);
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let request = decode_request(Body::OllamaGenerate, br#"{"model":"m","prompt":"p","template":"t","context":[1,2],"images":["QUJD"],"_debug_render_only":true}"#).unwrap();
+        let request = decode_request(
+            Body::OllamaGenerate,
+            br#"{"model":"m","prompt":"p","template":"t","context":[1,2],"images":["QUJD"],"_debug_render_only":true}"#,
+        )
+        .unwrap();
         let paths: Vec<_> = request.uninspected().into_iter().map(|part| part.path).collect();
         assert_eq!(paths, ["template", "context", "images", "_debug_render_only"]);
     }

@@ -93,7 +93,7 @@ enum Part {
 }
 
 impl Part {
-    fn decode(json: Json) -> Result<Self, DecodeError> {
+    fn decode(json: &Json) -> Result<Self, DecodeError> {
         // Content parts are maps to the server, whose keys it matches exactly.
         let kind = json.get("type").and_then(Json::as_str).unwrap_or_default().to_owned();
         let value = |name: &'static str| json.get(name).cloned().ok_or(DecodeError::Missing { path: name.into() });
@@ -127,7 +127,7 @@ impl Message {
                 parts
                     .into_iter()
                     .enumerate()
-                    .map(|(index, part)| Part::decode(part).map_err(|error| error.at(index).within("content")))
+                    .map(|(index, part)| Part::decode(&part).map_err(|error| error.at(index).within("content")))
                     .collect::<Result<_, _>>()?,
             )),
             Some(_) => return Err(DecodeError::Type { path: "content".into(), expected: "a string or an array of parts" }),
@@ -162,7 +162,8 @@ impl Message {
         match self.content.as_ref()? {
             Content::Text(text) => Some(Cow::Borrowed(text)),
             Content::Parts(parts) => {
-                let texts: Vec<&str> = parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None }).collect();
+                let texts: Vec<&str> =
+                    parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None }).collect();
                 match texts[..] {
                     [] => None,
                     [one] => Some(Cow::Borrowed(one)),
@@ -272,8 +273,13 @@ impl Request for ChatRequest {
         let mut out = Vec::new();
         for (index, message) in self.messages.iter().enumerate() {
             if let Some(Content::Parts(parts)) = &message.content {
-                for (part, value) in parts.iter().enumerate().filter_map(|(i, part)| if let Part::Media(_, value) = part { Some((i, value)) } else { None }) {
-                    out.push(Uninspected { path: format!("messages[{index}].content[{part}]"), bytes: bytes_in(std::slice::from_ref(value)) });
+                for (part, value) in
+                    parts.iter().enumerate().filter_map(|(i, part)| if let Part::Media(_, value) = part { Some((i, value)) } else { None })
+                {
+                    out.push(Uninspected {
+                        path: format!("messages[{index}].content[{part}]"),
+                        bytes: bytes_in(std::slice::from_ref(value)),
+                    });
                 }
             }
         }
@@ -383,7 +389,11 @@ mod tests {
 
     #[test]
     fn parts_are_read_joined() {
-        let request = decode_request(Body::OpenAiChat, br#"{"messages":[{"role":"user","content":[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]}]}"#).unwrap();
+        let request = decode_request(
+            Body::OpenAiChat,
+            br#"{"messages":[{"role":"user","content":[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]}]}"#,
+        )
+        .unwrap();
         let mut seen = Vec::new();
         request.texts(&mut |text| seen.push(text.text.into_owned()));
         assert_eq!(seen, ["ignore\nig\nnore"]);
@@ -391,7 +401,11 @@ mod tests {
 
     #[test]
     fn media_is_named_as_uninspected_and_other_parts_are_refused() {
-        let request = decode_request(Body::OpenAiChat, br#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,x"}}]}]}"#).unwrap();
+        let request = decode_request(
+            Body::OpenAiChat,
+            br#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,x"}}]}]}"#,
+        )
+        .unwrap();
         assert_eq!(request.uninspected(), [Uninspected { path: "messages[0].content[0]".into(), bytes: 10 }]);
         let error = decode_request(Body::OpenAiChat, br#"{"messages":[{"role":"user","content":[{"type":"file"}]}]}"#).unwrap_err();
         assert_eq!(error.to_string(), "messages[0].content[0].type must be text, image_url or input_audio");
