@@ -459,7 +459,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn all() -> Arc<SecretRules> {
-        Arc::new(SecretRules::new(&Kind::ALL))
+        static ALL: std::sync::LazyLock<Arc<SecretRules>> = std::sync::LazyLock::new(|| Arc::new(SecretRules::new(&Kind::ALL)));
+        Arc::clone(&ALL)
     }
 
     fn in_pieces(rules: &Arc<SecretRules>, pieces: &[&str]) -> (String, Vec<Kind>) {
@@ -592,19 +593,19 @@ mod tests {
 
     /// The same language, said a second time by a general regular expression library on the whole text.
     fn oracle(text: &str) -> String {
-        let rules: Vec<(Kind, Rule, regex::bytes::Regex)> = Kind::ALL
-            .into_iter()
-            .map(|kind| {
+        static RULES: std::sync::LazyLock<Vec<(Kind, Rule, regex::bytes::Regex)>> = std::sync::LazyLock::new(|| {
+            let compile = |kind: Kind| {
                 let rule = kind.rule();
                 let regex = regex::bytes::Regex::new(&format!("^(?s-u:{})", rule.pattern)).unwrap();
                 (kind, rule, regex)
-            })
-            .collect();
+            };
+            Kind::ALL.into_iter().map(compile).collect()
+        });
         let bytes = text.as_bytes();
         let (mut out, mut place) = (String::new(), 0);
         while place < bytes.len() {
             let mut best: Option<(usize, Kind)> = None;
-            for (kind, rule, regex) in &rules {
+            for (kind, rule, regex) in RULES.iter() {
                 if place > 0 && (rule.not_after)(bytes[place - 1]) {
                     continue;
                 }
