@@ -105,12 +105,10 @@ impl Way {
 
     fn stream(self, pieces: &[&str]) -> Vec<u8> {
         let frames = pieces.iter().map(|piece| self.frame(piece)).chain(self.last());
-        let mut out = String::new();
-        for frame in frames {
-            if self.is_openai() { out += &format!("data: {frame}\n\n") } else { out += &format!("{frame}\n") }
-        }
+        let mut out: String =
+            frames.map(|frame| if self.is_openai() { format!("data: {frame}\n\n") } else { format!("{frame}\n") }).collect();
         if self.is_openai() {
-            out += "data: [DONE]\n\n";
+            out.push_str("data: [DONE]\n\n");
         }
         out.into_bytes()
     }
