@@ -56,7 +56,7 @@ impl std::str::FromStr for UpstreamUrl {
         }
         let is_plain = |authority: &&Authority| {
             let port = authority.as_str().strip_prefix(authority.host());
-            !authority.host().is_empty() && (port == Some("") || authority.port_u16().is_some_and(|port| port > 0))
+            !authority.host().is_empty() && (port == Some("") || port.is_some() && authority.port_u16().is_some_and(|port| port > 0))
         };
         let authority = uri.authority().filter(is_plain);
         Ok(Self(authority.ok_or_else(form)?.clone()))
