@@ -436,3 +436,28 @@ fn a_request_that_nobody_may_make_is_refused_before_its_body_is_read() {
         }
     }
 }
+
+#[test]
+fn what_a_model_thinks_is_said_before_what_it_answers() {
+    let policy = policy(Mode::Hard);
+    let thinking = Way::ChatThinking.stream(&["I had better be brief"]);
+    let answer = Way::ChatContent.stream(&["so", "."]);
+    let thoughts = thinking.split_inclusive(|byte| *byte == b'\n').next().unwrap();
+    let out = through_stream(&policy, Way::ChatContent, &[thoughts, &answer].concat(), 11);
+    let said: Vec<(String, String)> =
+        frames(Way::ChatContent, &out).iter().map(|frame| (Way::ChatThinking.said(frame), Way::ChatContent.said(frame))).collect();
+    let first_answer = said.iter().position(|(_, answer)| !answer.is_empty()).unwrap();
+    assert_eq!(said[..first_answer].iter().map(|(thought, _)| thought.as_str()).collect::<String>(), "I had better be brief");
+    assert!(said[first_answer..].iter().all(|(thought, _)| thought.is_empty()));
+}
+
+#[test]
+fn a_value_that_is_spread_around_another_channel_ends_the_answer() {
+    let policy = policy(Mode::Hard);
+    let value = sample(Kind::OpenaiKey);
+    let thought = |piece: &str| format!("{}\n", Way::ChatThinking.frame(piece));
+    let bytes = [thought(&value[..8]), format!("{}\n", Way::ChatContent.frame("hm ")), thought(&value[8..])].concat();
+    let out = through_stream(&policy, Way::ChatContent, bytes.as_bytes(), usize::MAX);
+    let frames = frames(Way::ChatContent, &out);
+    assert!(frames.last().unwrap()["error"].is_string() && !String::from_utf8(out).unwrap().contains(&value[8..]));
+}

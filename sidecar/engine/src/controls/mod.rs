@@ -103,6 +103,12 @@ impl Remedy {
 pub trait AnswerText: fmt::Debug + Send {
     /// Takes the next piece, and calls `found` with the kind of each finding.
     fn push(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(&'static str));
+    /// The text pauses while another goes on: gives out what is held back, where that is no finding as it stands.
+    fn pause(&mut self, _out: &mut String) {}
+    /// Part of a finding was given out at a pause, so that the answer can't go on.
+    fn is_torn(&self) -> bool {
+        false
+    }
     /// Ends the text and gives out the rest.
     fn finish(&mut self, out: &mut String, found: &mut dyn FnMut(&'static str));
 }
