@@ -174,7 +174,8 @@ fn policy(mode: &str, models: &str) -> String {
 const ALL_MODELS: &str = "{allow: [calm, caller, leaky, missing, thinker]}";
 
 fn guard(ollama: &Ollama, name: &str, mode: &str, models: &str) -> io::Result<Guard> {
-    Guard::before(ollama.url(), name).policy(policy(mode, models)).start()
+    // At a level that says more than an operator's, for the scan of the records.
+    Guard::before(ollama.url(), name).policy(policy(mode, models)).argument("--log-level").argument("debug").start()
 }
 
 /// A prompt, with the word that stands in every prompt of the tests.
