@@ -84,6 +84,9 @@ pub(crate) enum Advice {
 }
 
 /// Makes the rules stand for one family.
+///
+/// The text takes out the jumps that were read before. If somebody else changed them meanwhile, it
+/// doesn't fit: it fails, or leaves a jump too many. Another reading makes one that does.
 pub(crate) fn apply(
     backend: Backend,
     family: Family,
@@ -92,16 +95,14 @@ pub(crate) fn apply(
     let mut standing = read(backend, family)?;
     for _ in 0..ATTEMPTS {
         let text = rules::restore_text(interception, &standing);
-        let Err(refusal) = restore(backend, family, &text) else {
-            return Ok(());
-        };
-        // The text takes out the jumps that were read. If they changed since, it doesn't fit, and
-        // another reading makes one that does; if they didn't, another try would fail alike.
+        let restored = restore(backend, family, &text);
         let now = read(backend, family)?;
-        if now == standing {
-            return Err(refusal);
+        match restored {
+            Ok(()) if now.has_each_jump_once(interception) => return Ok(()),
+            // Nobody interfered, so another try would fail alike.
+            Err(refusal) if now == standing => return Err(refusal),
+            Ok(()) | Err(_) => standing = now,
         }
-        standing = now;
     }
     Err(Error::Contended)
 }

@@ -152,6 +152,14 @@ impl Saved {
 // === impl Standing ===
 
 impl Standing {
+    /// Whether every chain of ours is entered once, as it is after the text was applied.
+    pub(crate) fn has_each_jump_once(&self, interception: &Interception) -> bool {
+        Table::ALL.into_iter().all(|table| {
+            let chains = table.chains(interception);
+            chains.iter().all(|chain| self.of(table).jumps(chain) == 1)
+        })
+    }
+
     fn of(&self, table: Table) -> &Saved {
         match table {
             Table::Filter => &self.filter,
@@ -280,6 +288,16 @@ COMMIT
             "{text}"
         );
         assert_eq!(text.matches("-D ").count(), 3, "{text}");
+    }
+
+    #[test]
+    fn a_jump_too_few_or_too_many_is_noticed() {
+        let filter = "-A INPUT -j LLM_GUARD_INPUT\n-A OUTPUT -j LLM_GUARD_OUTPUT\n";
+        let nat = "-A PREROUTING -j LLM_GUARD_PREROUTING\n-A OUTPUT -j LLM_GUARD_OUTPUT\n";
+        let more = format!("{nat}-A OUTPUT -j LLM_GUARD_OUTPUT\n");
+        assert!(standing(filter, nat).has_each_jump_once(&numbers()));
+        assert!(!standing(filter, &more).has_each_jump_once(&numbers()));
+        assert!(!standing("", nat).has_each_jump_once(&numbers()));
     }
 
     #[test]
