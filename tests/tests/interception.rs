@@ -538,21 +538,25 @@ fn a_call_along_an_older_connection_does_not_reach_the_model(backend: Backend) -
 fn a_connection_older_than_the_rules_ends(backend: Backend) -> io::Result<()> {
     let pod = Pod::serving(backend)?;
     let mut standing = Vec::new();
-    for (namespace, address) in [
-        (&pod.inside, "127.0.0.1"),
-        (&pod.inside, "::1"),
-        (&pod.inside, "10.90.0.2"),
-        (&pod.inside, LINK_LOCAL),
-        (&pod.outside, "10.90.0.2"),
-        (&pod.outside, "fd90::2"),
+    for (namespace, address, then) in [
+        (&pod.inside, "127.0.0.1", "refused"),
+        (&pod.inside, "::1", "refused"),
+        (&pod.inside, "10.90.0.2", "refused"),
+        // The refusal itself finds no way back to a socket that is bound to a device.
+        (&pod.inside, LINK_LOCAL, "nowhere"),
+        (&pod.outside, "10.90.0.2", "refused"),
+        (&pod.outside, "fd90::2", "refused"),
     ] {
         let command = pod.inmate(namespace, INMATE, &["stand", MODEL_PORT, address]);
-        standing.push((address, Running::start(command, "first\tmodel")?));
+        let inmate = Running::start(command, "first\tmodel")?;
+        standing.push((address, then, inmate));
     }
     pod.init()?;
-    for (address, mut inmate) in standing {
+    for (_, _, inmate) in &mut standing {
         inmate.go_on();
-        assert_eq!(inmate.line("then")?, "then\trefused", "{address}");
+    }
+    for (address, then, inmate) in standing {
+        assert_eq!(inmate.line("then")?, format!("then\t{then}"), "{address}");
     }
     Ok(())
 }
@@ -980,6 +984,32 @@ fn numbers_that_make_no_interception_are_refused_before_anything_is_written() ->
         assert!(ended.said.contains(words), "{numbers:?}: {}", ended.said);
         assert_eq!(pod.rules()?, before);
     }
+    Ok(())
+}
+
+#[test]
+fn a_table_that_iptables_cannot_read_is_left_alone() -> io::Result<()> {
+    let pod = Pod::new(Backend::Nft)?;
+    for words in [
+        "add table ip nat",
+        "add set ip nat ports { type inet_service; }",
+        "add chain ip nat OUTPUT { type nat hook output priority -100; }",
+        "add rule ip nat OUTPUT tcp dport @ports redirect to :9999",
+    ] {
+        let mut command = pod.inside.command("nft");
+        command.arg(words);
+        netns::end_well(command)?;
+    }
+    let list = || {
+        let mut command = pod.inside.command("nft");
+        command.args(["list", "ruleset"]);
+        netns::end_well(command)
+    };
+    let before = list()?;
+    let ended = pod.init_with(&NUMBERS)?;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.said.contains("the table nat"), "{}", ended.said);
+    assert_eq!(list()?, before);
     Ok(())
 }
 

@@ -8,7 +8,14 @@ use crate::intercept::{
     Backend, Family, GuardGid, GuardPort, GuardUid, Interception, ModelPort, NumberError, iptables,
 };
 
+const AFTER_HELP: &str = "\
+Needs root with NET_ADMIN and Debian's iptables; --backend legacy needs NET_RAW and a writable /run
+as well. Rules of others stay as they are; a second run changes nothing, and a run with other
+numbers replaces the first. Other containers of the pod must have neither NET_ADMIN nor NET_RAW,
+and no process but the guard may become its user and group.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     numbers: Numbers,

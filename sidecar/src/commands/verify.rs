@@ -8,7 +8,16 @@ use std::time::Duration;
 use super::init::Numbers;
 use crate::intercept::verify::{self, Finding, Verdict};
 
+const AFTER_HELP: &str = "\
+Run it after init and before the guard and the model start, as a user without privileges: it listens
+on both their ports for a moment, connects to the model's port on every address of this pod, and
+sees where each connection arrives.
+
+It can't see the rules for connections from outside the pod, which init writes in one transaction
+with those that it can see, nor whether the guard itself is let through.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     numbers: Numbers,

@@ -59,6 +59,11 @@ pub(crate) enum Error {
         advice: Advice,
         said: String,
     },
+    /// Another program wrote the table in a form that iptables can't read.
+    #[error(
+        "the table {table} holds rules that iptables can't read, so ours can't be kept apart from them: let the program that wrote them through nft use a table of its own"
+    )]
+    Incompatible { table: &'static str },
     /// Others kept changing the rules.
     #[error(
         "the rules were changed by somebody else each of {ATTEMPTS} times that they were written: let one init container after the other write them"
@@ -109,7 +114,17 @@ pub(crate) fn apply(
 
 fn read(backend: Backend, family: Family) -> Result<Standing, Error> {
     let save = |table: Table| {
-        run(backend, family, Tool::Save, &["-t", table.name()], "").map(|text| Saved::new(&text))
+        let printed = run(backend, family, Tool::Save, &["-t", table.name()], "")?;
+        // Said in a comment, and the exit status is that of a success.
+        if printed
+            .lines()
+            .any(|line| line.starts_with('#') && line.contains("is incompatible"))
+        {
+            return Err(Error::Incompatible {
+                table: table.name(),
+            });
+        }
+        Ok(Saved::new(&printed))
     };
     Ok(Standing {
         filter: save(Table::Filter)?,

@@ -24,6 +24,11 @@
 //!   first there; what it then sends on over `lo` meets our `OUTPUT`.
 //!
 //! `filter` is written before `nat`, each as one transaction: in between, connections are refused.
+//!
+//! What this can't hold against: a process with `NET_ADMIN`, which can rewrite the rules; one that
+//! can become the guard's user and group; and one with `NET_RAW`, which can put packets of its own
+//! making onto a device, where neither `OUTPUT` sees them nor conntrack knows whose they are. None
+//! of the pod's other containers may have one of these.
 
 use super::{GuardGid, GuardPort, GuardUid, Interception, ModelPort};
 

@@ -27,7 +27,7 @@ def resolve(address, port):
 
 def exchange(stream, close=True):
     """One request and its answer; who gave it."""
-    stream.settimeout(10)
+    stream.settimeout(5)
     stream.sendall(
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: inmate\r\nConnection: %s\r\n\r\n"
         % (b"close" if close else b"keep-alive")
