@@ -875,6 +875,19 @@ fn verify_refuses_to_run_as_the_guard(backend: Backend) -> io::Result<()> {
     Ok(())
 }
 
+fn verify_holds_for_a_port_on_which_it_may_not_listen(backend: Backend) -> io::Result<()> {
+    let numbers = ["--port", "80", "--gid", "70001"];
+    let pod = Pod::new(backend)?;
+    let verify = || {
+        let mut command = pod.inside.command_as(INMATE, &pod.sidecar());
+        command.arg("verify").args(numbers);
+        netns::end(command)
+    };
+    assert_eq!(verify()?.status.code(), Some(1));
+    succeeded("init", &pod.init_with(&numbers)?)?;
+    succeeded("verify", &verify()?)
+}
+
 fn verify_holds_beside_a_mesh(backend: Backend) -> io::Result<()> {
     let pod = Pod::new(backend)?;
     mesh(&pod)?;
@@ -988,6 +1001,39 @@ fn numbers_that_make_no_interception_are_refused_before_anything_is_written() ->
 }
 
 #[test]
+fn in_a_pod_with_a_user_namespace_the_rules_hold_for_ids_that_it_has() -> io::Result<()> {
+    let pod = Pod::new(Backend::Nft)?;
+    let script = pod.files.path().join("user_namespace.py");
+    fs::write(&script, include_str!("interception/user_namespace.py"))?;
+    let run = |gid: &str| {
+        let mut command = pod.inside.command("/usr/bin/python3");
+        command.arg(&script).args(["sh", "-ec"]);
+        command.arg(
+            "ip link set lo up
+            $0 init --gid $1
+            exec setpriv --reuid 1000 --regid 1000 --clear-groups $0 verify --gid $1",
+        );
+        command.args([&pod.sidecar(), gid]);
+        netns::end(command)
+    };
+    let known = run("65535")?;
+    succeeded("init and verify", &known)?;
+    assert!(
+        known
+            .printed
+            .contains("closed  [::1]:11434: arrives at the guard's port"),
+        "{known:?}"
+    );
+    let unknown = run("65536")?;
+    assert!(!unknown.status.success(), "{unknown:?}");
+    assert!(
+        unknown.said.contains("group 65536 doesn't exist"),
+        "{unknown:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_table_that_iptables_cannot_read_is_left_alone() -> io::Result<()> {
     let pod = Pod::new(Backend::Nft)?;
     for words in [
@@ -1047,6 +1093,7 @@ with_each_backend!(
     verify_notices_each_rule_that_is_missing_but_those_it_cannot_see,
     verify_does_not_guess_when_a_port_is_taken,
     verify_refuses_to_run_as_the_guard,
+    verify_holds_for_a_port_on_which_it_may_not_listen,
     verify_holds_beside_a_mesh,
     init_without_the_capability_says_which,
     init_without_iptables_names_the_program_and_its_package,

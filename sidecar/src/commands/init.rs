@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use crate::intercept::{
-    Backend, Family, GuardGid, GuardPort, GuardUid, Interception, ModelPort, NumberError, iptables,
+    Backend, Family, GuardGid, GuardPort, GuardUid, Interception, ModelPort, NumberError, ids,
+    iptables,
 };
 
 const AFTER_HELP: &str = "\
@@ -66,6 +67,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = ids::exist(&interception) {
+        eprintln!("init: {error}");
+        return ExitCode::FAILURE;
+    }
     for family in Family::ALL {
         if !family.exists() {
             println!("{family}: this kernel doesn't have it, so it is closed");

@@ -25,8 +25,8 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// A network namespace with more rules than this is not a pod's.
 const MOST_OUTPUT: u64 = 4 << 20;
 
-/// How often the rules are read again when somebody else changed them meanwhile.
-const ATTEMPTS: usize = 5;
+/// How often the rules are read and written until they stand.
+const ATTEMPTS: usize = 10;
 
 /// What failed while the rules were written.
 #[derive(Debug, thiserror::Error)]
@@ -90,26 +90,25 @@ pub(crate) enum Advice {
 
 /// Makes the rules stand for one family.
 ///
-/// The text takes out the jumps that were read before. If somebody else changed them meanwhile, it
-/// doesn't fit: it fails, or leaves a jump too many. Another reading makes one that does.
+/// The text takes out the jumps that were read before. If somebody else wrote rules meanwhile, it
+/// may not fit: it is refused, or leaves a jump too many. Another reading makes one that does.
+/// (Whether somebody did can't be told by comparing: another `init` writes the same again.)
 pub(crate) fn apply(
     backend: Backend,
     family: Family,
     interception: &Interception,
 ) -> Result<(), Error> {
-    let mut standing = read(backend, family)?;
+    let mut last = Error::Contended;
     for _ in 0..ATTEMPTS {
-        let text = rules::restore_text(interception, &standing);
-        let restored = restore(backend, family, &text);
-        let now = read(backend, family)?;
-        match restored {
-            Ok(()) if now.has_each_jump_once(interception) => return Ok(()),
-            // Nobody interfered, so another try would fail alike.
-            Err(refusal) if now == standing => return Err(refusal),
-            Ok(()) | Err(_) => standing = now,
+        let text = rules::restore_text(interception, &read(backend, family)?);
+        match restore(backend, family, &text) {
+            Ok(()) if read(backend, family)?.has_each_jump_once(interception) => return Ok(()),
+            Ok(()) => last = Error::Contended,
+            Err(refusal) if refusal.may_pass() => last = refusal,
+            Err(refusal) => return Err(refusal),
         }
     }
-    Err(Error::Contended)
+    Err(last)
 }
 
 fn read(backend: Backend, family: Family) -> Result<Standing, Error> {
@@ -139,6 +138,26 @@ fn restore(backend: Backend, family: Family, text: &str) -> Result<(), Error> {
         Backend::Legacy => &["--noflush", "--wait", LOCK_SECONDS],
     };
     run(backend, family, Tool::Restore, arguments, text).map(drop)
+}
+
+impl Error {
+    /// Whether another reading of the rules may help. (What a change between reading and writing
+    /// is called differs between versions, so this asks for what certainly isn't one.)
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused { advice, .. } => match advice {
+                Advice::NoNft | Advice::NoLegacy | Advice::Unknown => true,
+                Advice::Capability(_) | Advice::NoLockFile | Advice::Locked => false,
+            },
+            Self::Contended => true,
+            Self::Missing { .. }
+            | Self::Start { .. }
+            | Self::Slow { .. }
+            | Self::Pipe { .. }
+            | Self::TooMuch { .. }
+            | Self::Incompatible { .. } => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -7,10 +7,12 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`rules`] | what the rules are: a pure function from numbers to text |
+//! | [`ids`] | whether the guard's user and group exist here |
 //! | [`iptables`] | the one place that starts processes: `iptables-restore` and its kin |
 //! | [`ways`] | every way by which a process of this pod can address the model |
 //! | [`verify`] | tries each of them |
 
+pub(crate) mod ids;
 pub(crate) mod iptables;
 pub(crate) mod rules;
 pub(crate) mod verify;
