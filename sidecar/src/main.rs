@@ -1,7 +1,11 @@
 //! Arguments to a command, nothing else.
 
 mod commands;
+mod identity;
 mod intercept;
+mod proxy;
+mod settings;
+mod telemetry;
 
 use clap::Parser;
 

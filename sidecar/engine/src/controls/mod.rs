@@ -1,0 +1,156 @@
+//! The controls: one file each, named for what it does.
+//!
+//! A control reads texts, names and facts in the engine's own words and doesn't know which API they came from. It says what it found
+//! and what its mode asks for; [`crate::exchange`] does it. Adding one is a file, a line in [`all`], a section of the policy, and its tests.
+
+mod management;
+mod models;
+mod prompt_injection;
+mod redaction;
+mod tools;
+
+use std::borrow::Cow;
+use std::fmt;
+
+pub use management::ManagementSpec;
+pub use models::ModelsSpec;
+pub use prompt_injection::PromptInjectionSpec;
+pub use redaction::RedactionSpec;
+pub use tools::ToolsSpec;
+
+use crate::policy::{Mode, PolicyError, Spec};
+use crate::verdict::{Action, ControlId, Refusal};
+use crate::wire::{MessageIndex, Request, Route};
+
+/// What a control may know of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// The route.
+    pub route: &'static Route,
+    /// What stands in the path's open segment: a model's name.
+    pub segment: Option<&'r str>,
+    /// The request itself.
+    pub request: &'r dyn Request,
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The connection came over the loopback interface: from the same pod or machine.
+    pub over_loopback: bool,
+}
+
+/// What a control says of a request or of a tool call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is: one of the control's own closed set.
+    pub kind: &'static str,
+    /// What has to be done about it.
+    pub remedy: Remedy,
+}
+
+/// What has to be done about a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: the control counts.
+    Count,
+    /// The client is told, and every declared tool is taken out.
+    WarnAndDisarm,
+    /// A message's content is cut out, and a mark says so.
+    Cut(MessageIndex),
+    /// A declared tool is taken out, by its place; or the call that was asked about.
+    RemoveTool(usize),
+    /// Another model answers.
+    UseModel(String),
+    /// The request named no model and gets one. That is no violation.
+    NameModel(String),
+    /// The exchange ends.
+    Refuse {
+        /// The HTTP status.
+        status: u16,
+        /// The sentence for people.
+        message: Cow<'static, str>,
+    },
+}
+
+impl Remedy {
+    /// The same, as metrics call it, where it answers to a violation.
+    #[must_use]
+    pub fn action(&self) -> Option<Action> {
+        match self {
+            Self::Count => Some(Action::Counted),
+            Self::WarnAndDisarm => Some(Action::Warned),
+            Self::Cut(_) | Self::RemoveTool(_) => Some(Action::Removed),
+            Self::UseModel(_) => Some(Action::Replaced),
+            Self::NameModel(_) => None,
+            Self::Refuse { .. } => Some(Action::Blocked),
+        }
+    }
+
+    /// The refusal, where it is one.
+    #[must_use]
+    pub fn refusal(&self, control: ControlId, code: &'static str) -> Option<Refusal> {
+        match self {
+            Self::Refuse { status, message } => Some(Refusal { status: *status, code, message: message.clone(), control }),
+            _ => None,
+        }
+    }
+}
+
+/// Text of an answer on its way through a control: what comes out may go on to the client.
+pub trait AnswerText: fmt::Debug + Send {
+    /// Takes the next piece, and calls `found` with the kind of each finding.
+    fn push(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(&'static str));
+    /// Ends the text and gives out the rest.
+    fn finish(&mut self, out: &mut String, found: &mut dyn FnMut(&'static str));
+}
+
+/// A control.
+pub trait Control: fmt::Debug + Send + Sync {
+    /// Its name.
+    fn id(&self) -> ControlId;
+
+    /// The mode in which it runs.
+    fn mode(&self) -> Mode;
+
+    /// What it says of a request.
+    fn judge_request(&self, _asked: &Asked<'_>) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// What it says of a tool that the model calls.
+    fn judge_call(&self, _tool: &str) -> Option<Finding> {
+        None
+    }
+
+    /// Opens a text of an answer, where the control reads answers. A text is one channel of one choice, or one value that is there as a whole.
+    fn open_answer(&self) -> Option<Box<dyn AnswerText>> {
+        None
+    }
+}
+
+/// Every control that a policy asks for, in the order in which a request meets them.
+pub(crate) fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode) -> Result<Vec<Box<dyn Control>>, PolicyError> {
+    Ok(vec![
+        Box::new(management::Management::new(spec, resolve)?),
+        Box::new(models::Models::new(&spec.models, resolve(spec.models.mode))?),
+        Box::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))),
+        Box::new(tools::Tools::new(&spec.tools, resolve(spec.tools.mode))?),
+        Box::new(redaction::Redaction::new(&spec.redaction, resolve(spec.redaction.mode))),
+    ])
+}
+
+/// The remedy of a mode: what monitor, soft and hard do.
+fn by_mode(mode: Mode, soft: impl FnOnce() -> Remedy, hard: impl FnOnce() -> Remedy) -> Remedy {
+    match mode {
+        Mode::Monitor => Remedy::Count,
+        Mode::Soft => soft(),
+        Mode::Hard => hard(),
+    }
+}
+
+fn refuse(status: u16, message: impl Into<Cow<'static, str>>) -> Remedy {
+    Remedy::Refuse { status, message: message.into() }
+}

@@ -1,0 +1,136 @@
+//! LLM02, sensitive information disclosure: secrets and personal data in answers are replaced by `[REDACTED_KIND]`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AnswerText, Control};
+use crate::detect::secrets::{Kind, Scanner, SecretRules};
+use crate::policy::Mode;
+use crate::verdict::ControlId;
+
+/// The policy's section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RedactionSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+    /// What is looked for. Absent: every kind.
+    pub kinds: Option<Vec<KindName>>,
+}
+
+/// A kind, or a group of kinds, as the policy names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KindName {
+    /// Every token and key.
+    Secrets,
+    /// E-mail addresses, social security numbers and payment cards.
+    PersonalData,
+    /// [`Kind::HuggingfaceToken`]
+    HuggingfaceToken,
+    /// [`Kind::OpenaiKey`]
+    OpenaiKey,
+    /// [`Kind::AwsAccessKey`]
+    AwsAccessKey,
+    /// [`Kind::GithubToken`]
+    GithubToken,
+    /// [`Kind::GithubOauth`]
+    GithubOauth,
+    /// [`Kind::JwtToken`]
+    JwtToken,
+    /// [`Kind::Email`]
+    Email,
+    /// [`Kind::Ssn`]
+    Ssn,
+    /// [`Kind::CreditCard`]
+    CreditCard,
+}
+
+impl KindName {
+    fn kinds(self) -> &'static [Kind] {
+        use Kind::{AwsAccessKey, CreditCard, Email, GithubOauth, GithubToken, HuggingfaceToken, JwtToken, OpenaiKey, Ssn};
+        match self {
+            Self::Secrets => &[HuggingfaceToken, OpenaiKey, AwsAccessKey, GithubToken, GithubOauth, JwtToken],
+            Self::PersonalData => &[Email, Ssn, CreditCard],
+            Self::HuggingfaceToken => &[HuggingfaceToken],
+            Self::OpenaiKey => &[OpenaiKey],
+            Self::AwsAccessKey => &[AwsAccessKey],
+            Self::GithubToken => &[GithubToken],
+            Self::GithubOauth => &[GithubOauth],
+            Self::JwtToken => &[JwtToken],
+            Self::Email => &[Email],
+            Self::Ssn => &[Ssn],
+            Self::CreditCard => &[CreditCard],
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Redaction {
+    mode: Mode,
+    rules: Arc<SecretRules>,
+}
+
+impl Redaction {
+    pub(super) fn new(spec: &RedactionSpec, mode: Mode) -> Self {
+        let kinds: Vec<Kind> = match &spec.kinds {
+            None => Kind::ALL.to_vec(),
+            Some(names) => names.iter().flat_map(|name| name.kinds()).copied().collect(),
+        };
+        Self { mode, rules: Arc::new(SecretRules::new(&kinds)) }
+    }
+}
+
+impl Control for Redaction {
+    fn id(&self) -> ControlId {
+        ControlId::Redaction
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn open_answer(&self) -> Option<Box<dyn AnswerText>> {
+        let scanner = Scanner::new(Arc::clone(&self.rules));
+        Some(match self.mode {
+            Mode::Monitor => Box::new(Counting { scanner, scrap: String::new() }),
+            Mode::Soft | Mode::Hard => Box::new(Redacting { scanner }),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Redacting {
+    scanner: Scanner,
+}
+
+impl AnswerText for Redacting {
+    fn push(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(&'static str)) {
+        self.scanner.push(piece, out, &mut |kind| found(kind.name()));
+    }
+
+    fn finish(&mut self, out: &mut String, found: &mut dyn FnMut(&'static str)) {
+        self.scanner.finish(out, &mut |kind| found(kind.name()));
+    }
+}
+
+/// Finds the same and changes nothing.
+#[derive(Debug)]
+struct Counting {
+    scanner: Scanner,
+    scrap: String,
+}
+
+impl AnswerText for Counting {
+    fn push(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(&'static str)) {
+        out.push_str(piece);
+        self.scrap.clear();
+        self.scanner.push(piece, &mut self.scrap, &mut |kind| found(kind.name()));
+    }
+
+    fn finish(&mut self, _out: &mut String, found: &mut dyn FnMut(&'static str)) {
+        self.scrap.clear();
+        self.scanner.finish(&mut self.scrap, &mut |kind| found(kind.name()));
+    }
+}

@@ -1,0 +1,112 @@
+//! LLM06, excessive agency: which tools may be declared to the model, and which it may call.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
+use crate::policy::{Mode, PolicyError};
+use crate::verdict::ControlId;
+
+/// The policy's section. Names are exact.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ToolsSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+    /// The tools that may be used. Absent or empty: every tool that isn't blocked.
+    pub allow: Vec<String>,
+    /// Tools that may never be used.
+    pub block: Vec<String>,
+    /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
+    pub high_risk: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Tools {
+    mode: Mode,
+    spec: ToolsSpec,
+}
+
+impl Tools {
+    pub(super) fn new(spec: &ToolsSpec, mode: Mode) -> Result<Self, PolicyError> {
+        for (list, names) in [("allow", &spec.allow), ("block", &spec.block), ("highRisk", &spec.high_risk)] {
+            for (place, name) in names.iter().enumerate() {
+                let path = || format!("tools.{list}[{place}]");
+                if name.trim().is_empty() {
+                    return Err(PolicyError::Value { path: path(), reason: "it is empty".into() });
+                }
+                if list != "block" && spec.block.contains(name) {
+                    return Err(PolicyError::Value { path: path(), reason: format!("'{name}' is also in tools.block, which wins") });
+                }
+            }
+        }
+        Ok(Self { mode, spec: spec.clone() })
+    }
+
+    fn judge(&self, name: &str, place: usize) -> Option<Finding> {
+        let is_in = |list: &[String]| list.iter().any(|entry| entry == name);
+        let denied =
+            |kind, message: String| Finding { kind, remedy: by_mode(self.mode, || Remedy::RemoveTool(place), || refuse(403, message)) };
+        if is_in(&self.spec.block) {
+            return Some(denied("blocked", format!("tool '{name}' is blocked by the policy")));
+        }
+        if is_in(&self.spec.high_risk) {
+            return Some(denied("approval_required", format!("approval_required: tool '{name}' needs an approval")));
+        }
+        // The name of a tool that stands in no list is the client's or the model's text, and isn't repeated.
+        (!self.spec.allow.is_empty() && !is_in(&self.spec.allow))
+            .then(|| denied("not_allowed", "a tool is not allowed by the policy".into()))
+    }
+}
+
+impl Control for Tools {
+    fn id(&self) -> ControlId {
+        ControlId::Tools
+    }
+
+    fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn judge_request(&self, asked: &Asked<'_>) -> Vec<Finding> {
+        let names = asked.request.tools();
+        names.iter().enumerate().filter_map(|(place, name)| self.judge(name, place)).collect()
+    }
+
+    fn judge_call(&self, tool: &str) -> Option<Finding> {
+        self.judge(tool, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn lists_are_asked_in_the_order_block_high_risk_allow() {
+        let spec = ToolsSpec { allow: names(&["a"]), block: names(&["b"]), high_risk: names(&["c"]), ..ToolsSpec::default() };
+        let tools = Tools::new(&spec, Mode::Hard).unwrap();
+        let kind = |name| tools.judge_call(name).map(|finding| finding.kind);
+        assert_eq!(kind("a"), None);
+        assert_eq!(kind("b"), Some("blocked"));
+        assert_eq!(kind("c"), Some("approval_required"));
+        assert_eq!(kind("d"), Some("not_allowed"));
+        assert_eq!(Tools::new(&ToolsSpec::default(), Mode::Hard).unwrap().judge_call("d"), None);
+    }
+
+    #[test]
+    fn a_refusal_repeats_only_names_that_the_policy_has() {
+        let spec = ToolsSpec { allow: names(&["a"]), ..ToolsSpec::default() };
+        let said = format!("{:?}", Tools::new(&spec, Mode::Hard).unwrap().judge_call("something private"));
+        assert!(!said.contains("private"));
+    }
+
+    #[test]
+    fn a_tool_that_is_both_allowed_and_blocked_is_an_error() {
+        let spec = ToolsSpec { allow: names(&["a"]), block: names(&["a"]), ..ToolsSpec::default() };
+        assert_eq!(Tools::new(&spec, Mode::Hard).unwrap_err().to_string(), "spec.tools.allow[0]: 'a' is also in tools.block, which wins");
+    }
+}

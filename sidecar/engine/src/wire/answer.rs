@@ -1,0 +1,127 @@
+//! What a model server answers, in one form for every API: who speaks, in which channel, what is called, and whether that was all.
+//!
+//! An [`Event`] is one frame of a stream, or a whole unstreamed answer. It keeps the fields that its API documents and nothing
+//! else: what it encodes to has been seen by the controls, text by text.
+
+use super::fields::{DecodeError, Fields};
+use super::json::Json;
+use super::{ollama, openai};
+
+/// The form in which an answer travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// `api.ChatResponse`
+    OllamaChat,
+    /// `api.GenerateResponse`
+    OllamaGenerate,
+    /// `openai.ChatCompletionChunk`
+    OpenAiChunk,
+    /// `openai.ChatCompletion`
+    OpenAiCompletion,
+}
+
+impl Shape {
+    /// Whether events of this shape come one after the other.
+    #[must_use]
+    pub fn is_openai(self) -> bool {
+        matches!(self, Self::OpenAiChunk | Self::OpenAiCompletion)
+    }
+}
+
+/// One frame of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Fields before what is said, under their documented names.
+    pub head: Vec<(&'static str, Json)>,
+    /// What is said. Ollama's frames have exactly one speech, OpenAI's one for each choice.
+    pub speeches: Vec<Speech>,
+    /// Fields behind it.
+    pub tail: Vec<(&'static str, Json)>,
+    /// Nothing follows in Ollama's API (`done`).
+    pub done: bool,
+    /// How many parts were left out, since they can't be judged or nobody knows them.
+    pub dropped: usize,
+}
+
+/// What one choice says in one frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Speech {
+    /// The choice's index.
+    pub choice: u64,
+    /// The role, where the frame names it.
+    pub role: Option<String>,
+    /// Text by channel, under the channel's name in the API: `content`, `thinking`, `reasoning`, …
+    pub texts: Vec<(&'static str, String)>,
+    /// Tool calls: whole ones, or in a stream of OpenAI's shape fragments of them.
+    pub calls: Vec<Call>,
+    /// Why the choice ended, where it did.
+    pub finish: Option<Json>,
+}
+
+/// A tool call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Call {
+    /// Its id.
+    pub id: Option<String>,
+    /// Its place among the calls of the choice.
+    pub index: Option<u64>,
+    /// The tool's name; empty in a later fragment.
+    pub name: String,
+    /// What the tool is called with.
+    pub arguments: Arguments,
+}
+
+/// The arguments of a tool call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arguments {
+    /// As a JSON value (Ollama).
+    Value(Json),
+    /// As JSON in a string (OpenAI).
+    Text(String),
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+/// One frame, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// The answer goes on.
+    Event(Event),
+    /// The server gave up; its words.
+    Error(Json),
+    /// `[DONE]`
+    End,
+}
+
+impl Frame {
+    /// Decodes a frame.
+    pub fn decode(shape: Shape, bytes: &[u8]) -> Result<Self, DecodeError> {
+        if shape == Shape::OpenAiChunk && bytes.trim_ascii() == b"[DONE]" {
+            return Ok(Self::End);
+        }
+        let json = Json::read(bytes)?;
+        if let Some(error) = json.get("error").filter(|error| **error != Json::Null) {
+            return Ok(Self::Error(error.clone()));
+        }
+        let fields = Fields::open(json)?;
+        Ok(Self::Event(if shape.is_openai() { openai::decode_event(fields, shape)? } else { ollama::decode_event(fields, shape)? }))
+    }
+}
+
+impl Event {
+    /// Writes the event's JSON.
+    pub fn encode(&self, shape: Shape, out: &mut Vec<u8>) {
+        let json = if shape.is_openai() { openai::encode_event(self, shape) } else { ollama::encode_event(self, shape) };
+        json.write(out);
+    }
+
+    /// An event of the same answer that says only `speech` and ends nothing.
+    #[must_use]
+    pub fn saying(&self, speech: Speech) -> Self {
+        Self { head: self.head.clone(), speeches: vec![speech], tail: Vec::new(), done: false, dropped: 0 }
+    }
+}

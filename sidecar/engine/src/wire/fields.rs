@@ -1,0 +1,227 @@
+//! Takes an object apart into the fields that a route knows, so that what is left over is known to be unknown.
+//!
+//! Servers in Go match keys without regard to case. Here a key names a field as it would there, and two keys that name
+//! the same field are refused: the invariant is that each field was said at most once.
+
+use super::json::{Json, folded, names_field};
+
+/// Why a body can't be decoded. Names the field by its path, never its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are not JSON, or more than one reading fits them.
+    #[error(transparent)]
+    Json(#[from] super::json::JsonError),
+    /// A field has another type than the API documents.
+    #[error("{path} must be {expected}")]
+    Type {
+        /// Where: `messages[2].content`.
+        path: String,
+        /// What would have been right.
+        expected: &'static str,
+    },
+    /// Two keys of an object mean the same field to a server that doesn't regard case.
+    #[error("{path} has two keys that differ only in case")]
+    SameField {
+        /// The object.
+        path: String,
+    },
+    /// A field that a request of this kind can't be without.
+    #[error("{path} is missing")]
+    Missing {
+        /// Where it would stand.
+        path: String,
+    },
+}
+
+impl DecodeError {
+    /// The same error, seen from one object further out.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        match &mut self {
+            Self::Json(_) => {}
+            Self::Type { path, .. } | Self::SameField { path } | Self::Missing { path } => {
+                *path = match path.as_str() {
+                    "" => outer.to_owned(),
+                    inner if inner.starts_with('[') => format!("{outer}{inner}"),
+                    inner => format!("{outer}.{inner}"),
+                };
+            }
+        }
+        self
+    }
+
+    /// The same error, seen from the array in which the value stands.
+    #[must_use]
+    pub fn at(self, index: usize) -> Self {
+        self.within(&format!("[{index}]"))
+    }
+}
+
+fn wrong_type(name: &str, expected: &'static str) -> DecodeError {
+    DecodeError::Type { path: name.to_owned(), expected }
+}
+
+/// The fields of one object that have not been taken yet.
+#[derive(Debug)]
+pub struct Fields {
+    entries: Vec<(String, Json)>,
+}
+
+impl Fields {
+    /// Opens an object.
+    pub fn open(json: Json) -> Result<Self, DecodeError> {
+        let Json::Object(entries) = json else {
+            return Err(wrong_type("", "an object"));
+        };
+        let mut names: Vec<String> = entries.iter().map(|(key, _)| folded(key)).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(DecodeError::SameField { path: String::new() });
+        }
+        Ok(Self { entries })
+    }
+
+    /// Takes a field. `null` counts as absent, as it does to the server.
+    pub fn any(&mut self, name: &str) -> Option<Json> {
+        let position = self.entries.iter().position(|(key, _)| names_field(key, name))?;
+        match self.entries.swap_remove(position).1 {
+            Json::Null => None,
+            value => Some(value),
+        }
+    }
+
+    /// Takes a string.
+    pub fn string(&mut self, name: &str) -> Result<Option<String>, DecodeError> {
+        match self.any(name) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text)),
+            Some(_) => Err(wrong_type(name, "a string")),
+        }
+    }
+
+    /// Takes a boolean.
+    pub fn bool(&mut self, name: &str) -> Result<Option<bool>, DecodeError> {
+        match self.any(name) {
+            None => Ok(None),
+            Some(Json::Bool(value)) => Ok(Some(value)),
+            Some(_) => Err(wrong_type(name, "true or false")),
+        }
+    }
+
+    /// Takes an array; an absent one is empty.
+    pub fn array(&mut self, name: &str) -> Result<Vec<Json>, DecodeError> {
+        match self.any(name) {
+            None => Ok(Vec::new()),
+            Some(Json::Array(items)) => Ok(items),
+            Some(_) => Err(wrong_type(name, "an array")),
+        }
+    }
+
+    /// Takes an array and decodes each of its items.
+    pub fn each<T>(&mut self, name: &str, decode: impl Fn(Json) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
+        let items = self.array(name)?;
+        items.into_iter().enumerate().map(|(index, item)| decode(item).map_err(|error| error.at(index).within(name))).collect()
+    }
+
+    /// Takes an object, to be opened in its turn.
+    pub fn object(&mut self, name: &str) -> Result<Option<Fields>, DecodeError> {
+        match self.any(name) {
+            None => Ok(None),
+            Some(value) => Fields::open(value).map(Some).map_err(|error| error.within(name)),
+        }
+    }
+
+    /// Takes those of `names` that are there, under exactly these names, in this order.
+    pub fn known(&mut self, names: &[&'static str]) -> Vec<(&'static str, Json)> {
+        names.iter().filter_map(|name| self.any(name).map(|value| (*name, value))).collect()
+    }
+
+    /// How many fields nobody took.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// Writes an object's fields in order, leaving out what is absent.
+#[derive(Debug, Default)]
+pub struct ObjectWriter {
+    entries: Vec<(String, Json)>,
+}
+
+impl ObjectWriter {
+    /// Adds a field.
+    pub fn put(&mut self, name: &str, value: Json) {
+        self.entries.push((name.to_owned(), value));
+    }
+
+    /// Adds a string, where there is one.
+    pub fn string(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.put(name, Json::String(value.to_owned()));
+        }
+    }
+
+    /// Adds a boolean, where there is one.
+    pub fn bool(&mut self, name: &str, value: Option<bool>) {
+        if let Some(value) = value {
+            self.put(name, Json::Bool(value));
+        }
+    }
+
+    /// Adds an array, unless it is empty.
+    pub fn array(&mut self, name: &str, items: Vec<Json>) {
+        if !items.is_empty() {
+            self.put(name, Json::Array(items));
+        }
+    }
+
+    /// Adds fields that were taken by [`Fields::known`].
+    pub fn known(&mut self, fields: &[(&'static str, Json)]) {
+        for (name, value) in fields {
+            self.put(name, value.clone());
+        }
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn finish(self) -> Json {
+        Json::Object(self.entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(body: &str) -> Result<Fields, DecodeError> {
+        Fields::open(Json::read(body.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn keys_that_differ_only_in_case_are_refused() {
+        assert_eq!(open(r#"{"model":"a","MODEL":"b"}"#).unwrap_err(), DecodeError::SameField { path: String::new() });
+        assert!(open("{\"system\":\"a\",\"\u{17f}ystem\":\"b\"}").is_err());
+    }
+
+    #[test]
+    fn a_key_in_another_case_is_the_field_that_the_server_takes_it_for() {
+        let mut fields = open(r#"{"Model":"a","other":1}"#).unwrap();
+        assert_eq!(fields.string("model").unwrap().as_deref(), Some("a"));
+        assert_eq!(fields.left(), 1);
+    }
+
+    #[test]
+    fn an_error_names_the_path() {
+        let mut fields = open(r#"{"messages":[{"content":"a"},{"content":7}]}"#).unwrap();
+        let error = fields.each("messages", |item| Fields::open(item)?.string("content")).unwrap_err();
+        assert_eq!(error.to_string(), "messages[1].content must be a string");
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let mut fields = open(r#"{"model":null}"#).unwrap();
+        assert_eq!(fields.string("model").unwrap(), None);
+        assert_eq!(fields.left(), 0);
+    }
+}

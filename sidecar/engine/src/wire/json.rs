@@ -1,0 +1,334 @@
+//! JSON, read so that no two parsers can read it in two ways.
+//!
+//! The reader refuses what Go's `encoding/json` and others tolerate differently: duplicate keys, trailing bytes, invalid UTF-8, lone
+//! surrogates, nesting over 128. What it has read it can only write in one way: the invariant is that bytes which were
+//! written by [`Json::write`] mean to every parser what the tree says.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+/// A JSON value. Keys keep their order and are unique within an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as the integer or the double that it is.
+    Number(serde_json::Number),
+    /// A string, escapes resolved.
+    String(String),
+    /// An array.
+    Array(Vec<Json>),
+    /// An object, in the order in which it was written.
+    Object(Vec<(String, Json)>),
+}
+
+/// Why bytes are not JSON that only one reading fits. Says where, never what stood there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not strict JSON: {reason} at line {line} column {column}")]
+pub struct JsonError {
+    reason: &'static str,
+    line: usize,
+    column: usize,
+}
+
+const DUPLICATE_KEY: &str = "duplicate key";
+
+impl Json {
+    /// Reads exactly one value.
+    pub fn read(bytes: &[u8]) -> Result<Self, JsonError> {
+        serde_json::from_slice(bytes).map_err(|error| JsonError {
+            reason: match error.classify() {
+                serde_json::error::Category::Eof => "it ends too early",
+                serde_json::error::Category::Data => DUPLICATE_KEY,
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "a character that can't stand there",
+            },
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+
+    /// Writes the value compactly, keys in their order.
+    ///
+    /// # Panics
+    ///
+    /// Never: writing to memory can't fail, and the tree holds only what JSON can say.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("a tree of strings and finite numbers can be written to memory");
+    }
+
+    /// The value as a string, where it is one.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value of a key, exactly as spelt, where this is an object that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        match self {
+            Self::Object(entries) => entries.iter().find(|(k, _)| k == key).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Calls `each` for every string below, keys among them, in document order.
+    pub fn each_text<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
+        match self {
+            Self::Null | Self::Bool(_) | Self::Number(_) => {}
+            Self::String(text) => each(text),
+            Self::Array(items) => items.iter().for_each(|item| item.each_text(each)),
+            Self::Object(entries) => {
+                for (key, value) in entries {
+                    each(key);
+                    value.each_text(each);
+                }
+            }
+        }
+    }
+
+    /// Calls `each` for every string below, keys among them, and for every number's digits; it may change them. A number that it
+    /// changes becomes a string. Keys that become equal get a number behind them, so that the object's keys stay unique.
+    pub fn each_text_mut(&mut self, each: &mut dyn FnMut(&mut String)) {
+        match self {
+            Self::Null | Self::Bool(_) => {}
+            Self::Number(number) => {
+                let digits = number.to_string();
+                let mut text = digits.clone();
+                each(&mut text);
+                if text != digits {
+                    *self = Self::String(text);
+                }
+            }
+            Self::String(text) => each(text),
+            Self::Array(items) => items.iter_mut().for_each(|item| item.each_text_mut(each)),
+            Self::Object(entries) => {
+                let mut changed = false;
+                for (key, value) in entries.iter_mut() {
+                    let before = key.clone();
+                    each(key);
+                    changed |= *key != before;
+                    value.each_text_mut(each);
+                }
+                if changed {
+                    make_keys_unique(entries);
+                }
+            }
+        }
+    }
+}
+
+fn make_keys_unique(entries: &mut [(String, Json)]) {
+    let mut seen = std::collections::HashSet::new();
+    for (key, _) in entries {
+        let mut copy = 2usize;
+        let plain = key.clone();
+        while !seen.insert(key.clone()) {
+            *key = format!("{plain}#{copy}");
+            copy += 1;
+        }
+    }
+}
+
+/// The ASCII letter or character that Go's `encoding/json` takes `c` for when it matches a key with a field's name: case is folded
+/// with Unicode's simple folding, by which `ſ` (U+017F) is an `s` and `K` (U+212A) is a `k`.
+fn fold(c: char) -> char {
+    match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c if c.is_ascii() => c.to_ascii_lowercase(),
+        c => c.to_lowercase().next().unwrap_or(c),
+    }
+}
+
+/// Whether a key means the field `name` to a server that folds case.
+#[must_use]
+pub fn names_field(key: &str, name: &str) -> bool {
+    key == name || key.chars().map(fold).eq(name.chars().map(fold))
+}
+
+/// A key in the one spelling that all keys of the same meaning share.
+#[must_use]
+pub fn folded(key: &str) -> String {
+    key.chars().map(fold).collect()
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(value) => value.serialize(serializer),
+            Self::String(value) => serializer.serialize_str(value),
+            Self::Array(items) => {
+                let mut seq = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    seq.serialize_element(item)?;
+                }
+                seq.end()
+            }
+            Self::Object(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
+        serde_json::Number::from_f64(value).map(Json::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        /// Up to here a look at each earlier key is cheaper than a table of them.
+        const FEW: usize = 16;
+        let mut entries: Vec<(String, Json)> = Vec::new();
+        let mut table: Option<std::collections::HashSet<String>> = None;
+        while let Some(key) = map.next_key::<String>()? {
+            let fresh = match &mut table {
+                Some(table) => table.insert(key.clone()),
+                None => entries.iter().all(|(earlier, _)| *earlier != key),
+            };
+            if !fresh {
+                return Err(de::Error::custom(DUPLICATE_KEY));
+            }
+            entries.push((key, map.next_value()?));
+            if table.is_none() && entries.len() == FEW {
+                table = Some(entries.iter().map(|(key, _)| key.clone()).collect());
+            }
+        }
+        Ok(Json::Object(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_parsers_could_read_in_two_ways_is_refused() {
+        for body in [
+            &br#"{"a":1,"a":2}"#[..],
+            br#"{"a":{"b":1,"\u0062":2}}"#,
+            br#"{"a":1} {"a":2}"#,
+            br#"{"a":1}x"#,
+            b"{\"a\":\"\xff\"}",
+            br#"{"a":"\ud800"}"#,
+            b"\xef\xbb\xbf{}",
+            b"{\"a\":\"\x01\"}",
+            br#"{"a":1,}"#,
+            br#"{"a":1e400}"#,
+            b"",
+            b" ",
+        ] {
+            assert!(Json::read(body).is_err(), "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn a_duplicate_is_found_among_many_keys() {
+        let keys: Vec<String> = (0..100).map(|i| format!("\"k{i}\":0")).collect();
+        assert!(Json::read(format!("{{{}}}", keys.join(",")).as_bytes()).is_ok());
+        assert!(Json::read(format!("{{{},\"k3\":0}}", keys.join(",")).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        assert!(Json::read(deep(100).as_bytes()).is_ok());
+        assert!(Json::read(deep(129).as_bytes()).is_err());
+        assert!(Json::read(deep(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_was_read_is_written_as_it_was() {
+        let body = r#"{"b":[1,-2,1.5,18446744073709551615,true,null],"a":{"x":"\"\\\n é"}}"#;
+        let mut out = Vec::new();
+        Json::read(body.as_bytes()).unwrap().write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), body);
+    }
+
+    #[test]
+    fn an_error_says_where_and_not_what() {
+        let secret = "hunter2hunter2";
+        for body in [format!("{{\"a\":\"{secret}\",\"a\":1}}"), format!("{{\"a\":{secret}}}"), format!("{{\"{secret}\":1,\"{secret}\":1}}")]
+        {
+            let said = Json::read(body.as_bytes()).unwrap_err().to_string();
+            assert!(!said.contains("hunter"), "{said}");
+            assert!(said.contains("line 1"), "{said}");
+        }
+    }
+
+    #[test]
+    fn keys_are_matched_as_go_folds_them() {
+        assert!(names_field("Model", "model"));
+        assert!(names_field("\u{17f}y\u{17f}tem", "system"));
+        assert!(names_field("\u{212a}eep_alive", "keep_alive"));
+        assert!(!names_field("models", "model"));
+    }
+
+    #[test]
+    fn keys_that_become_equal_stay_apart() {
+        let mut tree = Json::read(br#"{"secret-a":1,"secret-b":2}"#).unwrap();
+        tree.each_text_mut(&mut |text| *text = "X".into());
+        let mut out = Vec::new();
+        tree.write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"X":1,"X#2":2}"#);
+    }
+}

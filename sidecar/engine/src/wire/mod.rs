@@ -1,0 +1,225 @@
+//! The APIs that a model server speaks: their routes, their requests and answers as typed values, and their errors.
+//!
+//! Nothing outside of this folder knows a field's name. A request becomes a [`Request`], an answer a row of [`Event`]s; both say in the
+//! same words where text stands and who said it, so that a control needs to know no API.
+
+pub mod answer;
+pub mod fields;
+pub mod framing;
+pub mod json;
+pub mod ollama;
+pub mod openai;
+pub mod routes;
+
+use std::borrow::Cow;
+use std::fmt;
+
+pub use answer::{Arguments, Call, Event, Shape, Speech};
+pub use fields::DecodeError;
+pub use json::Json;
+pub use routes::{Body, Class, Lookup, Route};
+
+use crate::verdict::Refusal;
+
+/// The code of a refusal where no route stands behind the path.
+pub const UNKNOWN_ROUTE: &str = "unknown_route";
+/// The code of a refusal where the path has no such method.
+pub const WRONG_METHOD: &str = "wrong_method";
+
+/// A family of routes that share their error shape and their streams' framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// `/api/…`: NDJSON, `{"error":"…"}`.
+    Ollama,
+    /// `/v1/…`: server-sent events, `{"error":{…}}`.
+    OpenAi,
+    /// `/v1/messages`: named server-sent events, `{"type":"error","error":{…}}`.
+    Anthropic,
+}
+
+impl Family {
+    /// The family that an unknown path would belong to.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        if path.starts_with("/v1/") { Self::OpenAi } else { Self::Ollama }
+    }
+
+    /// A refusal as an error reply: its content type and its body.
+    ///
+    /// The shapes are those of `api/types.go` (`StatusError`), `openai/openai.go` and `anthropic/anthropic.go` (`ErrorResponse`) in
+    /// ollama/ollama. What no route stands behind is answered as the server's router answers it: in plain text.
+    #[must_use]
+    pub fn error_reply(self, refusal: &Refusal) -> (&'static str, Vec<u8>) {
+        match refusal.code {
+            UNKNOWN_ROUTE => ("text/plain", b"404 page not found".to_vec()),
+            WRONG_METHOD => ("text/plain", b"405 method not allowed".to_vec()),
+            _ => ("application/json", self.error_body(refusal)),
+        }
+    }
+
+    fn error_body(self, refusal: &Refusal) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        self.error_json(refusal).write(&mut out);
+        out
+    }
+
+    fn error_json(self, refusal: &Refusal) -> Json {
+        let text = |text: &str| Json::String(text.to_owned());
+        match self {
+            Self::Ollama => Json::Object(vec![("error".into(), text(&refusal.message))]),
+            Self::OpenAi => Json::Object(vec![(
+                "error".into(),
+                Json::Object(vec![
+                    ("message".into(), text(&refusal.message)),
+                    ("type".into(), text(openai::error_type(refusal.status))),
+                    ("param".into(), Json::Null),
+                    ("code".into(), text(refusal.code)),
+                ]),
+            )]),
+            Self::Anthropic => Json::Object(vec![
+                ("type".into(), text("error")),
+                (
+                    "error".into(),
+                    Json::Object(vec![
+                        ("type".into(), text(openai::anthropic_error_type(refusal.status))),
+                        ("message".into(), text(&refusal.message)),
+                    ]),
+                ),
+            ]),
+        }
+    }
+
+    /// A refusal as the last thing that a stream says: a line, or an event that no `[DONE]` follows.
+    #[must_use]
+    pub fn error_frame(self, refusal: &Refusal) -> Vec<u8> {
+        let body = self.error_body(refusal);
+        match self {
+            Self::Ollama => [&body[..], b"\n"].concat(),
+            Self::OpenAi => [b"data: ", &body[..], b"\n\n"].concat(),
+            Self::Anthropic => [b"event: error\ndata: ", &body[..], b"\n\n"].concat(),
+        }
+    }
+}
+
+/// Who said a text of a request, which decides what it may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Instructions of the application.
+    System,
+    /// What a person typed, and whatever can't be told apart from it.
+    User,
+    /// What an earlier answer is said to have been.
+    Assistant,
+    /// Data that a tool brought in.
+    ToolResult,
+    /// The descriptions and schemas of tools.
+    ToolDefinition,
+}
+
+impl Channel {
+    /// The channel of a message's role. Servers lower the case of roles and take any; a role that nobody knows counts as the user's.
+    #[must_use]
+    pub fn of_role(role: &str) -> Self {
+        match role.to_lowercase().as_str() {
+            "system" | "developer" => Self::System,
+            "assistant" => Self::Assistant,
+            "tool" | "function" => Self::ToolResult,
+            _ => Self::User,
+        }
+    }
+
+    /// Whether the text is data, which has no business giving orders.
+    #[must_use]
+    pub const fn is_data(self) -> bool {
+        matches!(self, Self::ToolResult)
+    }
+}
+
+/// A message of the request, by its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageIndex(pub usize);
+
+/// One text of a request.
+#[derive(Clone, Debug)]
+pub struct Text<'a> {
+    /// Who said it.
+    pub channel: Channel,
+    /// The message in which it stands, where it stands in one.
+    pub message: Option<MessageIndex>,
+    /// What was said, as one string where the server would join its parts.
+    pub text: Cow<'a, str>,
+}
+
+/// A part of a request that this version can't judge, so that only monitor lets it pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uninspected {
+    /// Where it stands: `messages[0].images`.
+    pub path: String,
+    /// How many bytes there are of it.
+    pub bytes: usize,
+}
+
+/// A decoded request: what the controls read, and the only thing that is encoded again.
+pub trait Request: fmt::Debug + Send {
+    /// The model's name as the client wrote it, if it did.
+    fn model(&self) -> Option<&str>;
+    /// Puts another model's name in its place.
+    fn set_model(&mut self, model: &str);
+    /// Calls `each` for every text.
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>));
+    /// Replaces all that a message says.
+    fn replace_message(&mut self, message: MessageIndex, by: &str);
+    /// The names of the tools that are declared, in order.
+    fn tools(&self) -> Vec<&str>;
+    /// Takes out the tools for which `keep` says no; it is asked by their place.
+    fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool);
+    /// Whether the client wants the answer as a stream.
+    fn streams(&self) -> bool;
+    /// Parts that can't be judged.
+    fn uninspected(&self) -> Vec<Uninspected>;
+    /// How many fields were left out because no one knows them, or because their answer can't be judged.
+    fn dropped(&self) -> usize;
+    /// The bytes to forward, made of nothing but what was read above.
+    fn encode(&self) -> Vec<u8>;
+}
+
+/// Decodes the body of a route.
+pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, DecodeError> {
+    Ok(match body {
+        Body::None => Box::new(NoBody),
+        Body::OllamaChat => Box::new(ollama::ChatRequest::decode(Json::read(bytes)?)?),
+        Body::OllamaGenerate => Box::new(ollama::GenerateRequest::decode(Json::read(bytes)?)?),
+        Body::OllamaShow => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::SHOW)?),
+        Body::OllamaPull => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::PULL)?),
+        Body::OpenAiChat => Box::new(openai::ChatRequest::decode(Json::read(bytes)?)?),
+    })
+}
+
+/// The request of a route that takes no body.
+#[derive(Debug)]
+struct NoBody;
+
+impl Request for NoBody {
+    fn model(&self) -> Option<&str> {
+        None
+    }
+    fn set_model(&mut self, _model: &str) {}
+    fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
+    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
+    fn tools(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
+    fn streams(&self) -> bool {
+        false
+    }
+    fn uninspected(&self) -> Vec<Uninspected> {
+        Vec::new()
+    }
+    fn dropped(&self) -> usize {
+        0
+    }
+    fn encode(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,609 @@
+//! Ollama's native API: `/api/chat`, `/api/generate`, and the requests that only name a model.
+//!
+//! Source: ollama/ollama `api/types.go`, versions 0.17.4 and 0.33.0.
+
+use std::borrow::Cow;
+
+use super::answer::{Arguments, Call, Event, Shape, Speech};
+use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::json::Json;
+use super::{Channel, MessageIndex, Request, Text, Uninspected};
+
+/// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
+const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift"];
+/// Fields that ask for a channel of the answer that can't be judged yet.
+const DROPPED: &[&str] = &["logprobs", "top_logprobs"];
+
+/// `POST /api/chat`
+#[derive(Debug)]
+pub struct ChatRequest {
+    model: Option<String>,
+    messages: Vec<Message>,
+    tools: Vec<Tool>,
+    stream: Option<bool>,
+    settings: Vec<(&'static str, Json)>,
+    render_only: bool,
+    dropped: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    role: String,
+    content: Option<String>,
+    thinking: Option<String>,
+    images: Vec<Json>,
+    calls: Vec<Call>,
+    tool_name: Option<String>,
+    tool_call_id: Option<String>,
+}
+
+/// A declared tool, in the shape that Ollama and OpenAI share.
+#[derive(Debug)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    description: Option<String>,
+    rest: Vec<(&'static str, Json)>,
+    parameters: Option<Json>,
+    strict: Option<bool>,
+}
+
+impl Tool {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let rest = fields.known(&["type", "items"]);
+        let mut function = fields.object("function")?.ok_or(DecodeError::Missing { path: "function".into() })?;
+        Ok(Self {
+            name: function.string("name").map_err(|e| e.within("function"))?.unwrap_or_default(),
+            description: function.string("description").map_err(|e| e.within("function"))?,
+            parameters: function.any("parameters"),
+            strict: function.bool("strict").map_err(|e| e.within("function"))?,
+            rest,
+        })
+    }
+
+    pub(super) fn encode(&self) -> Json {
+        let mut function = ObjectWriter::default();
+        function.string("name", Some(&self.name));
+        function.string("description", self.description.as_deref());
+        if let Some(parameters) = &self.parameters {
+            function.put("parameters", parameters.clone());
+        }
+        function.bool("strict", self.strict);
+        let mut tool = ObjectWriter::default();
+        tool.known(&self.rest);
+        tool.put("function", function.finish());
+        tool.finish()
+    }
+
+    pub(super) fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        let mut say = |text: &str| each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Borrowed(text) });
+        say(&self.name);
+        if let Some(description) = &self.description {
+            say(description);
+        }
+        for value in self.rest.iter().map(|(_, value)| value).chain(&self.parameters) {
+            value.each_text(&mut say);
+        }
+    }
+}
+
+/// Takes a call apart: Ollama gives arguments as a value, OpenAI as a string.
+pub(super) fn decode_call(json: Json) -> Result<Call, DecodeError> {
+    let mut fields = Fields::open(json)?;
+    let id = fields.string("id")?;
+    let outer_index = index(&mut fields)?;
+    let Some(mut function) = fields.object("function")? else {
+        return Ok(Call { id, index: outer_index, ..Call::default() });
+    };
+    let inner_index = index(&mut function).map_err(|e| e.within("function"))?;
+    Ok(Call {
+        id,
+        index: outer_index.or(inner_index),
+        name: function.string("name").map_err(|e| e.within("function"))?.unwrap_or_default(),
+        arguments: match function.any("arguments") {
+            None => Arguments::default(),
+            Some(Json::String(text)) => Arguments::Text(text),
+            Some(value @ Json::Object(_)) => Arguments::Value(value),
+            Some(_) => return Err(DecodeError::Type { path: "function.arguments".into(), expected: "an object or a string" }),
+        },
+    })
+}
+
+pub(super) fn index(fields: &mut Fields) -> Result<Option<u64>, DecodeError> {
+    match fields.any("index") {
+        None => Ok(None),
+        Some(Json::Number(number)) => {
+            number.as_u64().map(Some).ok_or(DecodeError::Type { path: "index".into(), expected: "a whole number" })
+        }
+        Some(_) => Err(DecodeError::Type { path: "index".into(), expected: "a whole number" }),
+    }
+}
+
+fn encode_call(call: &Call) -> Json {
+    let mut function = ObjectWriter::default();
+    if let Some(index) = call.index {
+        function.put("index", Json::Number(index.into()));
+    }
+    function.string("name", Some(&call.name));
+    function.put(
+        "arguments",
+        match &call.arguments {
+            Arguments::Value(value) => value.clone(),
+            Arguments::Text(text) if text.is_empty() => Json::Object(Vec::new()),
+            Arguments::Text(text) => Json::String(text.clone()),
+        },
+    );
+    let mut out = ObjectWriter::default();
+    out.string("id", call.id.as_deref());
+    out.put("function", function.finish());
+    out.finish()
+}
+
+/// Says what a call of the history says.
+pub(super) fn call_texts(call: &Call, say: &mut dyn FnMut(&str)) {
+    say(&call.name);
+    match &call.arguments {
+        Arguments::Text(text) => match Json::read(text.as_bytes()) {
+            Ok(value) => value.each_text(say),
+            Err(_) => say(text),
+        },
+        Arguments::Value(value) => value.each_text(say),
+    }
+}
+
+/// How many bytes stand in values that can't be read.
+pub(super) fn bytes_in(values: &[Json]) -> usize {
+    let mut bytes = 0;
+    for value in values {
+        value.each_text(&mut |text| bytes += text.len());
+    }
+    bytes
+}
+
+impl Message {
+    fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        Ok(Self {
+            role: fields.string("role")?.unwrap_or_default(),
+            content: fields.string("content")?,
+            thinking: fields.string("thinking")?,
+            images: fields.array("images")?,
+            calls: fields.each("tool_calls", decode_call)?,
+            tool_name: fields.string("tool_name")?,
+            tool_call_id: fields.string("tool_call_id")?,
+        })
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        out.string("role", Some(&self.role));
+        out.string("content", Some(self.content.as_deref().unwrap_or_default()));
+        out.string("thinking", self.thinking.as_deref());
+        out.array("images", self.images.clone());
+        out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        out.string("tool_name", self.tool_name.as_deref());
+        out.string("tool_call_id", self.tool_call_id.as_deref());
+        out.finish()
+    }
+}
+
+impl ChatRequest {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let asked = fields.known(DROPPED).len();
+        Ok(Self {
+            model: fields.string("model")?,
+            messages: fields.each("messages", Message::decode)?,
+            tools: fields.each("tools", Tool::decode)?,
+            stream: fields.bool("stream")?,
+            settings: fields.known(SETTINGS),
+            render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
+            dropped: asked + fields.left(),
+        })
+    }
+}
+
+fn render_only(asked: bool) -> Option<Uninspected> {
+    asked.then(|| Uninspected { path: "_debug_render_only".into(), bytes: 0 })
+}
+
+fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_>)) {
+    for (_, value) in settings {
+        value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+    }
+}
+
+/// Keeps the items for which `keep` says yes to their place.
+pub(super) fn retain_places<T>(items: &mut Vec<T>, keep: &mut dyn FnMut(usize) -> bool) {
+    let mut place = 0;
+    items.retain(|_| {
+        place += 1;
+        keep(place - 1)
+    });
+}
+
+fn write(json: &Json) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    json.write(&mut out);
+    out
+}
+
+impl Request for ChatRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        for (index, message) in self.messages.iter().enumerate() {
+            let channel = Channel::of_role(&message.role);
+            let mut say = |text: &str| each(Text { channel, message: Some(MessageIndex(index)), text: Cow::Borrowed(text) });
+            for text in [&message.content, &message.thinking, &message.tool_name].into_iter().flatten() {
+                say(text);
+            }
+            message.calls.iter().for_each(|call| call_texts(call, &mut say));
+        }
+        self.tools.iter().for_each(|tool| tool.texts(each));
+        setting_texts(&self.settings, each);
+    }
+
+    fn replace_message(&mut self, message: MessageIndex, by: &str) {
+        if let Some(message) = self.messages.get_mut(message.0) {
+            message.content = Some(by.to_owned());
+            message.thinking = None;
+            message.tool_name = None;
+            message.calls.clear();
+        }
+    }
+
+    fn tools(&self) -> Vec<&str> {
+        self.tools.iter().map(|tool| tool.name.as_str()).collect()
+    }
+
+    fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
+        retain_places(&mut self.tools, keep);
+    }
+
+    fn streams(&self) -> bool {
+        self.stream.unwrap_or(true)
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        let images = self.messages.iter().enumerate().filter(|(_, message)| !message.images.is_empty());
+        let images =
+            images.map(|(index, message)| Uninspected { path: format!("messages[{index}].images"), bytes: bytes_in(&message.images) });
+        images.chain(render_only(self.render_only)).collect()
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        out.put("messages", Json::Array(self.messages.iter().map(Message::encode).collect()));
+        out.array("tools", self.tools.iter().map(Tool::encode).collect());
+        out.bool("stream", self.stream);
+        out.known(&self.settings);
+        write(&out.finish())
+    }
+}
+
+/// `POST /api/generate`
+#[derive(Debug)]
+pub struct GenerateRequest {
+    model: Option<String>,
+    prompt: Option<String>,
+    suffix: Option<String>,
+    system: Option<String>,
+    template: Option<String>,
+    context: Vec<Json>,
+    images: Vec<Json>,
+    raw: Option<bool>,
+    stream: Option<bool>,
+    settings: Vec<(&'static str, Json)>,
+    render_only: bool,
+    dropped: usize,
+}
+
+impl GenerateRequest {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let asked = fields.known(DROPPED).len();
+        Ok(Self {
+            model: fields.string("model")?,
+            prompt: fields.string("prompt")?,
+            suffix: fields.string("suffix")?,
+            system: fields.string("system")?,
+            template: fields.string("template")?,
+            context: fields.array("context")?,
+            images: fields.array("images")?,
+            raw: fields.bool("raw")?,
+            stream: fields.bool("stream")?,
+            settings: fields.known(SETTINGS),
+            render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
+            dropped: asked + fields.left(),
+        })
+    }
+}
+
+impl Request for GenerateRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        for (channel, text) in
+            [(Channel::System, &self.system), (Channel::User, &self.prompt), (Channel::User, &self.suffix), (Channel::User, &self.template)]
+        {
+            if let Some(text) = text {
+                each(Text { channel, message: None, text: Cow::Borrowed(text) });
+            }
+        }
+        setting_texts(&self.settings, each);
+    }
+
+    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
+
+    fn tools(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
+
+    fn streams(&self) -> bool {
+        self.stream.unwrap_or(true)
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        let mut out = Vec::new();
+        if let Some(template) = self.template.as_deref().filter(|template| !template.is_empty()) {
+            out.push(Uninspected { path: "template".into(), bytes: template.len() });
+        }
+        if !self.context.is_empty() {
+            // A token stands for about four bytes; what matters is that it isn't nothing.
+            out.push(Uninspected { path: "context".into(), bytes: self.context.len() * 4 });
+        }
+        if !self.images.is_empty() {
+            out.push(Uninspected { path: "images".into(), bytes: bytes_in(&self.images) });
+        }
+        out.extend(render_only(self.render_only));
+        out
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        out.string("prompt", self.prompt.as_deref());
+        out.string("suffix", self.suffix.as_deref());
+        out.string("system", self.system.as_deref());
+        out.string("template", self.template.as_deref());
+        out.array("context", self.context.clone());
+        out.array("images", self.images.clone());
+        out.bool("raw", self.raw);
+        out.bool("stream", self.stream);
+        out.known(&self.settings);
+        write(&out.finish())
+    }
+}
+
+/// A request that names a model, and how its other fields are called.
+#[derive(Debug)]
+pub struct ModelFields {
+    known: &'static [&'static str],
+    /// Fields of which a value that says anything can't be judged.
+    refused: &'static [&'static str],
+    streams: bool,
+}
+
+/// `POST /api/show`
+pub(super) const SHOW: ModelFields = ModelFields { known: &["verbose"], refused: &["system", "template", "options"], streams: false };
+/// `POST /api/pull`. An `insecure` one would fetch over plain HTTP.
+pub(super) const PULL: ModelFields = ModelFields { known: &["stream"], refused: &["insecure", "username", "password"], streams: true };
+
+/// `POST /api/show` and `POST /api/pull`.
+#[derive(Debug)]
+pub struct ModelRequest {
+    model: Option<String>,
+    known: Vec<(&'static str, Json)>,
+    refused: Vec<Uninspected>,
+    streams: bool,
+    dropped: usize,
+}
+
+impl ModelRequest {
+    pub(super) fn decode(json: Json, names: &ModelFields) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let (model, name) = (fields.string("model")?, fields.string("name")?);
+        if let (Some(model), Some(name)) = (&model, &name)
+            && model != name
+            && !model.is_empty()
+            && !name.is_empty()
+        {
+            return Err(DecodeError::Type { path: "name".into(), expected: "the same as model" });
+        }
+        let refused = fields.known(names.refused).into_iter().filter(|(_, value)| match value {
+            Json::Null | Json::Bool(false) => false,
+            Json::String(text) => !text.is_empty(),
+            Json::Object(entries) => !entries.is_empty(),
+            _ => true,
+        });
+        let refused =
+            refused.map(|(name, value)| Uninspected { path: name.into(), bytes: bytes_in(std::slice::from_ref(&value)) }).collect();
+        let known = fields.known(names.known);
+        let streams = names.streams && !known.iter().any(|(name, value)| *name == "stream" && *value == Json::Bool(false));
+        Ok(Self { model: model.filter(|model| !model.is_empty()).or(name), known, refused, streams, dropped: fields.left() })
+    }
+}
+
+impl Request for ModelRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
+
+    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
+
+    fn tools(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
+
+    fn streams(&self) -> bool {
+        self.streams
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        self.refused.clone()
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        out.known(&self.known);
+        write(&out.finish())
+    }
+}
+
+// === answers ===
+
+const HEAD: &[&str] = &["model", "remote_model", "remote_host", "created_at"];
+const TAIL: &[&str] =
+    &["done_reason", "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"];
+
+/// Channels of an answer that can't be judged: token ids, log-probabilities, the rendered prompt.
+const UNJUDGED: &[&str] = &["context", "logprobs", "_debug_info"];
+
+fn texts(fields: &mut Fields, names: &[&'static str]) -> Result<Vec<(&'static str, String)>, DecodeError> {
+    let mut out = Vec::new();
+    for name in names {
+        if let Some(text) = fields.string(name)? {
+            out.push((*name, text));
+        }
+    }
+    Ok(out)
+}
+
+pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, DecodeError> {
+    let head = fields.known(HEAD);
+    let done = fields.bool("done")?.unwrap_or(false);
+    let tail = fields.known(TAIL);
+    let mut dropped = fields.known(UNJUDGED).len();
+    let speech = if shape == Shape::OllamaGenerate {
+        Speech {
+            texts: texts(&mut fields, &["response", "thinking"])?,
+            calls: fields.each("tool_calls", decode_call)?,
+            ..Speech::default()
+        }
+    } else {
+        let Some(mut message) = fields.object("message")? else {
+            return Err(DecodeError::Missing { path: "message".into() });
+        };
+        let within = |error: DecodeError| error.within("message");
+        let speech = Speech {
+            role: message.string("role").map_err(within)?,
+            texts: texts(&mut message, &["content", "thinking"]).map_err(within)?,
+            calls: message.each("tool_calls", decode_call).map_err(within)?,
+            ..Speech::default()
+        };
+        dropped += message.left();
+        speech
+    };
+    dropped += fields.left();
+    Ok(Event { head, speeches: vec![speech], tail, done, dropped })
+}
+
+pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
+    let mut out = ObjectWriter::default();
+    out.known(&event.head);
+    for speech in &event.speeches {
+        let calls = speech.calls.iter().map(encode_call).collect();
+        let mut message = ObjectWriter::default();
+        let target = if shape == Shape::OllamaGenerate { &mut out } else { &mut message };
+        target.string("role", speech.role.as_deref());
+        for (name, text) in &speech.texts {
+            target.string(name, Some(text));
+        }
+        target.array("tool_calls", calls);
+        if shape == Shape::OllamaChat {
+            out.put("message", message.finish());
+        }
+    }
+    out.bool("done", Some(event.done));
+    out.known(&event.tail);
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Body, decode_request};
+
+    fn encoded(body: Body, text: &str) -> String {
+        String::from_utf8(decode_request(body, text.as_bytes()).unwrap().encode()).unwrap()
+    }
+
+    #[test]
+    fn a_chat_request_survives() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"","tool_calls":[{"id":"1","function":{"name":"f","arguments":{"a":1}}}]},{"role":"tool","content":"x","tool_name":"f"}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{"a":{"type":"integer"}}}}}],"stream":false,"format":"json","keep_alive":"5m","options":{"temperature":0.1}}"#;
+        assert_eq!(encoded(Body::OllamaChat, body), body);
+    }
+
+    #[test]
+    fn unknown_fields_and_requests_for_unjudged_channels_are_dropped() {
+        let request =
+            decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"logprobs":true,"top_logprobs":3,"new_field":{"x":1}}"#)
+                .unwrap();
+        assert_eq!(request.dropped(), 3);
+        assert_eq!(String::from_utf8(request.encode()).unwrap(), r#"{"model":"m","messages":[]}"#);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let request = decode_request(
+            Body::OllamaGenerate,
+            br#"{"model":"m","prompt":"p","template":"t","context":[1,2],"images":["QUJD"],"_debug_render_only":true}"#,
+        )
+        .unwrap();
+        let paths: Vec<_> = request.uninspected().into_iter().map(|part| part.path).collect();
+        assert_eq!(paths, ["template", "context", "images", "_debug_render_only"]);
+    }
+
+    #[test]
+    fn an_answer_survives_but_for_what_cannot_be_judged() {
+        let line = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"hi"},"done":true,"done_reason":"stop","eval_count":2,"logprobs":[{"token":"hi"}]}"#;
+        let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OllamaChat).unwrap();
+        let mut out = Vec::new();
+        event.encode(Shape::OllamaChat, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","logprobs":[{"token":"hi"}]"#, ""));
+        assert_eq!(event.dropped, 1);
+    }
+
+    #[test]
+    fn two_names_of_a_model_that_differ_are_refused() {
+        assert!(decode_request(Body::OllamaShow, br#"{"model":"a","name":"b"}"#).is_err());
+        assert_eq!(encoded(Body::OllamaShow, r#"{"name":"b"}"#), r#"{"model":"b"}"#);
+    }
+}

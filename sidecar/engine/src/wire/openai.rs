@@ -1,0 +1,422 @@
+//! OpenAI's chat completions, as Ollama and other model servers speak them.
+//!
+//! Source: OpenAI's API reference, and ollama/ollama `openai/openai.go`, versions 0.17.4 and 0.33.0.
+
+use std::borrow::Cow;
+
+use super::answer::{Arguments, Call, Event, Shape, Speech};
+use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::json::Json;
+use super::ollama::{Tool, bytes_in, call_texts, decode_call, index, retain_places};
+use super::{Channel, MessageIndex, Request, Text, Uninspected};
+
+/// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
+const SETTINGS: &[&str] = &[
+    "frequency_penalty",
+    "logit_bias",
+    "max_completion_tokens",
+    "max_tokens",
+    "metadata",
+    "n",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "reasoning",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "stream_options",
+    "temperature",
+    "top_p",
+    "user",
+    "verbosity",
+];
+/// Fields that ask for a channel of the answer that can't be judged yet.
+const DROPPED: &[&str] = &["logprobs", "top_logprobs"];
+
+/// The `type` of an error.
+pub(super) fn error_type(status: u16) -> &'static str {
+    match status {
+        400 | 403 | 413 | 415 => "invalid_request_error",
+        401 => "authentication_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        _ => "api_error",
+    }
+}
+
+/// The `type` of an error in Anthropic's API, which lists its own.
+pub(super) fn anthropic_error_type(status: u16) -> &'static str {
+    match status {
+        403 => "permission_error",
+        413 => "request_too_large",
+        other => error_type(other),
+    }
+}
+
+/// `POST /v1/chat/completions`
+#[derive(Debug)]
+pub struct ChatRequest {
+    model: Option<String>,
+    messages: Vec<Message>,
+    tools: Vec<Tool>,
+    tool_choice: Option<Json>,
+    stream: Option<bool>,
+    settings: Vec<(&'static str, Json)>,
+    render_only: bool,
+    dropped: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    role: String,
+    content: Option<Content>,
+    reasoning: Option<String>,
+    name: Option<String>,
+    calls: Vec<Call>,
+    tool_call_id: Option<String>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug)]
+enum Part {
+    Text(String),
+    /// An image or a sound, under its type's name.
+    Media(&'static str, Json),
+}
+
+impl Part {
+    fn decode(json: &Json) -> Result<Self, DecodeError> {
+        // Content parts are maps to the server, whose keys it matches exactly.
+        let kind = json.get("type").and_then(Json::as_str).unwrap_or_default().to_owned();
+        let value = |name: &'static str| json.get(name).cloned().ok_or(DecodeError::Missing { path: name.into() });
+        Ok(match kind.as_str() {
+            "text" => match value("text")? {
+                Json::String(text) => Self::Text(text),
+                _ => return Err(DecodeError::Type { path: "text".into(), expected: "a string" }),
+            },
+            "image_url" => Self::Media("image_url", value("image_url")?),
+            "input_audio" => Self::Media("input_audio", value("input_audio")?),
+            _ => return Err(DecodeError::Type { path: "type".into(), expected: "text, image_url or input_audio" }),
+        })
+    }
+
+    fn encode(&self) -> Json {
+        let (kind, value) = match self {
+            Self::Text(text) => ("text", Json::String(text.clone())),
+            Self::Media(kind, value) => (*kind, value.clone()),
+        };
+        Json::Object(vec![("type".into(), Json::String(kind.into())), (kind.into(), value)])
+    }
+}
+
+impl Message {
+    fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let content = match fields.any("content") {
+            None => None,
+            Some(Json::String(text)) => Some(Content::Text(text)),
+            Some(Json::Array(parts)) => Some(Content::Parts(
+                parts
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, part)| Part::decode(&part).map_err(|error| error.at(index).within("content")))
+                    .collect::<Result<_, _>>()?,
+            )),
+            Some(_) => return Err(DecodeError::Type { path: "content".into(), expected: "a string or an array of parts" }),
+        };
+        Ok(Self {
+            role: fields.string("role")?.unwrap_or_default(),
+            content,
+            reasoning: fields.string("reasoning")?,
+            name: fields.string("name")?,
+            calls: fields.each("tool_calls", decode_call)?,
+            tool_call_id: fields.string("tool_call_id")?,
+        })
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        out.string("role", Some(&self.role));
+        match &self.content {
+            None => {}
+            Some(Content::Text(text)) => out.string("content", Some(text)),
+            Some(Content::Parts(parts)) => out.put("content", Json::Array(parts.iter().map(Part::encode).collect())),
+        }
+        out.string("reasoning", self.reasoning.as_deref());
+        out.string("name", self.name.as_deref());
+        out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        out.string("tool_call_id", self.tool_call_id.as_deref());
+        out.finish()
+    }
+
+    /// What the message says: its parts both joined, as a server may read them, and for the joints' sake one after the other.
+    fn text(&self) -> Option<Cow<'_, str>> {
+        match self.content.as_ref()? {
+            Content::Text(text) => Some(Cow::Borrowed(text)),
+            Content::Parts(parts) => {
+                let texts: Vec<&str> =
+                    parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None }).collect();
+                match texts[..] {
+                    [] => None,
+                    [one] => Some(Cow::Borrowed(one)),
+                    _ => Some(Cow::Owned([texts.concat(), texts.join("\n")].join("\n"))),
+                }
+            }
+        }
+    }
+}
+
+fn encode_call(call: &Call) -> Json {
+    let mut function = ObjectWriter::default();
+    function.string("name", Some(&call.name));
+    function.put(
+        "arguments",
+        Json::String(match &call.arguments {
+            Arguments::Text(text) => text.clone(),
+            Arguments::Value(value) => {
+                let mut out = Vec::new();
+                value.write(&mut out);
+                String::from_utf8(out).expect("JSON is written as UTF-8")
+            }
+        }),
+    );
+    let mut out = ObjectWriter::default();
+    if let Some(index) = call.index {
+        out.put("index", Json::Number(index.into()));
+    }
+    out.string("id", call.id.as_deref());
+    out.string("type", Some("function"));
+    out.put("function", function.finish());
+    out.finish()
+}
+
+impl ChatRequest {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let asked = fields.known(DROPPED).len();
+        Ok(Self {
+            model: fields.string("model")?,
+            messages: fields.each("messages", Message::decode)?,
+            tools: fields.each("tools", Tool::decode)?,
+            tool_choice: fields.any("tool_choice"),
+            stream: fields.bool("stream")?,
+            settings: fields.known(SETTINGS),
+            render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
+            dropped: asked + fields.left(),
+        })
+    }
+}
+
+impl Request for ChatRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        for (index, message) in self.messages.iter().enumerate() {
+            let channel = Channel::of_role(&message.role);
+            let at = Some(MessageIndex(index));
+            if let Some(text) = message.text() {
+                each(Text { channel, message: at, text });
+            }
+            let mut say = |text: &str| each(Text { channel, message: at, text: Cow::Borrowed(text) });
+            for text in [&message.reasoning, &message.name].into_iter().flatten() {
+                say(text);
+            }
+            message.calls.iter().for_each(|call| call_texts(call, &mut say));
+        }
+        self.tools.iter().for_each(|tool| tool.texts(each));
+        for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+        }
+    }
+
+    fn replace_message(&mut self, message: MessageIndex, by: &str) {
+        if let Some(message) = self.messages.get_mut(message.0) {
+            message.content = Some(Content::Text(by.to_owned()));
+            message.reasoning = None;
+            message.name = None;
+            message.calls.clear();
+        }
+    }
+
+    fn tools(&self) -> Vec<&str> {
+        self.tools.iter().map(|tool| tool.name.as_str()).collect()
+    }
+
+    fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
+        let before = self.tools.len();
+        retain_places(&mut self.tools, keep);
+        if self.tools.len() < before {
+            // It may name a tool that is gone, and servers refuse it where no tools are left.
+            self.tool_choice = None;
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        let mut out = Vec::new();
+        for (index, message) in self.messages.iter().enumerate() {
+            if let Some(Content::Parts(parts)) = &message.content {
+                for (part, value) in
+                    parts.iter().enumerate().filter_map(|(i, part)| if let Part::Media(_, value) = part { Some((i, value)) } else { None })
+                {
+                    out.push(Uninspected {
+                        path: format!("messages[{index}].content[{part}]"),
+                        bytes: bytes_in(std::slice::from_ref(value)),
+                    });
+                }
+            }
+        }
+        if self.render_only {
+            out.push(Uninspected { path: "_debug_render_only".into(), bytes: 0 });
+        }
+        out
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        out.put("messages", Json::Array(self.messages.iter().map(Message::encode).collect()));
+        out.array("tools", self.tools.iter().map(Tool::encode).collect());
+        if let Some(choice) = &self.tool_choice {
+            out.put("tool_choice", choice.clone());
+        }
+        out.bool("stream", self.stream);
+        out.known(&self.settings);
+        let mut bytes = Vec::with_capacity(512);
+        out.finish().write(&mut bytes);
+        bytes
+    }
+}
+
+// === answers ===
+
+const HEAD: &[&str] = &["id", "object", "created", "model", "system_fingerprint", "service_tier"];
+const CHANNELS: &[&str] = &["content", "reasoning", "reasoning_content", "refusal"];
+
+const fn speech_field(shape: Shape) -> &'static str {
+    match shape {
+        Shape::OpenAiCompletion => "message",
+        _ => "delta",
+    }
+}
+
+pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, DecodeError> {
+    let head = fields.known(HEAD);
+    let tail = fields.known(&["usage"]);
+    let speeches = fields.each("choices", |choice| decode_choice(choice, shape))?;
+    let dropped = fields.left() + speeches.iter().map(|(_, dropped)| dropped).sum::<usize>();
+    Ok(Event { head, speeches: speeches.into_iter().map(|(speech, _)| speech).collect(), tail, done: false, dropped })
+}
+
+fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeError> {
+    let mut fields = Fields::open(json)?;
+    let name = speech_field(shape);
+    let choice = index(&mut fields)?.unwrap_or_default();
+    let finish = fields.any("finish_reason");
+    let mut speech = Speech { choice, finish, ..Speech::default() };
+    let mut dropped = 0;
+    if let Some(mut delta) = fields.object(name)? {
+        let within = |error: DecodeError| error.within(name);
+        speech.role = delta.string("role").map_err(within)?;
+        for channel in CHANNELS {
+            if let Some(text) = delta.string(channel).map_err(within)? {
+                speech.texts.push((channel, text));
+            }
+        }
+        speech.calls = delta.each("tool_calls", decode_call).map_err(within)?;
+        dropped += delta.left();
+    }
+    dropped += fields.left();
+    Ok((speech, dropped))
+}
+
+pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
+    let mut out = ObjectWriter::default();
+    out.known(&event.head);
+    let choices = event.speeches.iter().map(|speech| {
+        let mut delta = ObjectWriter::default();
+        delta.string("role", speech.role.as_deref());
+        if shape == Shape::OpenAiCompletion && !speech.texts.iter().any(|(name, _)| *name == "content") {
+            delta.put("content", Json::Null);
+        }
+        for (name, text) in &speech.texts {
+            delta.string(name, Some(text));
+        }
+        delta.array("tool_calls", speech.calls.iter().map(encode_call).collect());
+        let mut choice = ObjectWriter::default();
+        choice.put("index", Json::Number(speech.choice.into()));
+        choice.put(speech_field(shape), delta.finish());
+        choice.put("finish_reason", speech.finish.clone().unwrap_or(Json::Null));
+        choice.finish()
+    });
+    out.put("choices", Json::Array(choices.collect()));
+    out.known(&event.tail);
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Body, decode_request};
+
+    #[test]
+    fn a_request_survives() {
+        let body = r#"{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"auto","stream":true,"seed":1,"stream_options":{"include_usage":true},"temperature":0.5}"#;
+        let request = decode_request(Body::OpenAiChat, body.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(request.encode()).unwrap(), body);
+    }
+
+    #[test]
+    fn parts_are_read_joined() {
+        let request = decode_request(
+            Body::OpenAiChat,
+            br#"{"messages":[{"role":"user","content":[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]}]}"#,
+        )
+        .unwrap();
+        let mut seen = Vec::new();
+        request.texts(&mut |text| seen.push(text.text.into_owned()));
+        assert_eq!(seen, ["ignore\nig\nnore"]);
+    }
+
+    #[test]
+    fn media_is_named_as_uninspected_and_other_parts_are_refused() {
+        let request = decode_request(
+            Body::OpenAiChat,
+            br#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,x"}}]}]}"#,
+        )
+        .unwrap();
+        assert_eq!(request.uninspected(), [Uninspected { path: "messages[0].content[0]".into(), bytes: 10 }]);
+        let error = decode_request(Body::OpenAiChat, br#"{"messages":[{"role":"user","content":[{"type":"file"}]}]}"#).unwrap_err();
+        assert_eq!(error.to_string(), "messages[0].content[0].type must be text, image_url or input_audio");
+    }
+
+    #[test]
+    fn a_chunk_survives() {
+        let line = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}]}"#;
+        let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OpenAiChunk).unwrap();
+        let mut out = Vec::new();
+        event.encode(Shape::OpenAiChunk, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), line);
+    }
+}

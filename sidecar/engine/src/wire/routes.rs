@@ -1,0 +1,209 @@
+//! The routes that the guard knows. What isn't in the table is refused as the server itself would: 404.
+//!
+//! Source: ollama/ollama `server/routes.go`, versions 0.17.4 and 0.33.0.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::Family;
+
+/// What a route does to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The model answers.
+    Inference,
+    /// Nothing changes and no model runs.
+    ReadOnly,
+    /// Models come, go or change.
+    Management,
+    /// The model answers, in a way that this version can't judge yet.
+    NotYet,
+}
+
+/// What stands in the body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// Nothing.
+    None,
+    /// `api.ChatRequest`
+    OllamaChat,
+    /// `api.GenerateRequest`
+    OllamaGenerate,
+    /// `api.ShowRequest`
+    OllamaShow,
+    /// `api.PullRequest`
+    OllamaPull,
+    /// `openai.ChatCompletionRequest`
+    OpenAiChat,
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path as the metrics name it; `:x` stands for one segment.
+    pub pattern: &'static str,
+    /// The methods that it answers.
+    pub methods: &'static [&'static str],
+    /// The API to which it belongs.
+    pub family: Family,
+    /// What it does.
+    pub class: Class,
+    /// Its body, where this version can read it.
+    pub body: Option<Body>,
+}
+
+const fn route(pattern: &'static str, methods: &'static [&'static str], family: Family, class: Class, body: Option<Body>) -> Route {
+    Route { pattern, methods, family, class, body }
+}
+
+const READ: &[&str] = &["GET", "HEAD"];
+const GET: &[&str] = &["GET"];
+const POST: &[&str] = &["POST"];
+const DELETE: &[&str] = &["DELETE"];
+
+/// Every route.
+pub const ROUTES: &[Route] = {
+    use Class::{Inference, Management, NotYet, ReadOnly};
+    use Family::{Anthropic, Ollama, OpenAi};
+    &[
+        route("/api/chat", POST, Ollama, Inference, Some(Body::OllamaChat)),
+        route("/api/generate", POST, Ollama, Inference, Some(Body::OllamaGenerate)),
+        route("/v1/chat/completions", POST, OpenAi, Inference, Some(Body::OpenAiChat)),
+        route("/", READ, Ollama, ReadOnly, Some(Body::None)),
+        route("/api/version", READ, Ollama, ReadOnly, Some(Body::None)),
+        route("/api/tags", READ, Ollama, ReadOnly, Some(Body::None)),
+        route("/api/ps", GET, Ollama, ReadOnly, Some(Body::None)),
+        route("/api/status", GET, Ollama, ReadOnly, Some(Body::None)),
+        route("/api/show", POST, Ollama, ReadOnly, Some(Body::OllamaShow)),
+        route("/v1/models", GET, OpenAi, ReadOnly, Some(Body::None)),
+        route("/v1/models/:model", GET, OpenAi, ReadOnly, Some(Body::None)),
+        route("/api/pull", POST, Ollama, Management, Some(Body::OllamaPull)),
+        route("/api/push", POST, Ollama, Management, None),
+        route("/api/create", POST, Ollama, Management, None),
+        route("/api/copy", POST, Ollama, Management, None),
+        route("/api/delete", DELETE, Ollama, Management, None),
+        route("/api/blobs/:digest", &["POST", "HEAD"], Ollama, Management, None),
+        route("/api/me", POST, Ollama, Management, None),
+        route("/api/signout", POST, Ollama, Management, None),
+        route("/api/user/keys/:key", DELETE, Ollama, Management, None),
+        route("/api/experimental/aliases", &["GET", "POST", "DELETE"], Ollama, Management, None),
+        route("/api/experimental/web_search", POST, Ollama, Management, None),
+        route("/api/experimental/web_fetch", POST, Ollama, Management, None),
+        route("/api/experimental/model-recommendations", GET, Ollama, NotYet, None),
+        route("/api/embed", POST, Ollama, NotYet, None),
+        route("/api/embeddings", POST, Ollama, NotYet, None),
+        route("/v1/completions", POST, OpenAi, NotYet, None),
+        route("/v1/embeddings", POST, OpenAi, NotYet, None),
+        route("/v1/responses", POST, OpenAi, NotYet, None),
+        route("/v1/messages", POST, Anthropic, NotYet, None),
+        route("/v1/audio/transcriptions", POST, OpenAi, NotYet, None),
+        route("/v1/images/generations", POST, OpenAi, NotYet, None),
+        route("/v1/images/edits", POST, OpenAi, NotYet, None),
+    ]
+};
+
+/// What stands behind a method and a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A route, and what stood in its open segment, decoded.
+    Found(&'static Route, Option<String>),
+    /// A path that exists, with another method.
+    WrongMethod,
+    /// Nothing.
+    Unknown,
+}
+
+/// Finds the route of a request. `path` is the target's path as it came, without the query.
+///
+/// The server matches paths decoded, redirects `//` and dot segments, and knows no escaped slash; here each of these is unknown.
+#[must_use]
+pub fn find(method: &str, path: &str) -> Lookup {
+    let Some(path) = plain_path(path) else {
+        return Lookup::Unknown;
+    };
+    let mut wrong_method = false;
+    for route in ROUTES {
+        if let Some(open) = fits(route.pattern, &path) {
+            if route.methods.contains(&method) {
+                return Lookup::Found(route, open.map(str::to_owned));
+            }
+            wrong_method = true;
+        }
+    }
+    if wrong_method { Lookup::WrongMethod } else { Lookup::Unknown }
+}
+
+/// The path with its escapes resolved, or nothing where two readers could take it for two paths.
+fn plain_path(path: &str) -> Option<Cow<'_, str>> {
+    if path == "/" {
+        return Some(Cow::Borrowed(path));
+    }
+    let lower = path.to_ascii_lowercase();
+    if lower.contains("%2f") || lower.contains("%5c") || lower.contains("%25") {
+        return None;
+    }
+    let decoded = percent_decode_str(path).decode_utf8().ok()?;
+    let segments_are_plain = decoded.strip_prefix('/')?.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    let characters_are_plain = decoded.chars().all(|c| !c.is_control() && c != '\\');
+    (segments_are_plain && characters_are_plain).then_some(decoded)
+}
+
+/// Whether the path fits the pattern; then what stands in the open segment. Only the pattern's last segment may be open.
+#[expect(clippy::option_option, reason = "whether it fits, and whether the pattern is open, are two questions")]
+fn fits<'p>(pattern: &str, path: &'p str) -> Option<Option<&'p str>> {
+    match pattern.split_once(':') {
+        None => (pattern == path).then_some(None),
+        Some((before, _)) => {
+            let open = path.strip_prefix(before)?;
+            (!open.is_empty() && !open.contains('/')).then_some(Some(open))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(method: &str, path: &str) -> Option<&'static str> {
+        match find(method, path) {
+            Lookup::Found(route, _) => Some(route.pattern),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_path_is_matched_as_the_server_matches_it() {
+        assert_eq!(pattern("POST", "/api/chat"), Some("/api/chat"));
+        assert_eq!(pattern("POST", "/api/%63hat"), Some("/api/chat"));
+        assert_eq!(find("GET", "/v1/models/a%20b"), Lookup::Found(&ROUTES[10], Some("a b".into())));
+    }
+
+    #[test]
+    fn a_path_that_two_readers_could_take_for_two_is_unknown() {
+        for path in [
+            "//api/chat",
+            "/api//chat",
+            "/api/./chat",
+            "/x/../api/chat",
+            "/api%2fchat",
+            "/api/chat/",
+            "/API/chat",
+            "/api/chat%00",
+            "/api\\chat",
+            "api/chat",
+            "",
+            "/api/%2e%2e/api/chat",
+            "/api/%2563hat",
+            "/v1/models/a/b",
+        ] {
+            assert_eq!(find("POST", path), Lookup::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_known_path_with_another_method_says_so() {
+        assert_eq!(find("GET", "/api/chat"), Lookup::WrongMethod);
+        assert_eq!(find("get", "/api/tags"), Lookup::WrongMethod);
+    }
+}

@@ -1,0 +1,187 @@
+//! `run`: guard a port until told to stop.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llm_guard_engine::policy::{GuardPolicy, Mode};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::reference::Reference;
+use crate::identity::ApiKey;
+use crate::proxy::drain::Stage;
+use crate::proxy::upstream::{Upstream, UpstreamUrl};
+use crate::proxy::{Guard, Listen, Settings, Times};
+use crate::settings::{InForce, Source};
+use crate::telemetry::logs::{self, Level};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::record::Recorder;
+
+/// Where the guard listens unless told otherwise.
+pub(crate) const DATA_PORT: u16 = 15434;
+/// Where metrics and health are.
+pub(crate) const METRICS_PORT: u16 = 15435;
+
+const UPSTREAM: &str = "http://127.0.0.1:11434";
+const RETRIES: u32 = 2;
+const REQUEST_SECONDS: u64 = 3_600;
+const SILENCE_SECONDS: u64 = 600;
+const BODY_SECONDS: u64 = 60;
+const DRAIN_SECONDS: u64 = 25;
+
+/// The variables of the reference gateway count too, where neither a flag nor a variable of our own says something.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The model server [default: port 11434 of this machine]
+    #[arg(long, value_name = "URL", env = "LLM_GUARD_UPSTREAM")]
+    upstream: Option<UpstreamUrl>,
+    /// Where clients connect [default: [::]:15434, IPv4 and IPv6]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LLM_GUARD_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where metrics and health are [default: [::]:15435]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LLM_GUARD_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
+    /// A GuardPolicy; a change is in force within about a second
+    #[arg(long, value_name = "FILE", env = "LLM_GUARD_POLICY")]
+    policy: Option<PathBuf>,
+    /// monitor, soft or hard: stands in the place of the policy's mode, and no control goes above it
+    #[arg(long, value_name = "MODE", env = "LLM_GUARD_MODE")]
+    mode: Option<Mode>,
+    /// Tries to connect to the model server, after the first [default: 2]
+    #[arg(long, value_name = "COUNT", env = "LLM_GUARD_RETRIES")]
+    retries: Option<u32>,
+    /// The longest time of a whole exchange, in seconds [default: 3600]
+    #[arg(long, value_name = "SECONDS", env = "LLM_GUARD_REQUEST_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    request_timeout: Option<u64>,
+    /// The longest time that the model server may say nothing, in seconds [default: 600]
+    #[arg(long, value_name = "SECONDS", env = "LLM_GUARD_SILENCE_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    silence_timeout: Option<u64>,
+    /// The longest time for a request's body to arrive, in seconds [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "LLM_GUARD_BODY_TIMEOUT", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    body_timeout: Option<u64>,
+    /// The longest time for running exchanges once the guard ends, in seconds [default: 25]
+    #[arg(long, value_name = "SECONDS", env = "LLM_GUARD_DRAIN_TIMEOUT", value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    drain_timeout: Option<u64>,
+    /// A unix socket by which `drain` ends the guard [default: none]
+    #[arg(long, value_name = "PATH", env = "LLM_GUARD_DRAIN_SOCKET")]
+    drain_socket: Option<PathBuf>,
+    /// How much is logged [default: info]
+    #[arg(long, value_enum, ignore_case = true, env = "LLM_GUARD_LOG_LEVEL")]
+    log_level: Option<Level>,
+    /// Write the requests' bodies into the log, as they are
+    #[arg(long, env = "LLM_GUARD_LOG_RAW_PROMPTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    log_raw_prompts: Option<bool>,
+}
+
+/// Runs the guard until SIGTERM, SIGINT or `drain`.
+pub(crate) fn run(args: Args) -> ExitCode {
+    let ended = runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(guard(args)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("llm-guard-sidecar: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Two threads at most: the guard's work is short, and the cores are the model's.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(2);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).max_blocking_threads(4).enable_all().build()
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn guard(args: Args) -> Result<(), AnyError> {
+    let reference = Reference::read(|name| std::env::var(name).ok())?;
+    let level = match (args.log_level, &reference.log_level) {
+        (Some(level), _) => level,
+        (None, Some(name)) => clap::ValueEnum::from_str(name, true).map_err(|_| "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")?,
+        (None, None) => Level::Info,
+    };
+    logs::to_stdout(level);
+    for remark in &reference.remarks {
+        tracing::warn!("{remark}");
+    }
+
+    let url = match (args.upstream, &reference.upstream) {
+        (Some(url), _) => url,
+        (None, Some(text)) => text.parse().map_err(|error| format!("OLLAMA_BASE_URL: {error}"))?,
+        (None, None) => UPSTREAM.parse()?,
+    };
+    let source = match (args.policy, reference.policy) {
+        (Some(path), Some(_)) => {
+            tracing::warn!("a policy file is given, so that the variables for models and tools are not used");
+            Source::File(path)
+        }
+        (Some(path), None) => Source::File(path),
+        (None, Some(policy)) => Source::Fixed(Box::new(policy)),
+        (None, None) => Source::Fixed(Box::new(GuardPolicy::built_in())),
+    };
+    let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));
+    let metrics = Arc::new(Metrics::new());
+    let (policy, seen) = InForce::load(source, args.mode.or(reference.mode)).await?;
+    metrics.mode(policy.now().mode);
+    let api_key = std::env::var("LLM_GUARD_API_KEY").ok().filter(|key| !key.is_empty()).or(reference.api_key);
+    if api_key.is_some() && policy.now().mode == Mode::Monitor {
+        tracing::warn!("an API key is set, but in monitor a request without it is counted and passes");
+    }
+    let log_raw_prompts = args.log_raw_prompts.or(reference.log_raw_prompts).unwrap_or(false);
+    if log_raw_prompts {
+        tracing::warn!("raw prompts are logged: whoever reads the log reads what people ask");
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of the content hashes: {error}"))?;
+
+    let settings = Settings {
+        data: listen(args.listen, reference.host, reference.port, DATA_PORT),
+        metrics: listen(args.metrics_listen, None, None, METRICS_PORT),
+        upstream: Upstream::new(url.clone(), args.retries.or(reference.retries).unwrap_or(RETRIES)),
+        policy: Arc::clone(&policy),
+        recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false),
+        api_key: api_key.as_deref().map(ApiKey::new),
+        times: Times {
+            request: seconds(args.request_timeout, reference.request_seconds, REQUEST_SECONDS),
+            silence: seconds(args.silence_timeout, None, SILENCE_SECONDS),
+            body: seconds(args.body_timeout, None, BODY_SECONDS),
+            drain: seconds(args.drain_timeout, None, DRAIN_SECONDS),
+        },
+        drain_socket: args.drain_socket,
+    };
+    let guard = Guard::bind(settings)?;
+    tracing::info!(
+        data = %guard.data_address()?,
+        metrics = %guard.metrics_address()?,
+        upstream = %url,
+        mode = policy.now().mode.name(),
+        log_raw_prompts,
+        "listening"
+    );
+    let following = tokio::spawn(Arc::clone(&policy).follow(seen, metrics));
+    let drain = guard.drain().clone();
+    let mut asked_to_end = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signals = tokio::spawn(async move {
+        for stage in [Stage::Draining, Stage::Forced] {
+            tokio::select! {
+                _ = asked_to_end.0.recv() => {}
+                _ = asked_to_end.1.recv() => {}
+            }
+            tracing::info!(at_once = stage == Stage::Forced, "a signal asks the guard to end");
+            drain.advance(stage);
+        }
+    });
+    guard.serve().await;
+    following.abort();
+    signals.abort();
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn listen(flag: Option<SocketAddr>, host: Option<IpAddr>, port: Option<u16>, default_port: u16) -> Listen {
+    let is_default = flag.is_none() && host.is_none();
+    let address = flag.unwrap_or_else(|| SocketAddr::new(host.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port.unwrap_or(default_port)));
+    Listen { address, is_default }
+}

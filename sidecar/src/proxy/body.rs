@@ -1,0 +1,289 @@
+//! Answers on their way to the client. Each is bounded in time, ends when the guard must, and closes its record at its end,
+//! whatever that end is.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Tally, WholeJudge};
+use llm_guard_engine::verdict::{ControlId, Refusal};
+
+use super::drain::{DrainWatch, Stage, reached};
+use super::exchange::upstream_refusal;
+use crate::telemetry::metrics::{Outcome, Phase, UpstreamError};
+use crate::telemetry::record::Record;
+
+/// A body of a reply. Its error breaks the connection off, which is how a client of HTTP/1 learns that something is missing.
+pub(super) type ReplyBody = UnsyncBoxBody<Bytes, BrokenOff>;
+
+/// The answer ends before its end.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the answer is broken off")]
+pub(crate) struct BrokenOff;
+
+/// A body that is there as a whole.
+pub(super) fn whole(bytes: Bytes) -> ReplyBody {
+    UnsyncBoxBody::new(Full::new(bytes).map_err(|never: Infallible| match never {}))
+}
+
+/// What ends an answer that doesn't end by itself.
+pub(super) struct Limits {
+    pub(super) deadline: tokio::time::Instant,
+    pub(super) silence: Duration,
+    pub(super) drain: DrainWatch,
+}
+
+impl Limits {
+    /// The next frame of the model server's answer.
+    pub(super) async fn next(&self, body: &mut Incoming) -> Result<Option<Frame<Bytes>>, UpstreamError> {
+        let until = self.deadline.min(tokio::time::Instant::now() + self.silence);
+        match tokio::time::timeout_at(until, body.frame()).await {
+            Err(_) => Err(UpstreamError::TimedOut),
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(frame))) => Ok(Some(frame)),
+            Ok(Some(Err(_))) => Err(UpstreamError::Broken),
+        }
+    }
+
+    async fn next_or_stop(&mut self, body: &mut Incoming) -> Arrival {
+        let mut drain = self.drain.clone();
+        tokio::select! {
+            biased;
+            next = self.next(body) => match next {
+                Ok(Some(frame)) => Arrival::Frame(frame),
+                Ok(None) => Arrival::End,
+                Err(error) => Arrival::Failed(error),
+            },
+            () = reached(&mut drain, Stage::Forced) => Arrival::Stopped,
+        }
+    }
+}
+
+enum Arrival {
+    Frame(Frame<Bytes>),
+    End,
+    Failed(UpstreamError),
+    Stopped,
+}
+
+fn stopped() -> Refusal {
+    Refusal { status: 503, code: "stopped", message: "the guard is shutting down".into(), control: ControlId::Limits }
+}
+
+/// What looks at the answer while it passes.
+enum Reader {
+    /// Nobody; why, where bytes should have been judged.
+    Nobody(Option<&'static str>, Tally),
+    /// What comes out of the judge goes to the client.
+    Judge(Box<StreamJudge>),
+    /// The original goes to the client.
+    Observer(Box<StreamJudge>),
+    /// The original goes to the client, and is judged at its end.
+    /// (Nothing is kept of one that is too large.)
+    WholeObserver(Box<WholeJudge>, Option<BytesMut>),
+}
+
+/// An answer that is open, without its record yet.
+pub(super) struct OpenBody {
+    body: Incoming,
+    reader: Reader,
+    limits: Limits,
+}
+
+/// An answer that nobody judges; `reason` says why, where it should have been.
+pub(super) fn passing(body: Incoming, reason: Option<&'static str>, limits: Limits) -> OpenBody {
+    OpenBody { body, reader: Reader::Nobody(reason, Tally::default()), limits }
+}
+
+/// An answer of which the client sees what the judge lets through.
+pub(super) fn judged(body: Incoming, judge: Box<StreamJudge>, limits: Limits) -> OpenBody {
+    OpenBody { body, reader: Reader::Judge(judge), limits }
+}
+
+/// An answer that passes as it is while the judge counts.
+pub(super) fn observed(body: Incoming, judge: Box<StreamJudge>, limits: Limits) -> OpenBody {
+    OpenBody { body, reader: Reader::Observer(judge), limits }
+}
+
+/// The same for an answer that is one value.
+pub(super) fn observed_whole(body: Incoming, judge: Box<WholeJudge>, limits: Limits) -> OpenBody {
+    OpenBody { body, reader: Reader::WholeObserver(judge, Some(BytesMut::new())), limits }
+}
+
+impl OpenBody {
+    /// The body, whose record closes when it ends.
+    pub(super) fn recorded_by(self, mut record: Record) -> ReplyBody {
+        let Self { body, mut reader, limits } = self;
+        if let Reader::Nobody(_, tally) = &mut reader {
+            *tally = std::mem::take(&mut record.tally);
+        }
+        record.streams();
+        let answer = Answer { body, reader, limits, record: Some(record), scrap: Vec::new() };
+        let frames = futures_util::stream::unfold(answer, |mut answer| async move {
+            let next = answer.next().await;
+            next.map(|frame| (frame, answer))
+        });
+        let frames: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(frames);
+        UnsyncBoxBody::new(StreamBody::new(frames))
+    }
+}
+
+struct Answer {
+    body: Incoming,
+    reader: Reader,
+    limits: Limits,
+    /// Until the end; when the client goes away first, dropping says so.
+    record: Option<Record>,
+    scrap: Vec<u8>,
+}
+
+impl Answer {
+    /// The next frame for the client.
+    async fn next(&mut self) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+        // A frame may leave nothing to say, so that the next one must be waited for.
+        while self.record.is_some() {
+            let arrival = self.limits.next_or_stop(&mut self.body).await;
+            if let Some(frame) = self.take(arrival) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, arrival: Arrival) -> Option<Result<Frame<Bytes>, BrokenOff>> {
+        let since = Instant::now();
+        let mut end = None;
+        let frame = match (&mut self.reader, arrival) {
+            (Reader::Judge(judge), Arrival::Frame(frame)) => {
+                let mut out = Vec::new();
+                // Trailers carry nothing that these APIs use, and can't be judged.
+                if let Ok(data) = frame.into_data()
+                    && judge.push(&data, &mut out) == Flow::Ended
+                {
+                    end = Some(outcome(judge));
+                }
+                Ok(out)
+            }
+            (Reader::Judge(judge), Arrival::End) => {
+                let mut out = Vec::new();
+                judge.finish(&mut out);
+                end = Some(outcome(judge));
+                Ok(out)
+            }
+            (Reader::Judge(judge), Arrival::Failed(error)) => {
+                let mut out = Vec::new();
+                judge.abort(&upstream_refusal(error), Ending::Broken, &mut out);
+                end = Some(Outcome::UpstreamFailed);
+                self.note(error);
+                Ok(out)
+            }
+            (Reader::Judge(judge), Arrival::Stopped) => {
+                let mut out = Vec::new();
+                judge.abort(&stopped(), Ending::Refused, &mut out);
+                end = Some(Outcome::Stopped);
+                Ok(out)
+            }
+            (_, Arrival::Frame(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    observe(&mut self.reader, data, &mut self.scrap);
+                }
+                Err(Ok(frame))
+            }
+            (reader, Arrival::End) => {
+                end = Some(Outcome::Answered);
+                match reader {
+                    Reader::Observer(judge) => {
+                        self.scrap.clear();
+                        judge.finish(&mut self.scrap);
+                    }
+                    Reader::WholeObserver(judge, Some(bytes)) => {
+                        let _ = judge.judge(bytes);
+                    }
+                    _ => {}
+                }
+                Ok(Vec::new())
+            }
+            (_, Arrival::Failed(error)) => {
+                end = Some(Outcome::UpstreamFailed);
+                self.note(error);
+                Err(Err(BrokenOff))
+            }
+            (_, Arrival::Stopped) => {
+                end = Some(Outcome::Stopped);
+                Err(Err(BrokenOff))
+            }
+        };
+        let record = self.record.as_mut()?;
+        record.worked(Phase::Answer, since);
+        let frame = match frame {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) => Some(Ok(Frame::data(Bytes::from(bytes)))),
+            Err(original) => Some(original),
+        };
+        if let Some(Ok(frame)) = &frame {
+            record.sent(frame.data_ref().map_or(0, Bytes::len));
+        }
+        if let Some(outcome) = end {
+            self.close(outcome);
+        }
+        frame
+    }
+
+    fn note(&self, error: UpstreamError) {
+        if let Some(record) = &self.record {
+            record.metrics().upstream_error(error);
+        }
+    }
+
+    fn tally(&mut self) -> Tally {
+        match &mut self.reader {
+            Reader::Nobody(_, tally) => std::mem::take(tally),
+            Reader::Judge(judge) | Reader::Observer(judge) => std::mem::take(judge.tally()),
+            Reader::WholeObserver(judge, _) => std::mem::take(judge.tally()),
+        }
+    }
+
+    fn close(&mut self, outcome: Outcome) {
+        let tally = self.tally();
+        if let Some(record) = self.record.take() {
+            record.close(outcome, tally);
+        }
+    }
+}
+
+fn outcome(judge: &StreamJudge) -> Outcome {
+    match judge.ending() {
+        None | Some(Ending::Said) => Outcome::Answered,
+        Some(Ending::Refused) => Outcome::Refused,
+        Some(Ending::Broken) => Outcome::UpstreamFailed,
+    }
+}
+
+fn observe(reader: &mut Reader, data: &Bytes, scrap: &mut Vec<u8>) {
+    match reader {
+        Reader::Nobody(Some(reason), tally) => tally.uninspected(reason, data.len()),
+        Reader::Nobody(None, _) | Reader::Judge(_) => {}
+        Reader::Observer(judge) => {
+            scrap.clear();
+            judge.push(data, scrap);
+        }
+        Reader::WholeObserver(judge, kept) => match kept {
+            Some(bytes) if bytes.len() + data.len() <= MAX_ANSWER_BYTES => bytes.extend_from_slice(data),
+            _ => {
+                let before = kept.take().map_or(0, |bytes| bytes.len());
+                judge.tally().uninspected("answer_too_large", before + data.len());
+            }
+        },
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.close(Outcome::ClientGone);
+    }
+}

@@ -1,0 +1,521 @@
+//! One exchange: accept → identify → decode → judge → encode → forward → decode events → judge → encode → reply → record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use llm_guard_engine::controls::Caller;
+use llm_guard_engine::exchange::{
+    AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, WholeJudge, answer_too_large,
+    broken_answer,
+};
+use llm_guard_engine::policy::Mode;
+use llm_guard_engine::verdict::{ControlId, Refusal};
+use tokio::time::timeout_at;
+
+use super::Times;
+use super::body::{self, ReplyBody};
+use super::drain::DrainWatch;
+use super::upstream::{RequestBody, Upstream};
+use crate::identity::ApiKey;
+use crate::settings::InForce;
+use crate::telemetry::metrics::{Metrics, Outcome, Phase, UpstreamError};
+use crate::telemetry::record::{Record, Recorder};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ACTION: HeaderName = HeaderName::from_static("x-llm-guard-action");
+const REASON: HeaderName = HeaderName::from_static("x-llm-guard-reason");
+
+/// Fields that belong to one connection (RFC 9110, section 7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What an exchange needs.
+pub(crate) struct Proxy {
+    pub(super) upstream: Upstream,
+    pub(super) policy: Arc<InForce>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) api_key: Option<ApiKey>,
+    pub(super) times: Times,
+    pub(super) drain: DrainWatch,
+}
+
+/// An exchange that ends here: how, and what the client is told.
+struct End {
+    outcome: Outcome,
+    refusal: Refusal,
+}
+
+impl End {
+    fn refused(refusal: Refusal) -> Self {
+        Self { outcome: Outcome::Refused, refusal }
+    }
+
+    fn upstream(error: UpstreamError) -> Self {
+        Self { outcome: Outcome::UpstreamFailed, refusal: upstream_refusal(error) }
+    }
+}
+
+/// What the client is told of a failure of the model server.
+pub(super) fn upstream_refusal(error: UpstreamError) -> Refusal {
+    let (status, message) = match error {
+        UpstreamError::Unreachable => (502, "the model server can't be reached"),
+        UpstreamError::TimedOut => (504, "the model server didn't answer in time"),
+        UpstreamError::Broken => return broken_answer(),
+    };
+    Refusal { status, code: error.name(), message: message.into(), control: ControlId::Limits }
+}
+
+/// A request as it goes on to the model server.
+struct Outgoing {
+    path: PathAndQuery,
+    body: OutgoingBody,
+}
+
+enum OutgoingBody {
+    /// It is there as a whole, so it can be sent a second time.
+    Whole(Bytes),
+    /// It goes on arriving.
+    Passing(RequestBody),
+}
+
+impl Proxy {
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        self.recorder.metrics()
+    }
+
+    /// Serves one request.
+    pub(super) async fn exchange(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<ReplyBody> {
+        let (parts, body) = request.into_parts();
+        let request_id = request_id(&parts.headers);
+        let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
+        let head = RequestHead {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            content_encoding: content_encoding.as_deref(),
+            caller: Caller { over_loopback: peer.ip().to_canonical().is_loopback() },
+        };
+        let (mut exchange, next) = Exchange::begin(self.policy.now(), &head);
+        let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        // One time limit over everything, the client's body and the model's answer alike.
+        let deadline = tokio::time::Instant::now() + self.times.request;
+
+        let outgoing = match self.judge_request(&mut exchange, &mut record, next, &parts, body).await {
+            Ok(outgoing) => outgoing,
+            Err(end) => return reply_error(record, exchange, end),
+        };
+        let answer = match self.forward(&exchange, &parts, outgoing, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                record.metrics().upstream_error(error);
+                return reply_error(record, exchange, End::upstream(error));
+            }
+        };
+        self.reply(exchange, record, answer, deadline).await
+    }
+
+    /// Identify, decode, judge, encode.
+    async fn judge_request(
+        &self,
+        exchange: &mut Exchange,
+        record: &mut Record,
+        next: Next,
+        parts: &Parts,
+        mut body: Incoming,
+    ) -> Result<Outgoing, End> {
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let admitted = self.identify(exchange, &parts.headers);
+        let refused = match (admitted, next) {
+            (Err(refusal), _) | (Ok(()), Next::Refuse(refusal)) => refusal,
+            (Ok(()), Next::Pass) => {
+                if let Some(length) = body.size_hint().exact() {
+                    exchange.tally.uninspected("route", usize::try_from(length).unwrap_or(usize::MAX));
+                }
+                return Ok(Outgoing { path, body: OutgoingBody::Passing(body.boxed()) });
+            }
+            (Ok(()), Next::ReadBody) => {
+                let bytes = match self.read_body(exchange, &mut body).await? {
+                    Read::All(bytes) => bytes,
+                    Read::TooMuch(begun) => {
+                        exchange.tally.uninspected("request_too_large", begun.len());
+                        return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)) });
+                    }
+                };
+                record.asked(&bytes);
+                let since = Instant::now();
+                let judged = exchange.judge_request(&bytes);
+                record.worked(Phase::Request, since);
+                return match judged.map_err(End::refused)? {
+                    Forward::Original => Ok(Outgoing { path, body: OutgoingBody::Whole(bytes) }),
+                    Forward::Encoded { path, body } => {
+                        let path = path.parse().map_err(|_| End::refused(unforwardable()))?;
+                        Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()) })
+                    }
+                };
+            }
+        };
+        // A client that is still writing wouldn't read the reply: take what arrives at once, within reason.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), discard(&mut body)).await;
+        Err(End::refused(refused))
+    }
+
+    fn identify(&self, exchange: &mut Exchange, headers: &HeaderMap) -> Result<(), Refusal> {
+        match &self.api_key {
+            Some(key) if !key.is_in(headers) => exchange.violation(
+                ControlId::Identity,
+                "api_key",
+                401,
+                "invalid_api_key",
+                "an API key is required: Authorization: Bearer KEY",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    async fn read_body(&self, exchange: &mut Exchange, body: &mut Incoming) -> Result<Read, End> {
+        let deadline = tokio::time::Instant::now() + self.times.body;
+        let mut whole = BytesMut::new();
+        let mut only: Option<Bytes> = None;
+        loop {
+            let frame = match timeout_at(deadline, body.frame()).await {
+                Err(_) => {
+                    let refusal = Refusal {
+                        status: 408,
+                        code: "request_timeout",
+                        message: "the request's body didn't arrive in time".into(),
+                        control: ControlId::Limits,
+                    };
+                    return Err(End::refused(refusal));
+                }
+                Ok(None) => break,
+                Ok(Some(Err(_))) => {
+                    let refusal = Refusal {
+                        status: 400,
+                        code: "incomplete_body",
+                        message: "the request's body broke off".into(),
+                        control: ControlId::Protocol,
+                    };
+                    return Err(End { outcome: Outcome::ClientGone, refusal });
+                }
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            // Most bodies are one piece, which needn't be copied.
+            match only.take() {
+                None if whole.is_empty() => only = Some(data),
+                Some(first) => {
+                    whole.extend_from_slice(&first);
+                    whole.extend_from_slice(&data);
+                }
+                None => whole.extend_from_slice(&data),
+            }
+            if whole.len().max(only.as_ref().map_or(0, Bytes::len)) > MAX_REQUEST_BYTES {
+                let message = "the request's body is larger than 32 MiB";
+                exchange.violation(ControlId::Limits, "request_too_large", 413, "request_too_large", message).map_err(End::refused)?;
+                return Ok(Read::TooMuch(only.unwrap_or_else(|| whole.freeze())));
+            }
+        }
+        Ok(Read::All(only.unwrap_or_else(|| whole.freeze())))
+    }
+
+    async fn forward(
+        &self,
+        exchange: &Exchange,
+        parts: &Parts,
+        outgoing: Outgoing,
+        deadline: tokio::time::Instant,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let target = self.upstream.target(outgoing.path).map_err(|_| UpstreamError::Broken)?;
+        let enforced = exchange.mode() > Mode::Monitor;
+        let headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
+        let make = |body: RequestBody| {
+            let mut request = Request::new(body);
+            *request.method_mut() = parts.method.clone();
+            *request.uri_mut() = target.clone();
+            *request.version_mut() = Version::HTTP_11;
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        let whole = |bytes: &Bytes| make(Full::new(bytes.clone()).map_err(|never| match never {}).boxed());
+        let sent = match outgoing.body {
+            OutgoingBody::Passing(body) => self.upstream.send(make(body), || None).await_within(deadline).await,
+            OutgoingBody::Whole(bytes) => self.upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(deadline).await,
+        };
+        sent.unwrap_or(Err(UpstreamError::TimedOut))
+    }
+
+    /// Decode events, judge, encode, reply.
+    async fn reply(
+        &self,
+        mut exchange: Exchange,
+        mut record: Record,
+        answer: Response<Incoming>,
+        deadline: tokio::time::Instant,
+    ) -> Response<ReplyBody> {
+        let (mut parts, body) = answer.into_parts();
+        remove_hop_by_hop(&mut parts.headers);
+        let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
+        let head = AnswerHead {
+            status: parts.status.as_u16(),
+            content_type: parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()),
+            content_encoding: content_encoding.as_deref(),
+            is_empty: body.is_end_stream(),
+        };
+        let plan = match exchange.open_answer(&head) {
+            Ok(plan) => plan,
+            Err(refusal) => return reply_error(record, exchange, End { outcome: Outcome::UpstreamFailed, refusal }),
+        };
+        let enforced = exchange.mode() > Mode::Monitor;
+        let limits = body::Limits { deadline, silence: self.times.silence, drain: self.drain.clone() };
+        let mut done = None;
+        let reply = match plan {
+            AnswerPlan::Pass(reason) => {
+                record.tally = std::mem::take(&mut exchange.tally);
+                Ok(body::passing(body, reason, limits))
+            }
+            AnswerPlan::Stream(judge) if enforced => {
+                parts.headers.remove(header::CONTENT_LENGTH);
+                let mut judge = judge;
+                note_actions(&mut parts.headers, judge.tally().headers());
+                Ok(body::judged(body, judge, limits))
+            }
+            AnswerPlan::Stream(judge) => Ok(body::observed(body, judge, limits)),
+            AnswerPlan::Whole(judge) if !enforced => Ok(body::observed_whole(body, judge, limits)),
+            AnswerPlan::Whole(mut judge) => match read_answer(body, &limits).await {
+                Err(error) => {
+                    record.metrics().upstream_error(error);
+                    let end = End::upstream(error);
+                    exchange.tally = std::mem::take(judge.tally());
+                    return reply_error(record, exchange, end);
+                }
+                Ok(bytes) => {
+                    let since = Instant::now();
+                    let judged = judge_whole(&mut judge, bytes);
+                    record.worked(Phase::Answer, since);
+                    let tally = std::mem::take(judge.tally());
+                    match judged {
+                        Err(refusal) => {
+                            exchange.tally = tally;
+                            return reply_error(record, exchange, End::refused(refusal));
+                        }
+                        Ok(bytes) => {
+                            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+                            note_actions(&mut parts.headers, tally.headers());
+                            done = Some(tally);
+                            Err(bytes)
+                        }
+                    }
+                }
+            },
+        };
+        if let Ok(id) = HeaderValue::from_str(record.request_id()) {
+            parts.headers.insert(REQUEST_ID, id);
+        }
+        parts.version = Version::HTTP_11;
+        parts.extensions.clear();
+        record.answers(parts.status);
+        let body = match reply {
+            Ok(open) => open.recorded_by(record),
+            Err(bytes) => {
+                record.sent(bytes.len());
+                record.close(Outcome::Answered, done.unwrap_or_default());
+                body::whole(bytes)
+            }
+        };
+        Response::from_parts(parts, body)
+    }
+}
+
+enum Read {
+    All(Bytes),
+    /// More than may be judged: what has arrived so far.
+    TooMuch(Bytes),
+}
+
+/// What could be read of a judged answer.
+enum WholeAnswer {
+    Bytes(Bytes),
+    TooLarge,
+}
+
+fn judge_whole(judge: &mut WholeJudge, answer: WholeAnswer) -> Result<Bytes, Refusal> {
+    match answer {
+        WholeAnswer::Bytes(bytes) => judge.judge(&bytes).map(Bytes::from),
+        WholeAnswer::TooLarge => Err(answer_too_large()),
+    }
+}
+
+async fn read_answer(mut body: Incoming, limits: &body::Limits) -> Result<WholeAnswer, UpstreamError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = limits.next(&mut body).await? {
+        if let Ok(data) = frame.into_data() {
+            if whole.len() + data.len() > MAX_ANSWER_BYTES {
+                return Ok(WholeAnswer::TooLarge);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(WholeAnswer::Bytes(whole.freeze()))
+}
+
+fn begun_then(begun: Bytes, rest: Incoming) -> RequestBody {
+    use futures_util::StreamExt;
+    let begun = futures_util::stream::once(async move { Ok(Frame::data(begun)) });
+    BodyExt::boxed(StreamBody::new(begun.chain(http_body_util::BodyStream::new(rest))))
+}
+
+async fn discard(body: &mut Incoming) {
+    let mut left: usize = 1024 * 1024;
+    while let Some(Ok(frame)) = body.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
+}
+
+fn unforwardable() -> Refusal {
+    Refusal { status: 400, code: "invalid_path", message: "the path can't be forwarded".into(), control: ControlId::Protocol }
+}
+
+fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<ReplyBody> {
+    let End { outcome, refusal } = end;
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let (content_type, body) = exchange.family().error_reply(&refusal);
+    let mut response = Response::new(body::whole(Bytes::from(body.clone())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if exchange.mode() > Mode::Monitor {
+        note_actions(headers, exchange.tally.headers());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Ok(id) = HeaderValue::from_str(record.request_id()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    record.answers(status);
+    record.sent(body.len());
+    record.close(outcome, exchange.tally);
+    response
+}
+
+fn note_actions(headers: &mut HeaderMap, said: Option<(String, String)>) {
+    if let Some((action, reason)) = said {
+        for (name, value) in [(ACTION, action), (REASON, reason)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// The client's id for the request, where it can stand in a log line; else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let plain = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    given.map_or_else(new_request_id, str::to_owned)
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn new_request_id() -> String {
+    let mut bytes = [0u8; 16];
+    // Without randomness the id is all that suffers.
+    let _ = getrandom::fill(&mut bytes);
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{number:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// All values of a field, as one list. `None` where the field is absent.
+fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
+    (!values.is_empty()).then(|| values.join(", ").to_ascii_lowercase())
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn request_headers(from: &HeaderMap, enforced: bool, key_is_ours: bool) -> HeaderMap {
+    let mut headers = from.clone();
+    remove_hop_by_hop(&mut headers);
+    // The client library sets the length of the body that it sends; an expectation was met when the body was read.
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    if enforced {
+        headers.remove(header::ACCEPT_ENCODING);
+        headers.remove(header::CONTENT_ENCODING);
+    }
+    if key_is_ours {
+        headers.remove(header::AUTHORIZATION);
+    }
+    headers
+}
+
+/// Waits until a moment.
+trait Within: Future + Sized {
+    async fn await_within(self, deadline: tokio::time::Instant) -> Option<Self::Output> {
+        timeout_at(deadline, self).await.ok()
+    }
+}
+
+impl<F: Future> Within for F {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_kept_where_it_is_plain_and_else_made() {
+        let with = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(with("abc-1_2.3:4"), "abc-1_2.3:4");
+        for odd in ["", "a b", "a\"b", &"x".repeat(129)] {
+            let made = with(odd);
+            assert_eq!((made.len(), made.as_bytes()[14]), (36, b'4'), "{made}");
+            assert!(b"89ab".contains(&made.as_bytes()[19]), "{made}");
+        }
+    }
+
+    #[test]
+    fn fields_of_one_connection_end_here() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "close, X-Private"), ("x-private", "1"), ("te", "trailers"), ("upgrade", "h2c"), ("x-kept", "1")]
+        {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+}

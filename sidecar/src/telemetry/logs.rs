@@ -1,0 +1,63 @@
+//! Log lines: JSON on stdout, one object a line, none of them with anything of a prompt or an answer.
+
+use std::io::Write;
+
+use serde_json::{Map, Value};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Level {
+    /// What broke.
+    Error,
+    /// And what an operator should look at.
+    #[value(alias = "warning", alias = "critical")]
+    Warn,
+    /// And one line for each exchange.
+    Info,
+    /// And what helps to understand the guard itself.
+    Debug,
+}
+
+impl Level {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// Sends everything that the guard says to stdout.
+pub(crate) fn to_stdout(level: Level) {
+    // Only our own crates: libraries say at debug level what they read.
+    let filter = EnvFilter::new(format!("error,llm_guard_sidecar={}", level.name()));
+    let lines = fmt::layer().json().flatten_event(true).with_target(false).with_current_span(false).with_span_list(false);
+    // A second call, in a test or a demo, changes nothing.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+}
+
+/// Writes a line of fields that are not all text, in the same form.
+pub(crate) fn write_line(level: &str, message: &str, fields: Map<String, Value>) {
+    let mut line = Map::new();
+    line.insert("timestamp".into(), Value::String(now()));
+    line.insert("level".into(), level.into());
+    line.insert("message".into(), message.into());
+    line.extend(fields);
+    let mut bytes = Value::Object(line).to_string().into_bytes();
+    bytes.push(b'\n');
+    // A reader that went away must not stop the traffic.
+    let _ = std::io::stdout().lock().write_all(&bytes);
+}
+
+fn now() -> String {
+    let mut text = String::new();
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
+}

@@ -1,0 +1,205 @@
+//! One record for each exchange: what was asked of which route, what was found and done, how it ended. Written when the exchange
+//! ends, whatever its end, so also when the client goes away.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::StatusCode;
+use llm_guard_engine::exchange::Tally;
+use llm_guard_engine::policy::Mode;
+use llm_guard_engine::verdict::Violation;
+use serde_json::{Map, Value, json};
+use sha2::Sha256;
+
+use super::logs;
+use super::metrics::{Metrics, Outcome, Phase};
+
+/// Writes records, and knows the key of the content hashes.
+pub(crate) struct Recorder {
+    metrics: Arc<Metrics>,
+    key: [u8; 32],
+    log_raw_prompts: bool,
+    quiet: bool,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// A recorder whose hashes can be compared with each other and with nothing else. `quiet` counts without writing lines.
+    pub(crate) fn new(metrics: Arc<Metrics>, key: [u8; 32], log_raw_prompts: bool, quiet: bool) -> Self {
+        Self { metrics, key, log_raw_prompts, quiet }
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The content's hash: HMAC-SHA-256 (RFC 2104), cut to 128 bits, in hex.
+    fn hash(&self, content: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length is a key");
+        mac.update(content);
+        let code = mac.finalize().into_bytes();
+        let (half, _) = code.split_first_chunk::<16>().expect("SHA-256 has 32 bytes");
+        format!("{:032x}", u128::from_be_bytes(*half))
+    }
+}
+
+/// The record of an exchange that is under way.
+#[derive(Debug)]
+pub(crate) struct Record {
+    recorder: Arc<Recorder>,
+    request_id: String,
+    method: &'static str,
+    route: &'static str,
+    mode: Mode,
+    started: Instant,
+    status: StatusCode,
+    content_hash: Option<String>,
+    raw_prompt: Option<String>,
+    request_bytes: u64,
+    answer_bytes: u64,
+    own_request: Duration,
+    own_answer: Duration,
+    streaming: bool,
+    /// What was counted, as far as it is known; a body that is being judged brings its own.
+    pub(crate) tally: Tally,
+    outcome: Option<Outcome>,
+}
+
+impl Record {
+    pub(crate) fn open(recorder: &Arc<Recorder>, request_id: String, method: &http::Method, route: &'static str, mode: Mode) -> Self {
+        Self {
+            recorder: Arc::clone(recorder),
+            request_id,
+            method: known_method(method),
+            route,
+            mode,
+            started: Instant::now(),
+            // What the client sees if it goes away before there is a status: nothing. The number is nginx's for that.
+            status: StatusCode::from_u16(499).expect("499 is a status"),
+            content_hash: None,
+            raw_prompt: None,
+            request_bytes: 0,
+            answer_bytes: 0,
+            own_request: Duration::ZERO,
+            own_answer: Duration::ZERO,
+            streaming: false,
+            tally: Tally::default(),
+            outcome: None,
+        }
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.recorder.metrics
+    }
+
+    /// Notes what was asked.
+    pub(crate) fn asked(&mut self, body: &[u8]) {
+        self.request_bytes = body.len() as u64;
+        if !body.is_empty() && !self.recorder.quiet {
+            self.content_hash = Some(self.recorder.hash(body));
+            if self.recorder.log_raw_prompts {
+                self.raw_prompt = Some(String::from_utf8_lossy(body).into_owned());
+            }
+        }
+    }
+
+    /// Adds to the guard's own share.
+    pub(crate) fn worked(&mut self, phase: Phase, since: Instant) {
+        match phase {
+            Phase::Request => self.own_request += since.elapsed(),
+            Phase::Answer => self.own_answer += since.elapsed(),
+        }
+    }
+
+    /// Notes the answer's head.
+    pub(crate) fn answers(&mut self, status: StatusCode) {
+        self.status = status;
+        self.recorder.metrics.first_byte(self.started.elapsed());
+    }
+
+    /// The answer is on its way; until the record closes it counts as open.
+    pub(crate) fn streams(&mut self) {
+        self.streaming = true;
+        self.recorder.metrics.streams_open.inc();
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.answer_bytes += bytes as u64;
+    }
+
+    /// Ends the record.
+    pub(crate) fn close(mut self, outcome: Outcome, tally: Tally) {
+        self.tally = tally;
+        self.outcome = Some(outcome);
+    }
+}
+
+/// The methods that a route may have; others are no one's business.
+fn known_method(method: &http::Method) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"].into_iter().find(|known| method == *known).unwrap_or("other")
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let outcome = self.outcome.unwrap_or(Outcome::ClientGone);
+        let metrics = &self.recorder.metrics;
+        if self.streaming {
+            metrics.streams_open.dec();
+        }
+        metrics.count(&self.tally);
+        metrics.request(self.route, self.status, outcome, self.started.elapsed());
+        metrics.own_share(Phase::Request, self.own_request);
+        metrics.own_share(Phase::Answer, self.own_answer);
+        if self.recorder.quiet || !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        let mut fields = Map::new();
+        let mut put = |name: &str, value: Value| fields.insert(name.into(), value);
+        put("request_id", self.request_id.as_str().into());
+        put("method", self.method.into());
+        put("route", self.route.into());
+        put("status", self.status.as_u16().into());
+        put("mode", self.mode.name().into());
+        put("outcome", outcome.name().into());
+        put("violations", self.tally.violations.iter().map(|(violation, times)| violation_json(violation, *times)).collect());
+        if let Some(hash) = self.content_hash.take() {
+            put("content_hash", hash.into());
+        }
+        if let Some(prompt) = self.raw_prompt.take() {
+            put("raw_prompt", prompt.into());
+        }
+        put("request_bytes", self.request_bytes.into());
+        put("answer_bytes", self.answer_bytes.into());
+        put("uninspected_bytes", self.tally.uninspected.values().sum::<u64>().into());
+        put("dropped_fields", self.tally.dropped.into());
+        put("streamed", self.streaming.into());
+        put("own_us", micros(self.own_request + self.own_answer).into());
+        put("duration_us", micros(self.started.elapsed()).into());
+        logs::write_line("INFO", "exchange", fields);
+    }
+}
+
+fn violation_json(violation: &Violation, times: u64) -> Value {
+    json!({
+        "control": violation.control.name(),
+        "owasp": violation.control.owasp(),
+        "kind": violation.kind,
+        "mode": violation.mode.name(),
+        "action": violation.action.name(),
+        "count": times,
+    })
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
