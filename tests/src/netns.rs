@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// How long any command may run.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Where Debian has the programs.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A network namespace of its own, with its loopback up.
 #[derive(Debug)]
 pub struct Namespace {
@@ -69,11 +72,10 @@ impl Namespace {
         for namespace in [self, other] {
             // Addresses count at once, without asking whether somebody else has them.
             namespace.sysctl("net.ipv6.conf.default.accept_dad=0")?;
+            // No address comes by itself.
+            namespace.sysctl("net.ipv6.conf.default.addr_gen_mode=1")?;
         }
-        self.ip(&format!(
-            "link add eth0 type veth peer name eth0 netns {}",
-            other.name
-        ))?;
+        self.ip(&format!("link add eth0 type veth peer name eth0 netns {}", other.name))?;
         self.ip("link set eth0 up")?;
         other.ip("link set eth0 up")
     }
@@ -88,9 +90,7 @@ impl Namespace {
 
     /// Sets a kernel parameter of this namespace.
     pub fn sysctl(&self, setting: &str) -> io::Result<()> {
-        let (name, value) = setting
-            .split_once('=')
-            .ok_or_else(|| io::Error::other(format!("no setting: {setting}")))?;
+        let (name, value) = setting.split_once('=').ok_or_else(|| io::Error::other(format!("no setting: {setting}")))?;
         // The namespace's own /proc/sys is seen by its own processes alone.
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         let mut command = self.command("/bin/sh");
@@ -103,6 +103,8 @@ impl Namespace {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
+        // As in a container: nothing of the environment of whoever runs the tests.
+        command.env_clear().env("PATH", PATH);
         command
     }
 
@@ -125,9 +127,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let removed = Command::new("ip")
-            .args(["netns", "del", &self.name])
-            .status();
+        let removed = Command::new("ip").args(["netns", "del", &self.name]).status();
         if !matches!(removed, Ok(status) if status.success()) {
             eprintln!("network namespace {} is left over", self.name);
         }
@@ -159,33 +159,15 @@ pub fn end(mut command: Command) -> io::Result<Ended> {
         }
         thread::sleep(Duration::from_millis(2));
     };
-    let text = |thread: thread::JoinHandle<io::Result<String>>| {
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("a reader stopped")))
-    };
-    Ok(Ended {
-        status,
-        printed: text(printed)?,
-        said: text(said)?,
-    })
+    let text = |thread: thread::JoinHandle<io::Result<String>>| thread.join().unwrap_or_else(|_| Err(io::Error::other("a reader stopped")));
+    Ok(Ended { status, printed: text(printed)?, said: text(said)? })
 }
 
 /// Runs a command to its end, which must be a success; what it printed.
 pub fn end_well(command: Command) -> io::Result<String> {
     let shown = format!("{command:?}");
-    let Ended {
-        status,
-        printed,
-        said,
-    } = end(command)?;
-    if status.success() {
-        Ok(printed)
-    } else {
-        Err(io::Error::other(format!(
-            "{shown}: {status}\n{printed}{said}"
-        )))
-    }
+    let Ended { status, printed, said } = end(command)?;
+    if status.success() { Ok(printed) } else { Err(io::Error::other(format!("{shown}: {status}\n{printed}{said}"))) }
 }
 
 fn all(stream: Option<impl Read>) -> io::Result<String> {
@@ -203,23 +185,15 @@ impl Running {
     pub fn start(command: Command, until: &str) -> io::Result<Self> {
         let shown = format!("{command:?}");
         let running = Self::launch(command)?;
-        running
-            .line(until)
-            .map_err(|error| io::Error::other(format!("{shown}: {error}")))?;
+        running.line(until).map_err(|error| io::Error::other(format!("{shown}: {error}")))?;
         Ok(running)
     }
 
     fn launch(mut command: Command) -> io::Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (send, lines) = mpsc::channel();
-        let streams: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|stream| Box::new(stream) as _),
-            child.stderr.take().map(|stream| Box::new(stream) as _),
-        ];
+        let streams: [Option<Box<dyn Read + Send>>; 2] =
+            [child.stdout.take().map(|stream| Box::new(stream) as _), child.stderr.take().map(|stream| Box::new(stream) as _)];
         for stream in streams.into_iter().flatten() {
             let send = send.clone();
             thread::spawn(move || {
@@ -242,10 +216,7 @@ impl Running {
                 Ok(line) if line.contains(words) => return Ok(line),
                 Ok(line) => before.push(line),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(io::Error::other(format!(
-                        "no line with {words:?}, but\n{}",
-                        before.join("\n")
-                    )));
+                    return Err(io::Error::other(format!("no line with {words:?}, but\n{}", before.join("\n"))));
                 }
             }
         }

@@ -4,10 +4,7 @@
 
 use std::process::ExitCode;
 
-use crate::intercept::{
-    Backend, Family, GuardGid, GuardPort, GuardUid, Interception, ModelPort, NumberError, ids,
-    iptables,
-};
+use crate::intercept::{Backend, Family, GuardGid, GuardPort, GuardUid, Interception, ModelPort, NumberError, ids, iptables};
 
 const AFTER_HELP: &str = "\
 Needs root with NET_ADMIN and Debian's iptables; --backend legacy needs NET_RAW and a writable /run
@@ -48,12 +45,7 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     pub(crate) fn interception(&self) -> Result<Interception, NumberError> {
-        let Self {
-            port,
-            guard_port,
-            uid,
-            gid,
-        } = *self;
+        let Self { port, guard_port, uid, gid } = *self;
         Interception::new(port, guard_port, uid, gid)
     }
 }
@@ -80,10 +72,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             eprintln!("init: {family}: {error}");
             return ExitCode::FAILURE;
         }
-        println!(
-            "{family}: port {} leads to {}, but for user {} in group {}",
-            numbers.port, numbers.guard_port, numbers.uid, numbers.gid
-        );
+        println!("{family}: port {} leads to {}, but for user {} in group {}", numbers.port, numbers.guard_port, numbers.uid, numbers.gid);
     }
     ExitCode::SUCCESS
 }

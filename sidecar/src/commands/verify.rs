@@ -32,10 +32,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let findings = numbers
         .interception()
         .map_err(|error| error.to_string())
-        .and_then(|interception| {
-            verify::verify(&interception, Duration::from_secs((*timeout).into()))
-                .map_err(|error| error.to_string())
-        });
+        .and_then(|interception| verify::verify(&interception, Duration::from_secs((*timeout).into())).map_err(|error| error.to_string()));
     let findings = match findings {
         Ok(findings) => findings,
         Err(error) => {

@@ -15,27 +15,17 @@ pub(crate) enum Error {
     #[error(
         "{kind} {id} doesn't exist in this pod's user namespace (hostUsers: false), which has the ids that {map} lists; choose one among them: Kubernetes gives a pod 0 to 65535"
     )]
-    Unmapped {
-        kind: &'static str,
-        id: u32,
-        map: &'static str,
-    },
+    Unmapped { kind: &'static str, id: u32, map: &'static str },
     /// The kernel's listing can't be read.
     #[error("{map} can't be read, so it isn't known which ids exist here: {source}")]
-    Unreadable {
-        map: &'static str,
-        source: io::Error,
-    },
+    Unreadable { map: &'static str, source: io::Error },
 }
 
 /// Fails unless both exist.
 pub(crate) fn exist(interception: &Interception) -> Result<(), Error> {
     let GuardUid(uid) = interception.uid;
     let GuardGid(gid) = interception.gid;
-    for (kind, id, map) in [
-        ("user", uid, "/proc/self/uid_map"),
-        ("group", gid, "/proc/self/gid_map"),
-    ] {
+    for (kind, id, map) in [("user", uid, "/proc/self/uid_map"), ("group", gid, "/proc/self/gid_map")] {
         let text = fs::read_to_string(map).map_err(|source| Error::Unreadable { map, source })?;
         if !contains(&text, id) {
             return Err(Error::Unmapped { kind, id, map });
@@ -48,9 +38,7 @@ pub(crate) fn exist(interception: &Interception) -> Result<(), Error> {
 fn contains(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);
-        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
-            (numbers.next(), numbers.next(), numbers.next())
-        else {
+        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) = (numbers.next(), numbers.next(), numbers.next()) else {
             return false;
         };
         let id = u64::from(id);

@@ -32,33 +32,23 @@ const ATTEMPTS: usize = 10;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The image lacks the program.
-    #[error(
-        "{program} isn't in this image: it needs the Debian package iptables, or another image that has it"
-    )]
+    #[error("{program} isn't in this image: it needs the Debian package iptables, or another image that has it")]
     Missing { program: String },
     /// The program is there, but can't be started.
     #[error("{program} can't be started: {source}")]
     Start { program: String, source: io::Error },
     /// The program took too long, and was ended.
-    #[error(
-        "{program} didn't end in time and was stopped; see whether another program holds the lock of iptables"
-    )]
+    #[error("{program} didn't end in time and was stopped; see whether another program holds the lock of iptables")]
     Slow { program: String },
     /// Reading from or writing to the program failed.
     #[error("no talking to {program}: {source}")]
     Pipe { program: String, source: io::Error },
     /// The program printed more than any pod has rules.
-    #[error(
-        "{program} printed more than {MOST_OUTPUT} bytes: this isn't a pod's network namespace"
-    )]
+    #[error("{program} printed more than {MOST_OUTPUT} bytes: this isn't a pod's network namespace")]
     TooMuch { program: String },
     /// The program ended with an error.
     #[error("{program} failed: {advice}; it said: {said}")]
-    Refused {
-        program: String,
-        advice: Advice,
-        said: String,
-    },
+    Refused { program: String, advice: Advice, said: String },
     /// Another program wrote the table in a form that iptables can't read.
     #[error(
         "the table {table} holds rules that iptables can't read, so ours can't be kept apart from them: let the program that wrote them through nft use a table of its own"
@@ -93,11 +83,7 @@ pub(crate) enum Advice {
 /// The text takes out the jumps that were read before. If somebody else wrote rules meanwhile, it
 /// may not fit: it is refused, or leaves a jump too many. Another reading makes one that does.
 /// (Whether somebody did can't be told by comparing: another `init` writes the same again.)
-pub(crate) fn apply(
-    backend: Backend,
-    family: Family,
-    interception: &Interception,
-) -> Result<(), Error> {
+pub(crate) fn apply(backend: Backend, family: Family, interception: &Interception) -> Result<(), Error> {
     let mut last = Error::Contended;
     for _ in 0..ATTEMPTS {
         let text = rules::restore_text(interception, &read(backend, family)?);
@@ -115,20 +101,12 @@ fn read(backend: Backend, family: Family) -> Result<Standing, Error> {
     let save = |table: Table| {
         let printed = run(backend, family, Tool::Save, &["-t", table.name()], "")?;
         // Said in a comment, and the exit status is that of a success.
-        if printed
-            .lines()
-            .any(|line| line.starts_with('#') && line.contains("is incompatible"))
-        {
-            return Err(Error::Incompatible {
-                table: table.name(),
-            });
+        if printed.lines().any(|line| line.starts_with('#') && line.contains("is incompatible")) {
+            return Err(Error::Incompatible { table: table.name() });
         }
         Ok(Saved::new(&printed))
     };
-    Ok(Standing {
-        filter: save(Table::Filter)?,
-        nat: save(Table::Nat)?,
-    })
+    Ok(Standing { filter: save(Table::Filter)?, nat: save(Table::Nat)? })
 }
 
 fn restore(backend: Backend, family: Family, text: &str) -> Result<(), Error> {
@@ -184,13 +162,7 @@ fn program(backend: Backend, family: Family, tool: Tool) -> String {
     format!("{family}-{backend}-{tool}")
 }
 
-fn run(
-    backend: Backend,
-    family: Family,
-    tool: Tool,
-    arguments: &[&str],
-    input: &str,
-) -> Result<String, Error> {
+fn run(backend: Backend, family: Family, tool: Tool, arguments: &[&str], input: &str) -> Result<String, Error> {
     let program = program(backend, family, tool);
     let mut command = Command::new(&program);
     command.args(arguments);
@@ -199,39 +171,18 @@ fn run(
         (status, _, said) => Err(Error::Refused {
             program,
             advice: advise(backend, &said),
-            said: if said.trim().is_empty() {
-                status.to_string()
-            } else {
-                said.split_whitespace().collect::<Vec<_>>().join(" ")
-            },
+            said: if said.trim().is_empty() { status.to_string() } else { said.split_whitespace().collect::<Vec<_>>().join(" ") },
         }),
     }
 }
 
 /// Runs the program to its end: how it ended, what it printed, what it complained of.
-fn finish(
-    program: &str,
-    mut command: Command,
-    input: &str,
-    patience: Duration,
-) -> Result<(ExitStatus, String, String), Error> {
-    let pipe = |source| Error::Pipe {
-        program: program.to_owned(),
-        source,
-    };
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::Missing {
-                program: program.to_owned(),
-            },
-            _ => Error::Start {
-                program: program.to_owned(),
-                source,
-            },
+fn finish(program: &str, mut command: Command, input: &str, patience: Duration) -> Result<(ExitStatus, String, String), Error> {
+    let pipe = |source| Error::Pipe { program: program.to_owned(), source };
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Missing { program: program.to_owned() },
+            _ => Error::Start { program: program.to_owned(), source },
         })?;
     // Threads of their own, not joined: a grandchild may hold a pipe open for longer than we wait.
     let (stdin, input) = (child.stdin.take(), input.to_owned());
@@ -243,14 +194,10 @@ fn finish(
     let printed = background(move || take(stdout));
     let said = background(move || take(stderr));
 
-    let slow = || Error::Slow {
-        program: program.to_owned(),
-    };
+    let slow = || Error::Slow { program: program.to_owned() };
     let status = wait(&mut child, patience).map_err(pipe)?.ok_or_else(slow)?;
     let text = |bytes: Receiver<io::Result<Vec<u8>>>| match bytes.recv_timeout(MARGIN) {
-        Ok(Ok(bytes)) if bytes.len() as u64 > MOST_OUTPUT => Err(Error::TooMuch {
-            program: program.to_owned(),
-        }),
+        Ok(Ok(bytes)) if bytes.len() as u64 > MOST_OUTPUT => Err(Error::TooMuch { program: program.to_owned() }),
         Ok(Ok(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Ok(Err(source)) => Err(pipe(source)),
         Err(_) => Err(slow()),
@@ -276,10 +223,7 @@ fn background<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> R
 fn take(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut stream) = stream {
-        stream
-            .by_ref()
-            .take(MOST_OUTPUT + 1)
-            .read_to_end(&mut bytes)?;
+        stream.by_ref().take(MOST_OUTPUT + 1).read_to_end(&mut bytes)?;
         io::copy(&mut stream, &mut io::sink())?;
     }
     Ok(bytes)
@@ -310,11 +254,7 @@ fn advise(backend: Backend, said: &str) -> Advice {
         Advice::NoLockFile
     } else if says(&["holding the xtables lock"]) {
         Advice::Locked
-    } else if says(&[
-        "Permission denied",
-        "Operation not permitted",
-        "must be root",
-    ]) {
+    } else if says(&["Permission denied", "Operation not permitted", "must be root"]) {
         Advice::Capability(backend)
     } else {
         match backend {
@@ -335,12 +275,7 @@ fn advise(backend: Backend, said: &str) -> Advice {
                 Advice::NoNft
             }
             Backend::Legacy
-                if says(&[
-                    "Table does not exist",
-                    "do you need to insmod",
-                    "unable to initialize table",
-                    "missing kernel module",
-                ]) =>
+                if says(&["Table does not exist", "do you need to insmod", "unable to initialize table", "missing kernel module"]) =>
             {
                 Advice::NoLegacy
             }
@@ -397,16 +332,12 @@ mod tests {
         let nft = "Could not fetch rule set generation id: Permission denied (you must be root)";
         let legacy = "iptables-save v1.8.9 (legacy): Cannot initialize: Permission denied (you must be root)";
         assert_eq!(advise(Backend::Nft, nft), Advice::Capability(Backend::Nft));
-        assert_eq!(
-            advise(Backend::Legacy, legacy),
-            Advice::Capability(Backend::Legacy)
-        );
+        assert_eq!(advise(Backend::Legacy, legacy), Advice::Capability(Backend::Legacy));
     }
 
     #[test]
     fn a_node_without_legacy_is_sent_back() {
-        let said =
-            "can't initialize iptables table `nat': Table does not exist (do you need to insmod?)";
+        let said = "can't initialize iptables table `nat': Table does not exist (do you need to insmod?)";
         assert_eq!(advise(Backend::Legacy, said), Advice::NoLegacy);
     }
 
@@ -433,8 +364,7 @@ mod tests {
 
     #[test]
     fn what_a_program_prints_and_says_comes_back_apart() {
-        let (status, printed, said) =
-            finish("sh", shell("cat; echo no >&2; exit 3"), "yes", PATIENCE).expect("it runs");
+        let (status, printed, said) = finish("sh", shell("cat; echo no >&2; exit 3"), "yes", PATIENCE).expect("it runs");
         assert_eq!((status.code(), &*printed, &*said), (Some(3), "yes", "no\n"));
     }
 
@@ -453,8 +383,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_named_with_its_package() {
-        let error =
-            finish("iptables-none", Command::new("iptables-none"), "", PATIENCE).expect_err("none");
+        let error = finish("iptables-none", Command::new("iptables-none"), "", PATIENCE).expect_err("none");
         assert!(error.to_string().contains("package iptables"), "{error}");
     }
 }

@@ -70,9 +70,7 @@ pub(crate) enum NumberError {
     Port,
     #[error("the guard's user is a number from 1 to 4294967294; root can't be told from others")]
     Uid,
-    #[error(
-        "the guard's group is a number from 1 to 4294967294; root's group can't be told from others"
-    )]
+    #[error("the guard's group is a number from 1 to 4294967294; root's group can't be told from others")]
     Gid,
     #[error(
         "the model's port and the guard's port are both {0}; give --port and --guard-port different numbers, or the guard would be asked to redirect to itself"
@@ -156,21 +154,11 @@ impl fmt::Display for GuardGid {
 // === impl Interception ===
 
 impl Interception {
-    pub(crate) fn new(
-        model: ModelPort,
-        guard: GuardPort,
-        uid: GuardUid,
-        gid: GuardGid,
-    ) -> Result<Self, NumberError> {
+    pub(crate) fn new(model: ModelPort, guard: GuardPort, uid: GuardUid, gid: GuardGid) -> Result<Self, NumberError> {
         if model.0 == guard.0 {
             return Err(NumberError::SamePort(model.0));
         }
-        Ok(Self {
-            model,
-            guard,
-            uid,
-            gid,
-        })
+        Ok(Self { model, guard, uid, gid })
     }
 }
 
@@ -188,12 +176,8 @@ impl Family {
         match self {
             Self::Ipv4 => true,
             Self::Ipv6 => {
-                let socket =
-                    socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None);
-                !is_absent(
-                    socket.err().as_ref(),
-                    Path::new("/proc/net/if_inet6").exists(),
-                )
+                let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None);
+                !is_absent(socket.err().as_ref(), Path::new("/proc/net/if_inet6").exists())
             }
         }
     }
@@ -242,10 +226,7 @@ mod tests {
 
     #[test]
     fn the_guard_does_not_listen_where_the_model_does() {
-        assert_eq!(
-            Interception::new(ModelPort(80), GuardPort(80), GuardUid(1), GuardGid(1)),
-            Err(NumberError::SamePort(80))
-        );
+        assert_eq!(Interception::new(ModelPort(80), GuardPort(80), GuardUid(1), GuardGid(1)), Err(NumberError::SamePort(80)));
     }
 
     #[test]
@@ -253,10 +234,7 @@ mod tests {
         let unsupported = Error::from_raw_os_error(EAFNOSUPPORT);
         let forbidden = Error::from_raw_os_error(1);
         assert!(is_absent(Some(&unsupported), false));
-        assert!(
-            !is_absent(Some(&unsupported), true),
-            "a seccomp profile can say this"
-        );
+        assert!(!is_absent(Some(&unsupported), true), "a seccomp profile can say this");
         assert!(!is_absent(Some(&forbidden), false));
         assert!(!is_absent(None, false));
         assert!(!is_absent(None, true));

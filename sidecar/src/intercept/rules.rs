@@ -80,24 +80,14 @@ impl Table {
     }
 
     fn chains(self, interception: &Interception) -> [Chain; 2] {
-        let Interception {
-            model: ModelPort(model),
-            guard: GuardPort(guard),
-            uid: GuardUid(uid),
-            gid: GuardGid(gid),
-        } = *interception;
+        let Interception { model: ModelPort(model), guard: GuardPort(guard), uid: GuardUid(uid), gid: GuardGid(gid) } = *interception;
         let exempt = format!("-m owner --uid-owner {uid} --gid-owner {gid} -j RETURN");
         let redirect = format!("-j REDIRECT --to-ports {guard}");
         let to_model = format!("-p tcp -m tcp --dport {model}");
         let refuse = "-j REJECT --reject-with tcp-reset";
         match self {
             Self::Filter => [
-                Chain {
-                    hook: "INPUT",
-                    place: Place::First,
-                    name: "LLM_GUARD_INPUT",
-                    rules: vec![format!("! -i lo {to_model} {refuse}")],
-                },
+                Chain { hook: "INPUT", place: Place::First, name: "LLM_GUARD_INPUT", rules: vec![format!("! -i lo {to_model} {refuse}")] },
                 Chain {
                     hook: "OUTPUT",
                     place: Place::First,
@@ -109,9 +99,7 @@ impl Table {
                         // pass; they can neither open a connection nor revive one. And SYN with
                         // ACK answers a connection *from* the model's port, where its next packet
                         // meets this rule.
-                        format!(
-                            "-o lo {to_model} ! --tcp-flags SYN,ACK SYN,ACK -m owner --socket-exists {refuse}"
-                        ),
+                        format!("-o lo {to_model} ! --tcp-flags SYN,ACK SYN,ACK -m owner --socket-exists {refuse}"),
                     ],
                 },
             ],
@@ -219,20 +207,11 @@ mod tests {
     use super::*;
 
     fn numbers() -> Interception {
-        Interception::new(
-            ModelPort(11434),
-            GuardPort(15434),
-            GuardUid(11434),
-            GuardGid(70001),
-        )
-        .expect("the ports differ")
+        Interception::new(ModelPort(11434), GuardPort(15434), GuardUid(11434), GuardGid(70001)).expect("the ports differ")
     }
 
     fn standing(filter: &str, nat: &str) -> Standing {
-        Standing {
-            filter: Saved::new(filter),
-            nat: Saved::new(nat),
-        }
+        Standing { filter: Saved::new(filter), nat: Saved::new(nat) }
     }
 
     #[test]
@@ -264,17 +243,10 @@ COMMIT
 
     #[test]
     fn each_number_stands_where_it_belongs() {
-        let swapped = Interception::new(ModelPort(1), GuardPort(2), GuardUid(3), GuardGid(4))
-            .expect("the ports differ");
+        let swapped = Interception::new(ModelPort(1), GuardPort(2), GuardUid(3), GuardGid(4)).expect("the ports differ");
         let text = restore_text(&swapped, &standing("", ""));
-        assert!(
-            text.contains("--uid-owner 3 --gid-owner 4 -j RETURN"),
-            "{text}"
-        );
-        assert!(
-            text.contains("--dport 1 -j REDIRECT --to-ports 2"),
-            "{text}"
-        );
+        assert!(text.contains("--uid-owner 3 --gid-owner 4 -j RETURN"), "{text}");
+        assert!(text.contains("--dport 1 -j REDIRECT --to-ports 2"), "{text}");
     }
 
     #[test]
@@ -286,12 +258,7 @@ COMMIT
         let text = restore_text(&numbers(), &before);
         let twice = "-D OUTPUT -j LLM_GUARD_OUTPUT\n-D OUTPUT -j LLM_GUARD_OUTPUT\n-I OUTPUT -j LLM_GUARD_OUTPUT\n";
         assert!(text.contains(twice), "{text}");
-        assert!(
-            text.contains(
-                "-D PREROUTING -j LLM_GUARD_PREROUTING\n-A PREROUTING -j LLM_GUARD_PREROUTING\n"
-            ),
-            "{text}"
-        );
+        assert!(text.contains("-D PREROUTING -j LLM_GUARD_PREROUTING\n-A PREROUTING -j LLM_GUARD_PREROUTING\n"), "{text}");
         assert_eq!(text.matches("-D ").count(), 3, "{text}");
     }
 

@@ -32,6 +32,10 @@ use super::{Family, GuardGid, GuardPort, GuardUid, Interception, ModelPort, ways
 /// How long one way may take: it all happens inside one kernel.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long to wait on a way that isn't expected to lead anywhere. Within it, as within
+/// [`PATIENCE`], the kernel sends one packet, and one that is let through arrives at once.
+const SHORT_PATIENCE: Duration = Duration::from_millis(300);
+
 /// The check couldn't be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -42,14 +46,9 @@ pub(crate) enum Error {
     Taken { port: u16 },
     /// No listening there for another reason.
     #[error("can't listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     /// The check would be exempt from the rules.
-    #[error(
-        "this check runs as user {uid} and group {gid}, which the rules let through: run it as another user"
-    )]
+    #[error("this check runs as user {uid} and group {gid}, which the rules let through: run it as another user")]
     Exempt { uid: u32, gid: u32 },
     /// This process doesn't know who it is.
     #[error("/proc/self/status doesn't say as whom this check runs: {0}")]
@@ -106,37 +105,21 @@ pub(crate) struct Finding {
 
 /// Tries every way. `within` bounds the whole.
 pub(crate) fn verify(interception: &Interception, within: Duration) -> Result<Vec<Finding>, Error> {
-    let Interception {
-        model,
-        guard,
-        uid,
-        gid,
-    } = *interception;
+    let Interception { model, guard, uid, gid } = *interception;
     not_exempt(uid, gid)?;
     let deadline = Instant::now() + within;
     let (present, absent): (Vec<_>, Vec<_>) = Family::ALL.into_iter().partition(|f| f.exists());
-    let arrivals: Vec<_> = present
-        .iter()
-        .map(|family| listen(*family, guard.0))
-        .collect::<Result<_, _>>()?;
+    let arrivals: Vec<_> = present.iter().map(|family| listen(*family, guard.0)).collect::<Result<_, _>>()?;
 
-    let mut findings: Vec<Finding> = absent
-        .into_iter()
-        .map(|family| Finding {
-            way: Way::Any(family),
-            outcome: Outcome::NoFamily,
-        })
-        .collect();
+    let mut findings: Vec<Finding> =
+        absent.into_iter().map(|family| Finding { way: Way::Any(family), outcome: Outcome::NoFamily }).collect();
 
     // First what needs the model's port to be free of listeners, in each family, ...
     let mut revived = Vec::new();
     for family in &present {
         let address = SocketAddr::new(loopback(*family), model.0);
         let (outcome, from) = standing(address, deadline);
-        findings.push(Finding {
-            way: Way::Standing(address),
-            outcome,
-        });
+        findings.push(Finding { way: Way::Standing(address), outcome });
         revived.extend(from.map(|from| (address, from)));
     }
 
@@ -145,36 +128,20 @@ pub(crate) fn verify(interception: &Interception, within: Duration) -> Result<Ve
         .iter()
         .filter_map(|family| match listen(*family, model.0) {
             // A port below 1024 may be out of reach for this user. The guard's port still tells.
-            Err(Error::Listen { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-                None
-            }
+            Err(Error::Listen { source, .. }) if source.kind() == ErrorKind::PermissionDenied => None,
             other => Some(other),
         })
         .collect::<Result<_, _>>()?;
-    let scene = Scene {
-        arrivals,
-        decoys,
-        model,
-        guard,
-        deadline,
-    };
+    let scene = Scene { arrivals, decoys, model, guard, deadline };
     for (address, from) in revived {
-        findings.push(Finding {
-            way: Way::Revived(address),
-            outcome: scene.take(address, Some(from))?,
-        });
+        findings.push(Finding { way: Way::Revived(address), outcome: scene.take(address, Some(from))? });
     }
     for family in present {
         for address in ways::of(family, model)? {
             if Instant::now() >= deadline {
-                return Err(Error::OutOfTime {
-                    tried: findings.len(),
-                });
+                return Err(Error::OutOfTime { tried: findings.len() });
             }
-            findings.push(Finding {
-                way: Way::New(address),
-                outcome: scene.take(address, None)?,
-            });
+            findings.push(Finding { way: Way::New(address), outcome: scene.take(address, None)? });
         }
     }
     Ok(findings)
@@ -196,18 +163,15 @@ impl Scene {
     fn take(&self, to: SocketAddr, from: Option<SocketAddr>) -> Result<Outcome, Error> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(Error::Random)?;
-        let arrived = connect(to, from, self.patience()).and_then(|mut stream| {
+        let patience = if ways::is_bound_to_an_interface(&to) { SHORT_PATIENCE.min(self.patience()) } else { self.patience() };
+        let arrived = connect(to, from, patience).and_then(|mut stream| {
             stream.write_all(&nonce)?;
             self.arrival(nonce)
         });
         Ok(arrived.unwrap_or_else(|error| match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                Outcome::Refused
-            }
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Outcome::Refused,
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Nowhere,
-            ErrorKind::AddrNotAvailable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::HostUnreachable => Outcome::NoSuchWay(error),
+            ErrorKind::AddrNotAvailable | ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => Outcome::NoSuchWay(error),
             _ => Outcome::Unclear(error),
         }))
     }
@@ -228,9 +192,7 @@ impl Scene {
     }
 
     fn patience(&self) -> Duration {
-        self.deadline
-            .saturating_duration_since(Instant::now())
-            .clamp(Duration::from_millis(1), PATIENCE)
+        self.deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), PATIENCE)
     }
 }
 
@@ -267,9 +229,7 @@ fn standing(address: SocketAddr, deadline: Instant) -> (Outcome, Option<SocketAd
         other.listen(1)?;
         let other: TcpListener = other.into();
         let from = other.local_addr()?;
-        let patience = deadline
-            .saturating_duration_since(Instant::now())
-            .clamp(Duration::from_millis(1), PATIENCE);
+        let patience = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), PATIENCE);
 
         let end = connect(from, Some(address), patience)?;
         let (mut caller, _) = other.accept()?;
@@ -299,9 +259,7 @@ fn standing(address: SocketAddr, deadline: Instant) -> (Outcome, Option<SocketAd
     match tried() {
         Ok((outcome, from)) => (outcome, Some(from)),
         Err(error) => match error.kind() {
-            ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
-                (Outcome::NoSuchWay(error), None)
-            }
+            ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => (Outcome::NoSuchWay(error), None),
             _ => (Outcome::Unclear(error), None),
         },
     }
@@ -341,11 +299,7 @@ fn listen(family: Family, port: u16) -> Result<TcpListener, Error> {
 
 /// Address reuse lets this check run again at once; a port where somebody listens stays taken.
 fn socket(for_address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(for_address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(for_address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     Ok(socket)
 }
@@ -362,10 +316,7 @@ fn not_exempt(uid: GuardUid, gid: GuardGid) -> Result<(), Error> {
     let status = fs::read_to_string("/proc/self/status").map_err(Error::Identity)?;
     let own = identity(&status).ok_or_else(|| Error::Identity(ErrorKind::InvalidData.into()))?;
     if own == (uid.0, gid.0) {
-        return Err(Error::Exempt {
-            uid: uid.0,
-            gid: gid.0,
-        });
+        return Err(Error::Exempt { uid: uid.0, gid: gid.0 });
     }
     Ok(())
 }
@@ -401,15 +352,9 @@ impl Finding {
         match (outcome, way) {
             (Outcome::Model(_), _) => Verdict::Open,
             (Outcome::Guard(_) | Outcome::NoSuchWay(_) | Outcome::NoFamily, _)
-            | (Outcome::Refused | Outcome::Nowhere, Way::Standing(_) | Way::Revived(_)) => {
-                Verdict::Closed
-            }
+            | (Outcome::Refused | Outcome::Nowhere, Way::Standing(_) | Way::Revived(_)) => Verdict::Closed,
             // A redirection to loopback can't serve what is bound to another interface.
-            (Outcome::Refused | Outcome::Nowhere, Way::New(address))
-                if ways::is_bound_to_an_interface(address) =>
-            {
-                Verdict::Closed
-            }
+            (Outcome::Refused | Outcome::Nowhere, Way::New(address)) if ways::is_bound_to_an_interface(address) => Verdict::Closed,
             (Outcome::Refused | Outcome::Nowhere | Outcome::Unclear(_), _) => Verdict::Astray,
         }
     }
@@ -484,10 +429,7 @@ mod tests {
 
     #[test]
     fn what_the_fence_is_for_may_end_at_the_fence() {
-        for way in [
-            Way::Standing(address("127.0.0.1:1")),
-            Way::Revived(address("[::1]:1")),
-        ] {
+        for way in [Way::Standing(address("127.0.0.1:1")), Way::Revived(address("[::1]:1"))] {
             let unclear = Outcome::Unclear(io::Error::other("?"));
             assert_eq!(verdict(way, Outcome::Refused), Verdict::Closed);
             assert_eq!(verdict(way, Outcome::Model(ModelPort(1))), Verdict::Open);
@@ -508,11 +450,6 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
         let port = taken.local_addr().expect("bound").port();
         let error = listen(Family::Ipv4, port).expect_err("it is taken");
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("port {port} is taken")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("port {port} is taken")), "{error}");
     }
 }

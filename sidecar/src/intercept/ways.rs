@@ -26,10 +26,7 @@ const RTF_LOCAL: u32 = 0x8000_0000;
 pub(crate) enum Error {
     /// The kernel's listing can't be read.
     #[error("{listing} can't be read, so this pod's own addresses aren't known: {source}")]
-    Unreadable {
-        listing: &'static str,
-        source: io::Error,
-    },
+    Unreadable { listing: &'static str, source: io::Error },
     /// There are too many.
     #[error("this pod has more than {MOST} addresses of its own: {0}, too many to try each")]
     TooMany(usize),
@@ -39,15 +36,11 @@ pub(crate) enum Error {
 pub(crate) fn of(family: Family, port: ModelPort) -> Result<Vec<SocketAddr>, Error> {
     let ModelPort(port) = port;
     let ways: BTreeSet<SocketAddr> = match family {
-        Family::Ipv4 => [
-            Ipv4Addr::LOCALHOST,
-            Ipv4Addr::new(127, 0, 0, 2),
-            Ipv4Addr::UNSPECIFIED,
-        ]
-        .into_iter()
-        .chain(local_ipv4(&listing(IPV4_ROUTES)?))
-        .map(|address| SocketAddr::from((address, port)))
-        .collect(),
+        Family::Ipv4 => [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::UNSPECIFIED]
+            .into_iter()
+            .chain(local_ipv4(&listing(IPV4_ROUTES)?))
+            .map(|address| SocketAddr::from((address, port)))
+            .collect(),
         Family::Ipv6 => {
             let addresses = listing(IPV6_ADDRESSES)?;
             [
@@ -117,9 +110,7 @@ fn local_ipv6(routes: &str, addresses: &str) -> Vec<(Ipv6Addr, u32)> {
     let index_of = |name: &str| {
         addresses.lines().find_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            (words.last() == Some(&name))
-                .then(|| u32::from_str_radix(words.get(1)?, 16).ok())
-                .flatten()
+            (words.last() == Some(&name)).then(|| u32::from_str_radix(words.get(1)?, 16).ok()).flatten()
         })
     };
     let of_line = |line: &str| {
@@ -148,11 +139,7 @@ fn hexadecimal(address: &str) -> Option<Ipv6Addr> {
 }
 
 fn scope(address: Ipv6Addr, index: u32) -> u32 {
-    if address.is_unicast_link_local() {
-        index
-    } else {
-        0
-    }
+    if address.is_unicast_link_local() { index } else { 0 }
 }
 
 #[cfg(test)]
@@ -201,34 +188,19 @@ fe80000000000000f0617efffe8d4cef 80 00000000000000000000000000000000 00 00000000
 
     #[test]
     fn a_link_local_address_carries_its_interface_and_no_other_does() {
-        let own: Vec<String> = own_ipv6(ADDRESSES)
-            .iter()
-            .map(|(address, scope)| format!("{address}%{scope}"))
-            .collect();
+        let own: Vec<String> = own_ipv6(ADDRESSES).iter().map(|(address, scope)| format!("{address}%{scope}")).collect();
         assert_eq!(own, ["fd09::2%0", "fe80::f061:7eff:fe8d:4cef%2", "::1%0"]);
     }
 
     #[test]
     fn local_routes_of_ipv6_are_found_and_nothing_else() {
-        let local: Vec<String> = local_ipv6(ROUTES, ADDRESSES)
-            .iter()
-            .map(|(address, scope)| format!("{address}%{scope}"))
-            .collect();
-        assert_eq!(
-            local,
-            ["fd09::2%0", "fd55::2%0", "fe80::f061:7eff:fe8d:4cef%2"]
-        );
+        let local: Vec<String> = local_ipv6(ROUTES, ADDRESSES).iter().map(|(address, scope)| format!("{address}%{scope}")).collect();
+        assert_eq!(local, ["fd09::2%0", "fd55::2%0", "fe80::f061:7eff:fe8d:4cef%2"]);
     }
 
     #[test]
     fn a_listing_in_another_form_yields_nothing_rather_than_nonsense() {
-        for odd in [
-            "",
-            "|--",
-            "|-- x\n/32 host LOCAL",
-            "/32 host LOCAL",
-            "|-- 1.2.3.4\n/x host LOCAL",
-        ] {
+        for odd in ["", "|--", "|-- x\n/32 host LOCAL", "/32 host LOCAL", "|-- 1.2.3.4\n/x host LOCAL"] {
             assert!(local_ipv4(odd).is_empty(), "{odd}");
         }
         for odd in ["", "fd09 02", "zz 1 2", "fd090000000000000000000000000002"] {

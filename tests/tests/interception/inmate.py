@@ -135,51 +135,5 @@ def stand(port, address):
         say("then", attempt(lambda: exchange(stream)))
 
 
-def read_head(stream):
-    got = b""
-    while b"\r\n\r\n" not in got:
-        part = stream.recv(65536)
-        if not part:
-            return None
-        got += part
-    return got
-
-
-def serve(port, answer):
-    listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
-    say("listening")
-
-    def one(stream):
-        with stream:
-            while (head := read_head(stream)) is not None:
-                stream.sendall(answer(head))
-                if b"connection: close" in head.lower():
-                    return
-
-    while True:
-        stream, _ = listener.accept()
-        threading.Thread(target=lambda: attempt(lambda: one(stream)), daemon=True).start()
-
-
-def model(port):
-    serve(port, lambda head: b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\nOllama is running")
-
-
-def guard(port, model_port):
-    def answer(head):
-        try:
-            with socket.create_connection(("127.0.0.1", int(model_port)), 2) as upstream:
-                upstream.sendall(head.replace(b"keep-alive", b"close"))
-                got = b""
-                while part := upstream.recv(65536):
-                    got += part
-            return got.replace(b"\r\n", b"\r\nX-Request-ID: 1\r\n", 1)
-        except OSError:
-            return b"HTTP/1.1 502 Bad Gateway\r\nX-Request-ID: 1\r\nContent-Length: 0\r\n\r\n"
-
-    serve(port, answer)
-
-
 if __name__ == "__main__":
-    commands = {"ask": ask, "revive": revive, "stand": stand, "model": model, "guard": guard}
-    commands[sys.argv[1]](*sys.argv[2:])
+    {"ask": ask, "revive": revive, "stand": stand}[sys.argv[1]](*sys.argv[2:])
