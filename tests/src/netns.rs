@@ -125,8 +125,35 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Ends whatever still runs inside, such as the children of a process that was killed.
+    fn clear(&self) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut list = Command::new("ip");
+            list.args(["netns", "pids", &self.name]);
+            let ids = end_well(list)?;
+            let ids: Vec<&str> = ids.split_whitespace().collect();
+            if ids.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(io::Error::other(format!("these don't end: {ids:?}")));
+            }
+            // One that has ended meanwhile can't be told so; the next look decides.
+            let mut kill = Command::new("kill");
+            kill.arg("-KILL").args(ids);
+            drop(end(kill)?);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            eprintln!("network namespace {} isn't empty: {error}", self.name);
+        }
         let removed = Command::new("ip").args(["netns", "del", &self.name]).status();
         if !matches!(removed, Ok(status) if status.success()) {
             eprintln!("network namespace {} is left over", self.name);
@@ -233,5 +260,32 @@ impl Drop for Running {
         // It may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_process_left_behind_outlives_its_namespace() -> io::Result<()> {
+        let namespace = Namespace::new()?;
+        let mut command = namespace.command("/bin/sh");
+        command.args(["-c", "sleep 600 & echo $!; wait"]);
+        let parent = Running::start(command, "")?;
+        let inside = || {
+            let mut list = Command::new("ip");
+            list.args(["netns", "pids", &namespace.name]);
+            end_well(list)
+        };
+        assert_eq!(inside()?.lines().count(), 2);
+        drop(parent);
+        let orphan = inside()?;
+        assert_eq!(orphan.lines().count(), 1);
+        drop(namespace);
+        // It may stay in the table until whoever inherited it has taken note of its end.
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", orphan.trim()));
+        assert!(state.map_or(true, |state| state.contains(") Z ")), "{orphan}");
+        Ok(())
     }
 }
