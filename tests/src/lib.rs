@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod guard;
+pub mod netns;
 pub mod ollama;
 pub mod plain;
 pub mod planted;
