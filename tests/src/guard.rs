@@ -43,12 +43,12 @@ impl Plan {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .args(["run", "--upstream", &upstream])
-            .arg("--drain-socket")
-            .arg(folder.path().join("drain.sock"));
+            .args(["run", "--upstream", &upstream]);
+        let socket = folder.path().join("drain.sock").display().to_string();
         for (option, value) in [
             ("--listen", "127.0.0.1:0"),
             ("--metrics-listen", "127.0.0.1:0"),
+            ("--drain-socket", &socket),
         ] {
             if !arguments.iter().any(|argument| argument == option) {
                 command.args([option, value]);
