@@ -56,7 +56,8 @@ pub(crate) fn write_line(level: &str, message: &str, fields: Map<String, Value>)
     let _ = std::io::stdout().lock().write_all(&bytes);
 }
 
-fn now() -> String {
+/// The time, as RFC 3339 writes it.
+pub(crate) fn now() -> String {
     let mut text = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
