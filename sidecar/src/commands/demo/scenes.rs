@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -115,7 +115,15 @@ pub(super) struct Seen {
     pub(super) is_over: bool,
 }
 
-/// A line of the guard's counters: `llm_guard_violations_total{control="…",kind="…",mode="…",action="…"}`.
+/// A line of the guard's metrics.
+#[derive(Debug)]
+pub(super) struct Counter<'h> {
+    pub(super) metric: &'h str,
+    pub(super) labels: Vec<(&'h str, &'h str)>,
+    pub(super) value: u64,
+}
+
+/// What the guard counted of a violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) control: String,
@@ -205,11 +213,12 @@ impl Promise {
 impl Counted {
     /// Reads the counters of violations among the lines of [`crate::telemetry::metrics::Metrics::happenings`].
     pub(super) fn read(happenings: &[(String, u64)]) -> Vec<Self> {
-        let violations = happenings.iter().filter_map(|(name, times)| Some((name.strip_prefix("llm_guard_violations_total{")?, *times)));
-        let read = |(labels, times)| {
-            Some(Self { control: label(labels, "control")?, kind: label(labels, "kind")?, action: label(labels, "action")?, times })
+        let counters = happenings.iter().map(Counter::read).filter(|counter| counter.metric == "llm_guard_violations_total");
+        let read = |counter: Counter<'_>| {
+            let label = |name| Some(counter.labels.iter().find(|(label, _)| *label == name)?.1.to_owned());
+            Some(Self { control: label("control")?, kind: label("kind")?, action: label("action")?, times: counter.value })
         };
-        violations.filter_map(read).collect()
+        counters.filter_map(read).collect()
     }
 
     /// What came on top of an earlier count.
@@ -223,16 +232,17 @@ impl Counted {
         });
         on_top.filter(|line| line.times > 0).collect()
     }
-
-    /// The control, by its name.
-    pub(super) fn control(&self) -> Option<ControlId> {
-        ControlId::ALL.into_iter().find(|control| control.name() == self.control)
-    }
 }
 
-fn label(labels: &str, name: &str) -> Option<String> {
-    let (_, rest) = labels.split_once(&format!("{name}=\""))?;
-    Some(rest.split_once('"')?.0.to_owned())
+// === impl Counter ===
+
+impl<'h> Counter<'h> {
+    /// Takes a line apart. (No value of a label holds a quotation mark or a comma: they come from closed sets.)
+    pub(super) fn read((name, value): &'h (String, u64)) -> Self {
+        let (metric, labels) = name.split_once('{').unwrap_or((name, ""));
+        let pairs = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
+        Self { metric, labels: pairs.map(|(label, value)| (label, value.trim_matches('"'))).collect(), value: *value }
+    }
 }
 
 // === asking ===
@@ -323,11 +333,6 @@ impl Seen {
             let arguments = arguments.as_str().map_or_else(|| arguments.to_string(), str::to_owned);
             self.calls.push(format!("{}({arguments})", name.as_str().unwrap_or_default()));
         }
-    }
-
-    /// Whether the guard, or the server, said no.
-    pub(super) fn is_refused(&self) -> bool {
-        StatusCode::from_u16(self.status).is_ok_and(|status| status.is_client_error() || status.is_server_error())
     }
 }
 
@@ -515,7 +520,7 @@ fn unapproved_call() -> Scene {
 
 fn delete() -> Scene {
     Scene {
-        title: "DELETE /api/delete",
+        title: "DELETE /api/delete, by anybody",
         control: Some(ControlId::Management),
         method: Method::DELETE,
         path: "/api/delete",
@@ -546,7 +551,9 @@ mod tests {
 
     fn seen(lines: &[&str]) -> Seen {
         let mut seen = Seen { status: 200, ..Seen::default() };
-        lines.iter().for_each(|line| seen.take(line.as_bytes()));
+        for line in lines {
+            seen.take(line.as_bytes());
+        }
         seen
     }
 
@@ -623,20 +630,14 @@ mod tests {
         let now = Counted::read(&[line("a", 2), line("b", 1), ("llm_guard_redactions_total{kind=\"X\"}".into(), 1)]);
         let since = Counted::since(now, &before);
         assert_eq!(since, [Counted { control: "tools".into(), kind: "b".into(), action: "blocked".into(), times: 1 }]);
-        assert_eq!(since[0].control(), Some(ControlId::Tools));
     }
 
     #[test]
-    fn every_scene_expects_something_else_of_each_side() {
-        for scene in all().iter().filter(|scene| scene.control.is_some()) {
-            assert!(scene.with.checks.iter().any(|check| matches!(check, Check::Counts(..))), "{}", scene.title);
-            assert!(
-                scene
-                    .with
-                    .checks
-                    .iter()
-                    .all(|check| !scene.without.checks.contains(check) || matches!(check, Check::Status(200) | Check::Reaches(true)))
-            );
+    fn every_attack_is_expected_to_be_counted_and_done_without_the_guard() {
+        let attacks = all().into_iter().filter_map(|scene| Some((scene.control?, scene)));
+        for (control, Scene { title, with, without, .. }) in attacks {
+            assert!(with.checks.iter().any(|check| matches!(check, Check::Counts(by, ..) if *by == control)), "{title}");
+            assert!(without.checks.contains(&Check::Status(200)) && without.checks.len() > 2, "{title}");
         }
     }
 }

@@ -8,8 +8,8 @@ use std::io::{IsTerminal, Write};
 
 use terminal_size::{Height, Width};
 
-/// From this width on the two sides stand beside each other.
-const BESIDE_FROM: usize = 100;
+/// From this width on the two sides stand beside each other: that of a terminal of a hundred columns, of which the last stays free.
+const BESIDE_FROM: usize = 99;
 /// Wider lines are hard to read.
 const WIDEST: usize = 140;
 const NARROWEST: usize = 40;
@@ -37,11 +37,11 @@ impl Tone {
     const fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
-            Self::Faint => "\x1b[90m",
+            Self::Faint => "\x1b[2m",
             Self::Strong => "\x1b[1m",
             Self::Client => "\x1b[36m",
             Self::Model => "\x1b[35m",
-            Self::Guard => "\x1b[34m",
+            Self::Guard => "\x1b[1;94m",
             Self::Good => "\x1b[32m",
             Self::Bad => "\x1b[31m",
         }
@@ -84,7 +84,7 @@ impl Line {
     }
 
     /// The line as it is written.
-    fn paint(&self, colours: bool) -> String {
+    pub(super) fn paint(&self, colours: bool) -> String {
         let mut out = String::new();
         for Span { tone, text } in &self.0 {
             match tone.code() {
@@ -169,10 +169,10 @@ impl View {
             let bar = BAR.chars().count();
             let left = (inner - bar) / 2;
             let right = inner - bar - left;
-            let with = self.with.clone().unwrap_or_default();
+            let (direct, guarded) = (&self.without, &self.with.clone().unwrap_or_default());
             lines.extend(beside(vec![Line::of(Tone::Strong, WITHOUT)], vec![Line::of(Tone::Strong, WITH)], left));
-            lines.extend(beside(rows(&self.without.rows, left), rows(&with.rows, right), left));
-            lines.extend(beside(rows(&self.without.verdict, left), rows(&with.verdict, right), left));
+            lines.extend(beside(rows(&direct.rows, left), rows(&guarded.rows, right), left));
+            lines.extend(beside(rows(&direct.verdict, left), rows(&guarded.verdict, right), left));
         } else {
             let sides = [(WITHOUT, Some(&self.without)), (WITH, self.with.as_ref())];
             for (name, side) in sides.into_iter().filter_map(|(name, side)| Some((name, side?))) {
@@ -278,8 +278,6 @@ impl Screen {
             Some((Width(columns), _)) if self.is_terminal => usize::from(columns).saturating_sub(1),
             _ => columns().unwrap_or(FILE_WIDTH),
         };
-        // Exactly a hundred columns are enough for two sides.
-        let width = if width + 1 == BESIDE_FROM { BESIDE_FROM - 1 } else { width };
         width.clamp(NARROWEST, WIDEST)
     }
 
@@ -333,7 +331,7 @@ fn difference(old: &[String], new: &[String], height: usize) -> String {
         let up = old.len() - number;
         let line_now = new.get(number).map_or("", String::as_str);
         if line_now != line && up < height {
-            text += &format!("\x1b[{up}A\r{line_now}\x1b[K\x1b[{up}B\r");
+            text.extend([&format!("\x1b[{up}A\r"), line_now, "\x1b[K", &format!("\x1b[{up}B\r")]);
         }
     }
     for line in new.iter().skip(old.len()) {
