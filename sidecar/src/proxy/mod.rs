@@ -129,7 +129,7 @@ impl Guard {
             // Long enough for each to say so to its client.
             let _ = connections.closed_within(Duration::from_secs(2)).await;
         }
-        drain.finished();
+        drain.finished().await;
         observability.abort();
     }
 }
