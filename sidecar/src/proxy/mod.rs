@@ -5,6 +5,7 @@ pub(crate) mod drain;
 mod exchange;
 mod listener;
 mod observability;
+mod patience;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
