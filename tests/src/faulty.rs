@@ -110,7 +110,11 @@ pub fn chunked(content_type: &str, chunks: &[Vec<u8>]) -> Vec<u8> {
 #[must_use]
 pub fn well(request: &Received, text: &str) -> Vec<Act> {
     let Some(api) = Api::of_path(request.target()) else {
-        return vec![Act::Send(answer("200 OK", "application/json; charset=utf-8", b"{\"version\":\"0.0.0\"}"))];
+        let mut other = answer("200 OK", "application/json; charset=utf-8", b"{\"version\":\"0.0.0\"}");
+        if request.head.start.starts_with("HEAD ") {
+            other.truncate(raw::find(&other, b"{").unwrap_or_default());
+        }
+        return vec![Act::Send(other)];
     };
     let content_type = api.content_type(request.streams());
     if !request.streams() {

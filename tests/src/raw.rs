@@ -269,6 +269,7 @@ impl Connection {
         match self.stream.read(&mut some) {
             Ok(0) => self.ended = true,
             Ok(length) => self.received.extend_from_slice(&some[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => self.ended = true,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err(io::Error::new(ErrorKind::TimedOut, format!("nothing came for {LIMIT:?}")));

@@ -225,10 +225,11 @@ fn a_stream_that_falls_silent_ends_with_an_error_and_no_normal_end() -> Outcome 
 
 #[test]
 fn a_stream_that_never_ends_is_ended_at_the_time_limit_of_the_request() -> Outcome {
-    for mode in ["monitor", "soft", "hard"] {
-        let server = FaultyServer::start(|request| {
+    for (mode, pause) in [("monitor", 0), ("monitor", 20), ("soft", 20), ("hard", 0), ("hard", 20)] {
+        let server = FaultyServer::start(move |request| {
             let api = Api::of_path(request.target()).expect("these tests ask for nothing else");
-            vec![Act::Send(chunked_head(api.content_type(true))), Act::Repeat(chunk(&api.frame("and so on ")), Duration::from_millis(20))]
+            let frame = chunk(&api.frame("and so on "));
+            vec![Act::Send(chunked_head(api.content_type(true))), Act::Repeat(frame, Duration::from_millis(pause))]
         })?;
         let mut guard = guard_before(&server, mode, &["--request-timeout", "1"])?;
         for api in Api::ALL {
