@@ -240,7 +240,7 @@ impl CompiledRule {
 }
 
 /// Text that is on its way through the rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Scanner {
     rules: Arc<SecretRules>,
     /// What has arrived and not been given out.
@@ -252,10 +252,13 @@ pub struct Scanner {
     swallowing: Option<Kind>,
     /// Up to which place of `held` a rule can't begin any more, by rule.
     no_chance_before: Vec<usize>,
+    /// How much of `held` was given out all the same, since the text paused.
+    released: usize,
+    torn: bool,
 }
 
 /// The automata that began at one place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Attempt {
     /// The place in `held`.
     start: usize,
@@ -274,7 +277,7 @@ impl Scanner {
     #[must_use]
     pub fn new(rules: Arc<SecretRules>) -> Self {
         let no_chance_before = vec![0; rules.rules.len()];
-        Self { rules, held: String::new(), before: None, attempt: None, swallowing: None, no_chance_before }
+        Self { rules, held: String::new(), before: None, attempt: None, swallowing: None, no_chance_before, released: 0, torn: false }
     }
 
     /// Takes the next piece, gives out what is sure, and calls `found` for each value that was replaced.
@@ -289,6 +292,25 @@ impl Scanner {
         self.before = None;
     }
 
+    /// The text pauses, and another goes on: gives out what is held back, if it holds nothing as it stands. Should the text go on
+    /// and turn it into part of a value, the scanner is torn.
+    pub fn pause(&mut self, out: &mut String) {
+        let mut holds_a_value = false;
+        if self.released < self.held.len() {
+            self.clone().finish(&mut String::new(), &mut |_| holds_a_value = true);
+        }
+        if !holds_a_value {
+            out.push_str(&self.held[self.released..]);
+            self.released = self.held.len();
+        }
+    }
+
+    /// Part of a value was given out before it could be known for one. What follows must not be.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.torn
+    }
+
     /// How many bytes are held back.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -298,7 +320,7 @@ impl Scanner {
     fn scan(&mut self, at_end: bool, out: &mut String, found: &mut dyn FnMut(Kind)) {
         let rules = Arc::clone(&self.rules);
         // Everything before `given` has been given out or replaced.
-        let mut given = 0;
+        let mut given = self.released;
         let mut place = self.attempt.as_ref().map_or(0, |attempt| attempt.start);
         loop {
             if let Some(kind) = self.swallowing {
@@ -323,7 +345,7 @@ impl Scanner {
             attempt.run(&rules, self.held.as_bytes(), at_end);
             if attempt.next - attempt.start >= HOLD_LIMIT && !attempt.alive.is_empty() {
                 let rule = attempt.longest.map_or(attempt.alive[0].0, |(rule, _)| rule);
-                out.push_str(&self.held[given..attempt.start]);
+                self.give(given, attempt.start, out);
                 given = attempt.next;
                 self.swallowing = Some(rules.rules[usize::from(rule)].kind);
                 continue;
@@ -336,7 +358,7 @@ impl Scanner {
             }
             if let Some((rule, end)) = attempt.longest {
                 let kind = rules.rules[usize::from(rule)].kind;
-                out.push_str(&self.held[given..attempt.start]);
+                self.give(given, attempt.start, out);
                 out.push_str(kind.mark());
                 found(kind);
                 given = end;
@@ -350,8 +372,10 @@ impl Scanner {
         if keep_from > given {
             out.push_str(&self.held[given..keep_from]);
         }
-        let keep_from = keep_from.max(given);
+        // What was released and is held still, since a value may begin in it, is not given out again.
+        let keep_from = if given > self.released { keep_from.max(given) } else { keep_from };
         if keep_from > 0 {
+            self.released = self.released.saturating_sub(keep_from);
             self.before = self.held.as_bytes().get(keep_from - 1).copied();
             self.held.drain(..keep_from);
             if let Some(attempt) = &mut self.attempt {
@@ -361,6 +385,12 @@ impl Scanner {
                 *place = place.saturating_sub(keep_from);
             }
         }
+    }
+
+    /// Gives out what stands before a value.
+    fn give(&mut self, given: usize, start: usize, out: &mut String) {
+        self.torn |= start < self.released;
+        out.push_str(self.held.get(given..start).unwrap_or_default());
     }
 
     /// The first place from `place` on where a rule can begin.
@@ -459,7 +489,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn all() -> Arc<SecretRules> {
-        Arc::new(SecretRules::new(&Kind::ALL))
+        static ALL: std::sync::LazyLock<Arc<SecretRules>> = std::sync::LazyLock::new(|| Arc::new(SecretRules::new(&Kind::ALL)));
+        Arc::clone(&ALL)
     }
 
     fn in_pieces(rules: &Arc<SecretRules>, pieces: &[&str]) -> (String, Vec<Kind>) {
@@ -564,6 +595,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_gives_out_what_is_no_value_and_notices_when_it_becomes_one() {
+        let rules = all();
+        let (value, mut out) = (sample(Kind::OpenaiKey), String::new());
+        let mut scanner = Scanner::new(Arc::clone(&rules));
+        scanner.push("I think so.", &mut out, &mut |_| {});
+        assert_eq!(out, "I think ");
+        scanner.pause(&mut out);
+        assert_eq!(out, "I think so.");
+        scanner.push(" And ", &mut out, &mut |_| {});
+        scanner.push(&value[..9], &mut out, &mut |_| {});
+        scanner.pause(&mut out);
+        assert_eq!((out.as_str(), scanner.is_torn()), (format!("I think so. And {}", &value[..9]).as_str(), false));
+        scanner.push(&value[9..], &mut out, &mut |_| {});
+        scanner.finish(&mut out, &mut |_| {});
+        assert!(scanner.is_torn());
+        // A value that is whole stays.
+        let (mut scanner, mut out) = (Scanner::new(rules), String::new());
+        scanner.push(&value, &mut out, &mut |_| {});
+        scanner.pause(&mut out);
+        assert_eq!(out, "");
+    }
+
+    #[test]
     fn what_is_held_back_is_bounded_and_prose_is_not_held_back() {
         let rules = all();
         let mut scanner = Scanner::new(Arc::clone(&rules));
@@ -592,19 +646,19 @@ mod tests {
 
     /// The same language, said a second time by a general regular expression library on the whole text.
     fn oracle(text: &str) -> String {
-        let rules: Vec<(Kind, Rule, regex::bytes::Regex)> = Kind::ALL
-            .into_iter()
-            .map(|kind| {
+        static RULES: std::sync::LazyLock<Vec<(Kind, Rule, regex::bytes::Regex)>> = std::sync::LazyLock::new(|| {
+            let compile = |kind: Kind| {
                 let rule = kind.rule();
                 let regex = regex::bytes::Regex::new(&format!("^(?s-u:{})", rule.pattern)).unwrap();
                 (kind, rule, regex)
-            })
-            .collect();
+            };
+            Kind::ALL.into_iter().map(compile).collect()
+        });
         let bytes = text.as_bytes();
         let (mut out, mut place) = (String::new(), 0);
         while place < bytes.len() {
             let mut best: Option<(usize, Kind)> = None;
-            for (kind, rule, regex) in &rules {
+            for (kind, rule, regex) in RULES.iter() {
                 if place > 0 && (rule.not_after)(bytes[place - 1]) {
                     continue;
                 }
@@ -650,6 +704,18 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_text_that_pauses_says_the_same_or_is_torn(text in mostly_secret_text(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+            let (rules, mut out) = (all(), String::new());
+            let mut scanner = Scanner::new(Arc::clone(&rules));
+            for piece in split(&text, &cuts) {
+                scanner.push(piece, &mut out, &mut |_| {});
+                scanner.pause(&mut out);
+            }
+            scanner.finish(&mut out, &mut |_| {});
+            prop_assert!(scanner.is_torn() || out == in_pieces(&rules, &[&text]).0, "{out}");
+        }
 
         #[test]
         fn streamed_equals_unstreamed(text in mostly_secret_text(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {

@@ -326,7 +326,11 @@ mod tests {
     #[test]
     fn keys_that_become_equal_stay_apart() {
         let mut tree = Json::read(br#"{"secret-a":1,"secret-b":2}"#).unwrap();
-        tree.each_text_mut(&mut |text| *text = "X".into());
+        tree.each_text_mut(&mut |text| {
+            if text.starts_with("secret") {
+                *text = "X".into();
+            }
+        });
         let mut out = Vec::new();
         tree.write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"X":1,"X#2":2}"#);
