@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llm_guard_engine::policy::{GuardPolicy, Mode};
-use llm_guard_engine::verdict::ControlId;
+use llm_guard_engine::verdict::{Action, ControlId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -356,7 +356,8 @@ fn rows(scene: &Scene, seen: &Seen, guarded: bool) -> Vec<Row> {
         }
         for Counted { control, kind, action, .. } in &seen.counted {
             if seen.told.is_none() {
-                rows.push(row("guard", Tone::Guard, format!("{action} {kind} in the stream")));
+                let place = if action == Action::Redacted.name() { " in the stream" } else { "" };
+                rows.push(row("guard", Tone::Guard, format!("{action} {kind}{place}")));
             }
             let control = ControlId::ALL.into_iter().find(|known| known.name() == control).map_or_else(|| control.clone(), tag);
             rows.push(row("why", Tone::Guard, format!("{control}, kind {kind}")));

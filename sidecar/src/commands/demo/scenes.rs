@@ -173,13 +173,15 @@ impl Check {
             Self::Tells(action, control) => {
                 let expected = (*action, control.name());
                 let found = told.as_ref().map(|(action, reason)| (action.as_str(), reason.as_str()));
-                unless(found == Some(expected), format!("the headers should say {expected:?} and say {found:?}"))
+                let say =
+                    |told: Option<(&str, &str)>| told.map_or("nothing".to_owned(), |(action, reason)| format!("'{action}: {reason}'"));
+                unless(found == Some(expected), format!("the headers should say {} and say {}", say(Some(expected)), say(found)))
             }
             Self::Counts(control, kind, action) => {
                 let expected = Counted { control: control.name().into(), kind: (*kind).into(), action: (*action).into(), times: 1 };
-                unless(*counted == [expected], format!("{control} {kind} {action} should be counted once; counted: {counted:?}"))
+                unless(*counted == [expected], format!("{control} {kind} {action} should be counted, once; {}", listed(counted)))
             }
-            Self::CountsNothing => unless(counted.is_empty(), format!("nothing should be counted; counted: {counted:?}")),
+            Self::CountsNothing => unless(counted.is_empty(), format!("nothing should be counted; {}", listed(counted))),
             Self::Reaches(expected) => {
                 let (should, does) = if *expected { ("should", "doesn't") } else { ("shouldn't", "does") };
                 unless((*reached > 0) == *expected, format!("the request {should} reach the model server and {does}"))
@@ -191,6 +193,13 @@ impl Check {
             }
         }
     }
+}
+
+/// What was counted, in words.
+fn listed(counted: &[Counted]) -> String {
+    let lines = counted.iter().map(|Counted { control, kind, action, times }| format!("{times} × {control} {kind} {action}"));
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { "nothing was".to_owned() } else { format!("counted: {}", lines.join(", ")) }
 }
 
 /// Whether six characters in a row of the secret stand in the text.

@@ -262,7 +262,8 @@ fn no_model(dialect: Dialect, name: &str) -> Response<Body> {
 fn named(body: &[u8]) -> Result<String, Box<Response<Body>>> {
     let refused = |message: &str| Box::new(Dialect::Chat.error(StatusCode::BAD_REQUEST, message));
     let body: Value = serde_json::from_slice(body).map_err(|error| refused(&error.to_string()))?;
-    let name = ["model", "name"].iter().find_map(|key| body[key].as_str());
+    // Clients send both, one of them empty.
+    let name = ["model", "name"].iter().filter_map(|key| body[key].as_str()).find(|name| !name.is_empty());
     name.map(str::to_owned).ok_or_else(|| refused("model is required"))
 }
 
@@ -278,7 +279,7 @@ fn details(name: &str) -> Value {
 fn described(name: &str) -> Value {
     // A digest of the right form, which is the same each time.
     let digest = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    json!({ "name": name, "model": name, "modified_at": now(), "size": 1_024, "digest": format!("{digest:064x}"), "details": details(name) })
+    json!({ "name": name, "model": name, "modified_at": now(), "size": 1_024, "digest": format!("{digest:016x}").repeat(4), "details": details(name) })
 }
 
 fn openai_model(name: &str) -> Value {
@@ -641,6 +642,16 @@ mod tests {
         let openai: Value = serde_json::from_str(&speech(Dialect::OpenAi, &body).whole()).unwrap();
         assert!(openai["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].is_string());
         assert_eq!(openai["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn a_model_is_named_by_either_field() {
+        for body in [r#"{"model":"a"}"#, r#"{"name":"a"}"#, r#"{"model":"","name":"a"}"#] {
+            assert_eq!(named(body.as_bytes()).ok().as_deref(), Some("a"), "{body}");
+        }
+        for body in ["{}", r#"{"model":""}"#, "["] {
+            assert_eq!(named(body.as_bytes()).err().map(|reply| reply.status()), Some(StatusCode::BAD_REQUEST), "{body}");
+        }
     }
 
     #[test]
