@@ -293,10 +293,13 @@ impl Exchange {
         let media_type = head.content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let is_answer = (200..300).contains(&head.status) && route.class == Class::Inference;
         let form = match media_type.as_str() {
+            // Where a model should have answered and didn't, there is one error: pieces of one text are known only in an answer.
+            "application/x-ndjson" | "text/event-stream" if route.class == Class::Inference && !is_answer => Form::Whole,
             "application/x-ndjson" => Form::Stream(Framing::Lines),
             "text/event-stream" => Form::Stream(Framing::Events),
             "application/json" => Form::Whole,
-            "text/plain" => Form::Plain,
+            // Clients of these APIs read what a model answers as JSON whatever its type, and JSON is not judged as plain text.
+            "text/plain" if !is_answer => Form::Plain,
             _ if head.is_empty => return Ok(AnswerPlan::Pass(None)),
             _ => return unreadable(self, "answer_type", "the model server sent an answer of a type that can't be inspected"),
         };
