@@ -83,7 +83,8 @@ fn nothing_is_open(guard: &Guard) -> io::Result<()> {
 
 /// How often something was counted.
 fn count(guard: &Guard, name: &str, labels: &[(&str, &str)]) -> io::Result<String> {
-    Ok(guard.metric(name, labels)?.to_string())
+    // (The sum of no samples is -0.)
+    Ok((guard.metric(name, labels)? + 0.0).to_string())
 }
 
 fn exchanges(guard: &Guard, result: &str) -> io::Result<String> {
@@ -321,6 +322,30 @@ fn in_monitor_an_answer_that_is_cut_off_breaks_off_as_it_does_without_the_guard(
         }
     }
     lives_on(&mut guard, &server)
+}
+
+#[test]
+fn in_every_mode_what_an_answer_says_is_counted_whether_its_length_is_known_or_not() -> Outcome {
+    let secret = secret()?;
+    let text = format!("The key is {secret} today.");
+    let server = FaultyServer::start(move |request| well(request, &text))?;
+    for mode in ["monitor", "soft", "hard"] {
+        let guard = guard_before(&server, mode, &[])?;
+        let ways = every_way();
+        let all = ways.clone().count().to_string();
+        for (api, stream) in ways {
+            let answer = ask_api(&guard, api, stream)?;
+            assert_eq!(shows(&answer.body, &secret), mode == "monitor", "{mode} {api:?} {stream}");
+        }
+        nothing_is_open(&guard)?;
+        let action = if mode == "monitor" { "counted" } else { "redacted" };
+        let labels = [("control", "redaction"), ("kind", "OPENAI_KEY"), ("mode", mode), ("action", action)];
+        assert_eq!(count(&guard, "llm_guard_violations_total", &labels)?, all, "{mode}");
+        assert_eq!((exchanges(&guard, "answered")?, exchanges(&guard, "client_gone")?), (all, "0".into()), "{mode}");
+        raw::ask(guard.address(), b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+        assert_eq!(exchanges(&guard, "client_gone")?, "0", "{mode}: an answer without a body ends as well");
+    }
+    Ok(())
 }
 
 // === a server that sends garbage ===

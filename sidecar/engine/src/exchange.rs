@@ -714,8 +714,8 @@ pub struct StreamJudge {
     ended: Option<Ending>,
     /// Monitor can't read this stream any more.
     blind: bool,
-    /// An event of this answer, whose head goes before what is said at the end.
-    sample: Option<Event>,
+    /// The head of what is said of the judge's own accord: that of the event which brings it about.
+    head: Vec<(&'static str, Json)>,
     /// Tool calls whose fragments are being collected.
     calls: Vec<(u64, Call)>,
     call_bytes: usize,
@@ -724,7 +724,7 @@ pub struct StreamJudge {
 impl StreamJudge {
     fn new(speaker: Speaker, framing: Framing, family: Family) -> Self {
         let reader = FrameReader::new(framing, MAX_FRAME_BYTES);
-        Self { speaker, reader, framing, family, ended: None, blind: false, sample: None, calls: Vec::new(), call_bytes: 0 }
+        Self { speaker, reader, framing, family, ended: None, blind: false, head: Vec::new(), calls: Vec::new(), call_bytes: 0 }
     }
 
     /// Takes bytes of the answer and appends those that may go to the client.
@@ -836,13 +836,15 @@ impl StreamJudge {
 
     fn event(&mut self, mut event: Event, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
         self.speaker.judge_rest(&mut event);
-        if self.sample.is_none() {
-            self.sample = Some(event.saying(Speech::default()));
+        let turns = event.done || event.speeches.iter().any(|speech| speech.finish.is_some() || !speech.calls.is_empty());
+        if turns || self.head.is_empty() {
+            self.head.clone_from(&event.head);
         }
         for place in 0..event.speeches.len() {
             let speech = &event.speeches[place];
             if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
                 for (choice, name, text) in self.speaker.pause_others(speech.choice, &speech.texts) {
+                    self.head.clone_from(&event.head);
                     self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
                 }
             }
@@ -861,8 +863,7 @@ impl StreamJudge {
             event.speeches.iter().filter(|speech| speech.finish.is_some()).map(|speech| Some(speech.choice)).collect()
         };
         if !ends.is_empty() {
-            let mut last_words = event.saying(Speech::default());
-            last_words.speeches.clear();
+            let mut last_words = Event { head: event.head.clone(), speeches: Vec::new(), tail: Vec::new(), done: false, dropped: 0 };
             for speech in event.speeches.iter_mut().filter(|speech| speech.texts.iter().any(|(_, text)| !text.is_empty())) {
                 let texts = speech.texts.iter_mut().map(|(name, text)| (*name, std::mem::take(text))).collect();
                 last_words.speeches.push(Speech { choice: speech.choice, role: speech.role.clone(), texts, ..Speech::default() });
@@ -898,7 +899,6 @@ impl StreamJudge {
 
     /// Says something in an event of its own, of the form that the answer's other events have.
     fn say(&self, mut speech: Speech, shape: Shape, out: &mut Vec<u8>) {
-        let Some(sample) = &self.sample else { return };
         // Fields that Ollama's events always have.
         let always = match shape {
             Shape::OllamaChat => Some("content"),
@@ -911,7 +911,7 @@ impl StreamJudge {
         if shape == Shape::OllamaChat {
             speech.role = Some("assistant".into());
         }
-        let event = sample.saying(speech);
+        let event = Event { head: self.head.clone(), speeches: vec![speech], tail: Vec::new(), done: false, dropped: 0 };
         self.write(out, |out| event.encode(shape, out));
     }
 

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Tally, WholeJudge};
 use llm_guard_engine::verdict::{ControlId, Refusal};
 
@@ -132,7 +132,13 @@ impl OpenBody {
             *tally = std::mem::take(&mut record.tally);
         }
         record.streams();
-        let answer = Answer { body, reader, limits, record: Some(record), scrap: Vec::new() };
+        let has_nothing = body.is_end_stream();
+        let mut answer = Answer { body, reader, limits, record: Some(record), scrap: Vec::new() };
+        if has_nothing && !matches!(answer.reader, Reader::Judge(_)) {
+            // Nobody asks for the body of an answer that has none.
+            answer.take(Arrival::End);
+            return whole(Bytes::new());
+        }
         let frames = futures_util::stream::unfold(answer, |mut answer| async move {
             let next = answer.next().await;
             next.map(|frame| (frame, answer))
@@ -162,8 +168,13 @@ impl Answer {
                 // Lets the client have what came before, which would be thrown away with the connection.
                 tokio::task::yield_now().await;
             }
-            if let Some(frame) = self.take(arrival) {
-                return Some(frame);
+            let frame = self.take(arrival);
+            // Where the client was told a length, nobody asks for more once it is reached: the end must be seen with the last byte.
+            if !matches!(self.reader, Reader::Judge(_)) && self.body.is_end_stream() {
+                self.take(Arrival::End);
+            }
+            if frame.is_some() {
+                return frame;
             }
         }
         None

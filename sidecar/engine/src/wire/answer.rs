@@ -118,10 +118,4 @@ impl Event {
         let json = if shape.is_openai() { openai::encode_event(self, shape) } else { ollama::encode_event(self, shape) };
         json.write(out);
     }
-
-    /// An event of the same answer that says only `speech` and ends nothing.
-    #[must_use]
-    pub fn saying(&self, speech: Speech) -> Self {
-        Self { head: self.head.clone(), speeches: vec![speech], tail: Vec::new(), done: false, dropped: 0 }
-    }
 }
