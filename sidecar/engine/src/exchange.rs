@@ -275,6 +275,14 @@ impl Exchange {
         refusal.map_or(Ok(remedies), Err)
     }
 
+    /// Judges the value of a field of an answer's head; gives another where it can't stay.
+    pub fn judge_header(&mut self, value: &str) -> Option<String> {
+        let mut open = open_all(&self.policy);
+        let mut judged = push_through(&mut open, value, &mut self.tally);
+        judged.push_str(&finish_through(&mut open, &mut self.tally));
+        (judged != value).then_some(judged)
+    }
+
     /// Looks at the head of an answer.
     pub fn open_answer(&mut self, head: &AnswerHead<'_>) -> Result<AnswerPlan, Refusal> {
         if self.head_only || matches!(head.status, 204 | 304) {

@@ -125,7 +125,7 @@ fn arguments_of_the_history_that_two_parsers_could_read_in_two_ways_are_refused(
         "not json",
     ] {
         let body = chat(
-            json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]),
+            &json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]),
         );
         for path in ["/v1/chat/completions", "/api/chat"] {
             let refusal = ask(Mode::Soft, path, &body.to_string()).unwrap_err();
@@ -265,5 +265,33 @@ fn text_in_any_script_is_judged_in_time() {
         let begun = Instant::now();
         let _ = ask(Mode::Hard, "/api/generate", &json!({"model": "m", "prompt": text}).to_string());
         assert!(begun.elapsed() < PATIENCE, "{unit:?}: {:?}", begun.elapsed());
+    }
+}
+
+// === policies ===
+
+#[test]
+fn a_document_that_could_mean_something_else_than_it_says_is_an_error() {
+    let head = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\n";
+    for spec in [
+        "spec: {redaction: {mode: hard, kinds: []}}",
+        "spec: {tools: {block: [' shell']}}",
+        "spec: {mode: off}",
+        "spec: {mode: Hard}",
+        "spec: {mode: [hard]}",
+        "spec: {mode: hard, mode: monitor}",
+        "spec: {tools: {block: [null]}}",
+        "spec: {tools: {block: [~]}}",
+        "spec: {tools: {block: [[shell]]}}",
+        "spec: {tools: {block: shell}}",
+        "spec: {models: {allow: [{a: b}]}}",
+        "spec: [mode, hard]",
+        "spec: hard",
+        "spec: {mode: hard}\n---\napiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {mode: monitor}",
+        "spec: {mode: hard}\nspec: {mode: monitor}",
+        "spec: {mode: hard}\nSpec: {mode: monitor}",
+    ] {
+        let read = GuardPolicy::read(&format!("{head}{spec}\n")).and_then(|document| Policy::compile(&document, None));
+        assert!(read.is_err(), "{spec}");
     }
 }
