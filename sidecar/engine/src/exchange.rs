@@ -288,6 +288,11 @@ impl Exchange {
         if self.head_only || matches!(head.status, 204 | 304) {
             return Ok(AnswerPlan::Pass(None));
         }
+        if head.status < 200 {
+            // Nobody asked to switch protocols; what would follow can't be read.
+            self.protocol_violation("answer_type", 502, "answer_type", "the model server wants to switch protocols")?;
+            return Ok(AnswerPlan::Pass(None));
+        }
         let unreadable = |exchange: &mut Self, kind: &'static str, message: &'static str| {
             exchange.protocol_violation(kind, 502, kind, message)?;
             Ok(AnswerPlan::Pass(Some(kind)))

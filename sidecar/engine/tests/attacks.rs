@@ -167,6 +167,11 @@ fn an_answer_of_the_model_in_plain_text_is_refused() {
 }
 
 #[test]
+fn an_answer_that_switches_protocols_is_refused() {
+    assert_eq!(answer("/api/chat", 101, "application/json", "{}").unwrap_err().status, 502);
+}
+
+#[test]
 fn a_stream_under_another_status_gives_no_value_in_pieces() {
     let key = key();
     let lines: String = key.chars().fold(String::new(), |mut lines, c| {

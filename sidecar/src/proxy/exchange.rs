@@ -113,6 +113,18 @@ impl Proxy {
         };
         let (mut exchange, next) = Exchange::begin(self.policy.now(), &head);
         let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        if is_ambiguous(&parts.headers) {
+            let refusal = Refusal {
+                status: 400,
+                code: "ambiguous_framing",
+                message: "the request's length or host is said in two ways".into(),
+                control: ControlId::Protocol,
+            };
+            let mut response = reply_error(record, exchange, End::refused(refusal));
+            // Where the body ends is what can't be known.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
         // One time limit over everything, the client's body and the model's answer alike.
         let deadline = tokio::time::Instant::now() + self.times.request;
 
@@ -479,6 +491,20 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", ").to_ascii_lowercase())
 }
 
+/// Whether two readers of the head could take it for two requests, or send it to two hosts: refused in every mode.
+///
+/// (Of a length beside a coding nothing is left to see: the library takes the coding, as the server would, and drops the length.)
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let ambiguous_length = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !is_chunked(coding),
+        _ => true,
+    };
+    ambiguous_length || headers.get_all(header::HOST).iter().count() > 1
+}
+
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -553,6 +579,27 @@ mod tests {
         judge_headers(&mut exchange, &mut headers);
         let said: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))).collect();
         assert_eq!(said, ["location: /x?key=[REDACTED_GITHUB_TOKEN]", "x-odd: é [REDACTED_GITHUB_TOKEN]", "x-odd: stays"]);
+    }
+
+    #[test]
+    fn a_head_that_two_readers_could_take_for_two_requests_is_ambiguous() {
+        let is = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            is_ambiguous(&headers)
+        };
+        for plain in [&[("host", "x"), ("content-length", "5")][..], &[("transfer-encoding", "Chunked")], &[]] {
+            assert!(!is(plain), "{plain:?}");
+        }
+        for odd in [
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")][..],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("host", "x"), ("host", "y")],
+        ] {
+            assert!(is(odd), "{odd:?}");
+        }
     }
 
     #[test]
