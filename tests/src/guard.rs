@@ -35,13 +35,9 @@ impl Plan {
         let folder = tempfile::tempdir()?;
         let policy_path = folder.path().join("policy.yaml");
         let mut command = Command::new(cache::sidecar()?);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .args(["run", "--upstream", &upstream])
-            .arg("--drain-socket")
-            .arg(folder.path().join("drain.sock"));
-        for (option, value) in [("--listen", "127.0.0.1:0"), ("--metrics-listen", "127.0.0.1:0")] {
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).args(["run", "--upstream", &upstream]);
+        let socket = folder.path().join("drain.sock").display().to_string();
+        for (option, value) in [("--listen", "127.0.0.1:0"), ("--metrics-listen", "127.0.0.1:0"), ("--drain-socket", &socket)] {
             if !arguments.iter().any(|argument| argument == option) {
                 command.args([option, value]);
             }

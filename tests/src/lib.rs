@@ -1,9 +1,13 @@
 //! What the end-to-end tests share: the real parts they start, and what they keep of what those said.
 
+pub mod apis;
 pub mod cache;
+pub mod faulty;
 pub mod guard;
+pub mod netns;
 pub mod ollama;
 pub mod plain;
 pub mod planted;
 pub mod process;
+pub mod raw;
 pub mod records;

@@ -41,7 +41,12 @@ pub(super) struct Limits {
 impl Limits {
     /// The next frame of the model server's answer.
     pub(super) async fn next(&self, body: &mut Incoming) -> Result<Option<Frame<Bytes>>, UpstreamError> {
-        let until = self.deadline.min(tokio::time::Instant::now() + self.silence);
+        let now = tokio::time::Instant::now();
+        // A server that always has more to say would never be waited for.
+        if now >= self.deadline {
+            return Err(UpstreamError::TimedOut);
+        }
+        let until = self.deadline.min(now + self.silence);
         match tokio::time::timeout_at(until, body.frame()).await {
             Err(_) => Err(UpstreamError::TimedOut),
             Ok(None) => Ok(None),
@@ -51,6 +56,9 @@ impl Limits {
     }
 
     async fn next_or_stop(&mut self, body: &mut Incoming) -> Arrival {
+        if *self.drain.borrow() >= Stage::Forced {
+            return Arrival::Stopped;
+        }
         let mut drain = self.drain.clone();
         tokio::select! {
             biased;
@@ -71,7 +79,8 @@ enum Arrival {
     Stopped,
 }
 
-fn stopped() -> Refusal {
+/// What the client is told when the guard has to end.
+pub(super) fn stopped() -> Refusal {
     Refusal { status: 503, code: "stopped", message: "the guard is shutting down".into(), control: ControlId::Limits }
 }
 
@@ -148,6 +157,11 @@ impl Answer {
         // A frame may leave nothing to say, so that the next one must be waited for.
         while self.record.is_some() {
             let arrival = self.limits.next_or_stop(&mut self.body).await;
+            let breaks_off = matches!(arrival, Arrival::Failed(_) | Arrival::Stopped) && !matches!(self.reader, Reader::Judge(_));
+            if breaks_off {
+                // Lets the client have what came before, which would be thrown away with the connection.
+                tokio::task::yield_now().await;
+            }
             if let Some(frame) = self.take(arrival) {
                 return Some(frame);
             }

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 
 /// How long a guard that was asked to drain serves on: endpoints need that long to forget it.
 const LEAD: Duration = Duration::from_secs(5);
+/// How long it may take to tell them of the end.
+const TELLING: Duration = Duration::from_secs(1);
 /// What the socket says when all is over.
 const DONE: &[u8] = b"drained\n";
 
@@ -34,6 +36,8 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     stage: watch::Sender<Stage>,
+    /// How many wait at the socket to be told of the end.
+    asking: watch::Sender<usize>,
 }
 
 /// Sees the stages.
@@ -47,7 +51,7 @@ pub(crate) async fn reached(watch: &mut DrainWatch, stage: Stage) {
 
 impl Drain {
     pub(crate) fn new() -> Self {
-        Self { stage: watch::Sender::new(Stage::Serving) }
+        Self { stage: watch::Sender::new(Stage::Serving), asking: watch::Sender::new(0) }
     }
 
     pub(crate) fn watch(&self) -> DrainWatch {
@@ -63,8 +67,11 @@ impl Drain {
         });
     }
 
-    pub(crate) fn finished(&self) {
+    /// All is over: returns once those who asked for it have been told.
+    pub(crate) async fn finished(&self) {
         self.advance(Stage::Finished);
+        let mut asking = self.asking.subscribe();
+        let _ = tokio::time::timeout(TELLING, asking.wait_for(|waiting| *waiting == 0)).await;
     }
 
     /// Takes orders to drain on a unix socket that only its owner may use.
@@ -84,6 +91,7 @@ impl Drain {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
+                        drain.asking.send_modify(|waiting| *waiting += 1);
                         tokio::spawn(drain.clone().answer(stream));
                     }
                     Err(error) => {
@@ -100,10 +108,12 @@ impl Drain {
         tracing::info!("a drain was asked for");
         let mut stages = self.watch();
         self.advance(Stage::Leading);
-        tokio::time::sleep(LEAD).await;
+        // Another may have asked before, or a signal: then the lead is that one's.
+        let _ = tokio::time::timeout(LEAD, reached(&mut stages, Stage::Draining)).await;
         self.advance(Stage::Draining);
         reached(&mut stages, Stage::Finished).await;
         let _ = stream.write_all(DONE).await;
+        self.asking.send_modify(|waiting| *waiting -= 1);
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::time::timeout_at;
 
 use super::Times;
 use super::body::{self, ReplyBody};
-use super::drain::DrainWatch;
+use super::drain::{DrainWatch, Stage, reached};
 use super::upstream::{RequestBody, Upstream};
 use crate::identity::ApiKey;
 use crate::settings::InForce;
@@ -128,18 +128,31 @@ impl Proxy {
         // One time limit over everything, the client's body and the model's answer alike.
         let deadline = tokio::time::Instant::now() + self.times.request;
 
-        let outgoing = match self.judge_request(&mut exchange, &mut record, next, &parts, body).await {
+        let outgoing = match self.unless_stopped(self.judge_request(&mut exchange, &mut record, next, &parts, body)).await {
             Ok(outgoing) => outgoing,
             Err(end) => return reply_error(record, exchange, end),
         };
-        let answer = match self.forward(&exchange, record.request_id(), &parts, outgoing, deadline).await {
+        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), &parts, outgoing, deadline)).await {
             Ok(answer) => answer,
-            Err(error) => {
-                record.metrics().upstream_error(error);
-                return reply_error(record, exchange, End::upstream(error));
-            }
+            Err(end) => return reply_error(record, exchange, end),
         };
         self.reply(exchange, record, answer, deadline).await
+    }
+
+    /// Does a part of an exchange, unless the guard has to end before it is done.
+    async fn unless_stopped<T>(&self, part: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+        let mut drain = self.drain.clone();
+        tokio::select! {
+            biased;
+            done = part => done,
+            () = reached(&mut drain, Stage::Forced) => Err(End { outcome: Outcome::Stopped, refusal: body::stopped() }),
+        }
+    }
+
+    /// Counts a failure of the model server, which ends the exchange.
+    fn failed(&self, error: UpstreamError) -> End {
+        self.metrics().upstream_error(error);
+        End::upstream(error)
     }
 
     /// Identify, decode, judge, encode.
@@ -184,8 +197,7 @@ impl Proxy {
                 };
             }
         };
-        // A client that is still writing wouldn't read the reply: take what arrives at once, within reason.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), discard(&mut body)).await;
+        self.discard(&mut body).await;
         Err(End::refused(refused))
     }
 
@@ -241,11 +253,29 @@ impl Proxy {
             }
             if whole.len().max(only.as_ref().map_or(0, Bytes::len)) > MAX_REQUEST_BYTES {
                 let message = "the request's body is larger than 32 MiB";
-                exchange.violation(ControlId::Limits, "request_too_large", 413, "request_too_large", message).map_err(End::refused)?;
+                let allowed = exchange.violation(ControlId::Limits, "request_too_large", 413, "request_too_large", message);
+                if let Err(refusal) = allowed {
+                    self.discard(body).await;
+                    return Err(End::refused(refusal));
+                }
                 return Ok(Read::TooMuch(only.unwrap_or_else(|| whole.freeze())));
             }
         }
         Ok(Read::All(only.unwrap_or_else(|| whole.freeze())))
+    }
+
+    /// Takes in what a client still writes, within bounds: many read no reply before they have written all.
+    async fn discard(&self, body: &mut Incoming) {
+        let mut left = MAX_REQUEST_BYTES;
+        let all = async {
+            while let Some(Ok(frame)) = body.frame().await {
+                match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                    Some(less) => left = less,
+                    None => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(self.times.body, all).await;
     }
 
     async fn forward(
@@ -255,8 +285,8 @@ impl Proxy {
         parts: &Parts,
         outgoing: Outgoing,
         deadline: tokio::time::Instant,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let target = self.upstream.target(outgoing.path).map_err(|_| UpstreamError::Broken)?;
+    ) -> Result<Response<Incoming>, End> {
+        let target = self.upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
         let enforced = exchange.mode() > Mode::Monitor;
         let mut headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
         if let Ok(id) = HeaderValue::from_str(request_id) {
@@ -272,10 +302,14 @@ impl Proxy {
         };
         let whole = |bytes: &Bytes| make(Full::new(bytes.clone()).map_err(|never| match never {}).boxed());
         let sent = match outgoing.body {
+            // While the client is still writing, silence is not the server's.
             OutgoingBody::Passing(body) => self.upstream.send(make(body), || None).await_within(deadline).await,
-            OutgoingBody::Whole(bytes) => self.upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(deadline).await,
+            OutgoingBody::Whole(bytes) => {
+                let until = deadline.min(tokio::time::Instant::now() + self.times.silence);
+                self.upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(until).await
+            }
         };
-        sent.unwrap_or(Err(UpstreamError::TimedOut))
+        sent.unwrap_or(Err(UpstreamError::TimedOut)).map_err(|error| self.failed(error))
     }
 
     /// Decode events, judge, encode, reply.
@@ -318,10 +352,8 @@ impl Proxy {
             }
             AnswerPlan::Stream(judge) => Ok(body::observed(body, judge, limits)),
             AnswerPlan::Whole(judge) if !enforced => Ok(body::observed_whole(body, judge, limits)),
-            AnswerPlan::Whole(mut judge) => match read_answer(body, &limits).await {
-                Err(error) => {
-                    record.metrics().upstream_error(error);
-                    let end = End::upstream(error);
+            AnswerPlan::Whole(mut judge) => match self.unless_stopped(self.read_answer(body, &limits)).await {
+                Err(end) => {
                     exchange.tally = std::mem::take(judge.tally());
                     return reply_error(record, exchange, end);
                 }
@@ -361,6 +393,19 @@ impl Proxy {
         };
         Response::from_parts(parts, body)
     }
+
+    async fn read_answer(&self, mut body: Incoming, limits: &body::Limits) -> Result<WholeAnswer, End> {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = limits.next(&mut body).await.map_err(|error| self.failed(error))? {
+            if let Ok(data) = frame.into_data() {
+                if whole.len() + data.len() > MAX_ANSWER_BYTES {
+                    return Ok(WholeAnswer::TooLarge);
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok(WholeAnswer::Bytes(whole.freeze()))
+    }
 }
 
 /// A field's value can say what a body may not; and what the guard did, the guard alone says.
@@ -396,33 +441,10 @@ fn judge_whole(judge: &mut WholeJudge, answer: WholeAnswer) -> Result<Bytes, Ref
     }
 }
 
-async fn read_answer(mut body: Incoming, limits: &body::Limits) -> Result<WholeAnswer, UpstreamError> {
-    let mut whole = BytesMut::new();
-    while let Some(frame) = limits.next(&mut body).await? {
-        if let Ok(data) = frame.into_data() {
-            if whole.len() + data.len() > MAX_ANSWER_BYTES {
-                return Ok(WholeAnswer::TooLarge);
-            }
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(WholeAnswer::Bytes(whole.freeze()))
-}
-
 fn begun_then(begun: Bytes, rest: Incoming) -> RequestBody {
     use futures_util::StreamExt;
     let begun = futures_util::stream::once(async move { Ok(Frame::data(begun)) });
     BodyExt::boxed(StreamBody::new(begun.chain(http_body_util::BodyStream::new(rest))))
-}
-
-async fn discard(body: &mut Incoming) {
-    let mut left: usize = 1024 * 1024;
-    while let Some(Ok(frame)) = body.frame().await {
-        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-            Some(less) => left = less,
-            None => return,
-        }
-    }
 }
 
 fn unforwardable() -> Refusal {

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Listen;
 use super::drain::{Stage, reached};
 use super::exchange::Proxy;
+use super::patience::Patient;
 
 /// The most connections at once. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: u32 = 16_384;
@@ -102,6 +103,7 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSema
     // A client that takes nothing more must not keep its place for ever (Linux: tcp(7), TCP_USER_TIMEOUT, also for a closed window).
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(proxy.times.silence));
     let mut stages = proxy.drain.clone();
+    let patience = proxy.times.silence;
     let service = service_fn(move |request| {
         let proxy = Arc::clone(&proxy);
         async move { Ok::<_, std::convert::Infallible>(proxy.exchange(peer, request).await) }
@@ -111,7 +113,7 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSema
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, patience)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

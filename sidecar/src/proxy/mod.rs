@@ -5,6 +5,7 @@ pub(crate) mod drain;
 mod exchange;
 mod listener;
 mod observability;
+mod patience;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
@@ -129,7 +130,7 @@ impl Guard {
             // Long enough for each to say so to its client.
             let _ = connections.closed_within(Duration::from_secs(2)).await;
         }
-        drain.finished();
+        drain.finished().await;
         observability.abort();
     }
 }

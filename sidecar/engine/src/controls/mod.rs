@@ -1,7 +1,7 @@
 //! The controls: one file each, named for what it does.
 //!
 //! A control reads texts, names and facts in the engine's own words and doesn't know which API they came from. It says what it found
-//! and what its mode asks for; [`crate::exchange`] does it. Adding one is a file, a line in [`all`], a section of the policy, and its tests.
+//! and what its mode asks for; [`crate::exchange`] does it. Adding one is a file, a line in the list, a section of the policy, and its tests.
 
 mod management;
 mod models;
