@@ -275,9 +275,22 @@ impl Exchange {
         refusal.map_or(Ok(remedies), Err)
     }
 
+    /// Judges the value of a field of an answer's head; gives another where it can't stay.
+    pub fn judge_header(&mut self, value: &str) -> Option<String> {
+        let mut open = open_all(&self.policy);
+        let mut judged = push_through(&mut open, value, &mut self.tally);
+        judged.push_str(&finish_through(&mut open, &mut self.tally));
+        (judged != value).then_some(judged)
+    }
+
     /// Looks at the head of an answer.
     pub fn open_answer(&mut self, head: &AnswerHead<'_>) -> Result<AnswerPlan, Refusal> {
         if self.head_only || matches!(head.status, 204 | 304) {
+            return Ok(AnswerPlan::Pass(None));
+        }
+        if head.status < 200 {
+            // Nobody asked to switch protocols; what would follow can't be read.
+            self.protocol_violation("answer_type", 502, "answer_type", "the model server wants to switch protocols")?;
             return Ok(AnswerPlan::Pass(None));
         }
         let unreadable = |exchange: &mut Self, kind: &'static str, message: &'static str| {

@@ -125,7 +125,7 @@ fn arguments_of_the_history_that_two_parsers_could_read_in_two_ways_are_refused(
         "not json",
     ] {
         let body = chat(
-            json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]),
+            &json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]),
         );
         for path in ["/v1/chat/completions", "/api/chat"] {
             let refusal = ask(Mode::Soft, path, &body.to_string()).unwrap_err();
@@ -164,6 +164,11 @@ fn an_answer_of_the_model_in_plain_text_is_refused() {
         assert_eq!(answer("/api/chat", 200, "text/plain", &body).unwrap_err().status, 502);
     }
     assert_eq!(answer("/api/tags", 404, "text/plain", "404 page not found").unwrap(), "404 page not found");
+}
+
+#[test]
+fn an_answer_that_switches_protocols_is_refused() {
+    assert_eq!(answer("/api/chat", 101, "application/json", "{}").unwrap_err().status, 502);
 }
 
 #[test]
@@ -265,5 +270,33 @@ fn text_in_any_script_is_judged_in_time() {
         let begun = Instant::now();
         let _ = ask(Mode::Hard, "/api/generate", &json!({"model": "m", "prompt": text}).to_string());
         assert!(begun.elapsed() < PATIENCE, "{unit:?}: {:?}", begun.elapsed());
+    }
+}
+
+// === policies ===
+
+#[test]
+fn a_document_that_could_mean_something_else_than_it_says_is_an_error() {
+    let head = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\n";
+    for spec in [
+        "spec: {redaction: {mode: hard, kinds: []}}",
+        "spec: {tools: {block: [' shell']}}",
+        "spec: {mode: off}",
+        "spec: {mode: Hard}",
+        "spec: {mode: [hard]}",
+        "spec: {mode: hard, mode: monitor}",
+        "spec: {tools: {block: [null]}}",
+        "spec: {tools: {block: [~]}}",
+        "spec: {tools: {block: [[shell]]}}",
+        "spec: {tools: {block: shell}}",
+        "spec: {models: {allow: [{a: b}]}}",
+        "spec: [mode, hard]",
+        "spec: hard",
+        "spec: {mode: hard}\n---\napiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {mode: monitor}",
+        "spec: {mode: hard}\nspec: {mode: monitor}",
+        "spec: {mode: hard}\nSpec: {mode: monitor}",
+    ] {
+        let read = GuardPolicy::read(&format!("{head}{spec}\n")).and_then(|document| Policy::compile(&document, None));
+        assert!(read.is_err(), "{spec}");
     }
 }

@@ -1,7 +1,7 @@
 //! One exchange: accept → identify → decode → judge → encode → forward → decode events → judge → encode → reply → record.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +12,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use llm_guard_engine::controls::Caller;
+use llm_guard_engine::detect::secrets::{Kind, SecretRules};
 use llm_guard_engine::exchange::{
     AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, WholeJudge, answer_too_large,
     broken_answer,
@@ -112,6 +113,18 @@ impl Proxy {
         };
         let (mut exchange, next) = Exchange::begin(self.policy.now(), &head);
         let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        if is_ambiguous(&parts.headers) {
+            let refusal = Refusal {
+                status: 400,
+                code: "ambiguous_framing",
+                message: "the request's length or host is said in two ways".into(),
+                control: ControlId::Protocol,
+            };
+            let mut response = reply_error(record, exchange, End::refused(refusal));
+            // Where the body ends is what can't be known.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
         // One time limit over everything, the client's body and the model's answer alike.
         let deadline = tokio::time::Instant::now() + self.times.request;
 
@@ -309,6 +322,9 @@ impl Proxy {
     ) -> Response<ReplyBody> {
         let (mut parts, body) = answer.into_parts();
         remove_hop_by_hop(&mut parts.headers);
+        if exchange.mode() > Mode::Monitor {
+            judge_headers(&mut exchange, &mut parts.headers);
+        }
         let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
         let head = AnswerHead {
             status: parts.status.as_u16(),
@@ -392,6 +408,20 @@ impl Proxy {
     }
 }
 
+/// A field's value can say what a body may not; and what the guard did, the guard alone says.
+fn judge_headers(exchange: &mut Exchange, headers: &mut HeaderMap) {
+    for name in [ACTION, REASON] {
+        headers.remove(name);
+    }
+    for value in headers.values_mut() {
+        // Bytes that are no text can't be a value that anything looks for.
+        let judged = exchange.judge_header(&String::from_utf8_lossy(value.as_bytes()));
+        if let Some(judged) = judged.and_then(|judged| HeaderValue::from_bytes(judged.as_bytes()).ok()) {
+            *value = judged;
+        }
+    }
+}
+
 enum Read {
     All(Bytes),
     /// More than may be judged: what has arrived so far.
@@ -457,8 +487,14 @@ fn note_actions(headers: &mut HeaderMap, said: Option<(String, String)>) {
 /// The client's id for the request, where it can stand in a log line; else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain).filter(|id| is_no_secret(id));
     given.map_or_else(new_request_id, str::to_owned)
+}
+
+/// Ids stand in log lines, and a token has nothing in it that an id may not have.
+fn is_no_secret(id: &str) -> bool {
+    static RULES: LazyLock<Arc<SecretRules>> = LazyLock::new(|| Arc::new(SecretRules::new(&Kind::ALL)));
+    RULES.is_clean(id)
 }
 
 /// A random UUID (RFC 9562, version 4).
@@ -475,6 +511,20 @@ fn new_request_id() -> String {
 fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
     (!values.is_empty()).then(|| values.join(", ").to_ascii_lowercase())
+}
+
+/// Whether two readers of the head could take it for two requests, or send it to two hosts: refused in every mode.
+///
+/// (Of a length beside a coding nothing is left to see: the library takes the coding, as the server would, and drops the length.)
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let ambiguous_length = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !is_chunked(coding),
+        _ => true,
+    };
+    ambiguous_length || headers.get_all(header::HOST).iter().count() > 1
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -528,10 +578,49 @@ mod tests {
             request_id(&headers)
         };
         assert_eq!(with("abc-1_2.3:4"), "abc-1_2.3:4");
-        for odd in ["", "a b", "a\"b", &"x".repeat(129)] {
+        let token = ["gh", "p_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYabcd"].concat();
+        for odd in ["", "a b", "a\"b", &"x".repeat(129), &token, &format!("id:{token}")] {
             let made = with(odd);
             assert_eq!((made.len(), made.as_bytes()[14]), (36, b'4'), "{made}");
             assert!(b"89ab".contains(&made.as_bytes()[19]), "{made}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_an_answers_head_carries_no_value_and_says_nothing_in_the_guards_name() {
+        use llm_guard_engine::policy::{GuardPolicy, Policy};
+        let policy = Policy::compile(&GuardPolicy::built_in(), Some(Mode::Hard)).unwrap();
+        let head = RequestHead { method: "POST", path: "/api/chat", content_encoding: None, caller: Caller { over_loopback: false } };
+        let (mut exchange, _) = Exchange::begin(policy, &head);
+        let token = ["gh", "p_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYabcd"].concat();
+        let mut headers = HeaderMap::new();
+        headers.insert("location", HeaderValue::from_str(&format!("/x?key={token}")).unwrap());
+        headers.append("x-odd", HeaderValue::from_bytes(format!("é {token}").as_bytes()).unwrap());
+        headers.append("x-odd", HeaderValue::from_static("stays"));
+        headers.insert(ACTION, HeaderValue::from_static("blocked"));
+        judge_headers(&mut exchange, &mut headers);
+        let said: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))).collect();
+        assert_eq!(said, ["location: /x?key=[REDACTED_GITHUB_TOKEN]", "x-odd: é [REDACTED_GITHUB_TOKEN]", "x-odd: stays"]);
+    }
+
+    #[test]
+    fn a_head_that_two_readers_could_take_for_two_requests_is_ambiguous() {
+        let is = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            is_ambiguous(&headers)
+        };
+        for plain in [&[("host", "x"), ("content-length", "5")][..], &[("transfer-encoding", "Chunked")], &[]] {
+            assert!(!is(plain), "{plain:?}");
+        }
+        for odd in [
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")][..],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("host", "x"), ("host", "y")],
+        ] {
+            assert!(is(odd), "{odd:?}");
         }
     }
 

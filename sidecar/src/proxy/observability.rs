@@ -18,6 +18,8 @@ use super::drain::Stage;
 use super::exchange::Proxy;
 
 const MAX_CONNECTIONS: usize = 64;
+/// For a connection from its first byte to its last.
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -39,9 +41,11 @@ pub(super) async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
             let service = service_fn(|request| answer(request, &proxy));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(30))
+                .header_read_timeout(CONNECTION_TIME)
+                // One answer each, and in time: whoever reads slowly would keep a place that probes need.
+                .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = connection.await;
+            let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
             drop(place);
         });
     }

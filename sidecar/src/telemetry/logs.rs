@@ -41,6 +41,11 @@ pub(crate) fn to_stdout(level: Level) {
     let lines = fmt::layer().json().flatten_event(true).with_target(false).with_current_span(false).with_span_list(false);
     // A second call, in a test or a demo, changes nothing.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        // Where, and not what: the message may quote the text that was being read.
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a defect of the guard ended an exchange; please report it");
+    }));
 }
 
 /// Writes a line whose fields are not all text, beside those of `tracing` and in the same form.

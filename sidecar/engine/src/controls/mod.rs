@@ -144,7 +144,7 @@ pub(crate) fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode) -> Result
         Box::new(models::Models::new(&spec.models, resolve(spec.models.mode))?),
         Box::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))),
         Box::new(tools::Tools::new(&spec.tools, resolve(spec.tools.mode))?),
-        Box::new(redaction::Redaction::new(&spec.redaction, resolve(spec.redaction.mode))),
+        Box::new(redaction::Redaction::new(&spec.redaction, resolve(spec.redaction.mode))?),
     ])
 }
 

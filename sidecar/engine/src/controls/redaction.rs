@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AnswerText, Control};
 use crate::detect::secrets::{Kind, Scanner, SecretRules};
-use crate::policy::Mode;
+use crate::policy::{Mode, PolicyError};
 use crate::verdict::ControlId;
 
 /// The policy's section.
@@ -73,12 +73,17 @@ pub(super) struct Redaction {
 }
 
 impl Redaction {
-    pub(super) fn new(spec: &RedactionSpec, mode: Mode) -> Self {
+    pub(super) fn new(spec: &RedactionSpec, mode: Mode) -> Result<Self, PolicyError> {
         let kinds: Vec<Kind> = match &spec.kinds {
             None => Kind::ALL.to_vec(),
+            Some(names) if names.is_empty() => {
+                // A reader could take it for every kind, as other empty lists are, or for none.
+                let reason = "it is empty: leave it out for every kind, or name those that are meant".into();
+                return Err(PolicyError::Value { path: "redaction.kinds".into(), reason });
+            }
             Some(names) => names.iter().flat_map(|name| name.kinds()).copied().collect(),
         };
-        Self { mode, rules: Arc::new(SecretRules::new(&kinds)) }
+        Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)) })
     }
 }
 

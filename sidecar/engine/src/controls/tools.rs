@@ -34,6 +34,12 @@ impl Tools {
                 if name.trim().is_empty() {
                     return Err(PolicyError::Value { path: path(), reason: "it is empty".into() });
                 }
+                if name.trim() != name {
+                    return Err(PolicyError::Value {
+                        path: path(),
+                        reason: format!("'{name}' has white space around it, and names are exact"),
+                    });
+                }
                 if list != "block" && spec.block.contains(name) {
                     return Err(PolicyError::Value { path: path(), reason: format!("'{name}' is also in tools.block, which wins") });
                 }
