@@ -102,8 +102,12 @@ impl Api {
     pub fn whole(self, text: &str) -> Vec<u8> {
         let time = "2026-01-01T00:00:00Z";
         let document = match self {
-            Self::Chat => json!({"model": "m", "created_at": time, "message": {"role": "assistant", "content": text}, "done": true, "done_reason": "stop", "eval_count": 1}),
-            Self::Generate => json!({"model": "m", "created_at": time, "response": text, "done": true, "done_reason": "stop", "eval_count": 1}),
+            Self::Chat => {
+                json!({"model": "m", "created_at": time, "message": {"role": "assistant", "content": text}, "done": true, "done_reason": "stop", "eval_count": 1})
+            }
+            Self::Generate => {
+                json!({"model": "m", "created_at": time, "response": text, "done": true, "done_reason": "stop", "eval_count": 1})
+            }
             Self::OpenAi => json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m",
                 "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}),
@@ -156,7 +160,10 @@ impl Api {
                 let fits = fields.len() == shape.len() && shape.iter().all(|field| fields.contains(field)) && error["param"].is_null();
                 error["message"].as_str().filter(|_| fits).map(str::to_owned)
             }
-            _ => error.as_str().filter(|_| values.last().and_then(Value::as_object).is_some_and(|fields| fields.len() == 1)).map(str::to_owned),
+            _ => error
+                .as_str()
+                .filter(|_| values.last().and_then(Value::as_object).is_some_and(|fields| fields.len() == 1))
+                .map(str::to_owned),
         }
     }
 }

@@ -28,47 +28,25 @@ pub fn target() -> PathBuf {
 pub fn part(path: &str) -> io::Result<PathBuf> {
     let cache = env::var_os("LLM_GUARD_TEST_CACHE")
         .map(PathBuf::from)
-        .or_else(|| {
-            env::var_os("XDG_CACHE_HOME")
-                .map(|caches| PathBuf::from(caches).join("llm-guard-tests"))
-        })
-        .or_else(|| {
-            env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/llm-guard-tests"))
-        })
-        .ok_or_else(|| {
-            io::Error::other(
-                "neither LLM_GUARD_TEST_CACHE nor HOME is set, so the tests' cache can't be found",
-            )
-        })?;
+        .or_else(|| env::var_os("XDG_CACHE_HOME").map(|caches| PathBuf::from(caches).join("llm-guard-tests")))
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/llm-guard-tests")))
+        .ok_or_else(|| io::Error::other("neither LLM_GUARD_TEST_CACHE nor HOME is set, so the tests' cache can't be found"))?;
     existing(cache.join(path), "run tests/setup, which makes it")
 }
 
 /// The guard's binary: `LLM_GUARD_SIDECAR`, or the release build, or the debug build beside this test.
 pub fn sidecar() -> io::Result<PathBuf> {
     if let Some(named) = env::var_os("LLM_GUARD_SIDECAR") {
-        return existing(
-            PathBuf::from(named),
-            "LLM_GUARD_SIDECAR must name the guard's binary",
-        );
+        return existing(PathBuf::from(named), "LLM_GUARD_SIDECAR must name the guard's binary");
     }
     let target = target();
     let release = target.join("release/llm-guard-sidecar");
     if release.exists() {
         return Ok(release);
     }
-    existing(
-        target.join("debug/llm-guard-sidecar"),
-        "run `cargo build --release` first, or name the guard's binary in LLM_GUARD_SIDECAR",
-    )
+    existing(target.join("debug/llm-guard-sidecar"), "run `cargo build --release` first, or name the guard's binary in LLM_GUARD_SIDECAR")
 }
 
 fn existing(path: PathBuf, otherwise: &str) -> io::Result<PathBuf> {
-    if path.exists() {
-        Ok(path)
-    } else {
-        Err(io::Error::other(format!(
-            "there is no {}: {otherwise}",
-            path.display()
-        )))
-    }
+    if path.exists() { Ok(path) } else { Err(io::Error::other(format!("there is no {}: {otherwise}", path.display()))) }
 }

@@ -31,25 +31,13 @@ pub struct Plan {
 impl Plan {
     /// The guard listens on the loopback unless an argument says otherwise.
     pub fn start(self) -> io::Result<Guard> {
-        let Self {
-            name,
-            upstream,
-            policy,
-            arguments,
-        } = self;
+        let Self { name, upstream, policy, arguments } = self;
         let folder = tempfile::tempdir()?;
         let policy_path = folder.path().join("policy.yaml");
         let mut command = Command::new(cache::sidecar()?);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .args(["run", "--upstream", &upstream]);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).args(["run", "--upstream", &upstream]);
         let socket = folder.path().join("drain.sock").display().to_string();
-        for (option, value) in [
-            ("--listen", "127.0.0.1:0"),
-            ("--metrics-listen", "127.0.0.1:0"),
-            ("--drain-socket", &socket),
-        ] {
+        for (option, value) in [("--listen", "127.0.0.1:0"), ("--metrics-listen", "127.0.0.1:0"), ("--drain-socket", &socket)] {
             if !arguments.iter().any(|argument| argument == option) {
                 command.args([option, value]);
             }
@@ -61,15 +49,7 @@ impl Plan {
         command.args(arguments);
         let mut process = Process::start(&mut command, &records::path(&name, "log")?)?;
         let (data, metrics) = process.wait_to_say("the guard listens", LIMIT, listening)?;
-        Ok(Guard {
-            name,
-            data,
-            metrics,
-            measured: false,
-            process,
-            policy_path,
-            folder,
-        })
+        Ok(Guard { name, data, metrics, measured: false, process, policy_path, folder })
     }
 
     /// The guard's mode.
@@ -110,12 +90,7 @@ impl Guard {
     /// A guard in front of `upstream`, a base URL. Its records carry `name`.
     #[must_use]
     pub fn before(upstream: impl Into<String>, name: &str) -> Plan {
-        Plan {
-            name: name.to_owned(),
-            upstream: upstream.into(),
-            policy: None,
-            arguments: Vec::new(),
-        }
+        Plan { name: name.to_owned(), upstream: upstream.into(), policy: None, arguments: Vec::new() }
     }
 
     /// Where it takes requests.
@@ -156,10 +131,7 @@ impl Guard {
     /// Its log so far: one JSON object a line.
     pub fn log(&self) -> io::Result<Vec<Value>> {
         let said = self.process.said()?;
-        Ok(said
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect())
+        Ok(said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// Its metrics, as text.
@@ -185,10 +157,7 @@ impl Guard {
     /// Keeps a reply if it is an error.
     pub fn recorded(&self, reply: plain::Reply) -> io::Result<plain::Reply> {
         if !reply.status.is_success() {
-            records::error_reply(
-                &self.name,
-                &format!("{}\n{:?}\n{}", reply.status, reply.headers, reply.text()),
-            )?;
+            records::error_reply(&self.name, &format!("{}\n{:?}\n{}", reply.status, reply.headers, reply.text()))?;
         }
         Ok(reply)
     }
@@ -239,15 +208,8 @@ fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
         .filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
             let (series_name, series_labels) = series.split_once('{').unwrap_or((series, ""));
-            let fits = series_name == name
-                && labels
-                    .iter()
-                    .all(|(label, value)| series_labels.contains(&format!("{label}=\"{value}\"")));
-            if fits {
-                value.parse::<f64>().ok()
-            } else {
-                None
-            }
+            let fits = series_name == name && labels.iter().all(|(label, value)| series_labels.contains(&format!("{label}=\"{value}\"")));
+            if fits { value.parse::<f64>().ok() } else { None }
         })
         .sum()
 }
@@ -267,14 +229,9 @@ mod tests {
 
     #[test]
     fn the_addresses_are_read_from_the_line_that_tells_of_them() {
-        let said = "not JSON\n{\"message\":\"policy loaded\"}\n{\"message\":\"listening\",\"data\":\"127.0.0.1:1\",\"metrics\":\"[::1]:2\"}\n";
-        assert_eq!(
-            listening(said),
-            Some((
-                SocketAddr::from(([127, 0, 0, 1], 1)),
-                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 2))
-            ))
-        );
+        let said =
+            "not JSON\n{\"message\":\"policy loaded\"}\n{\"message\":\"listening\",\"data\":\"127.0.0.1:1\",\"metrics\":\"[::1]:2\"}\n";
+        assert_eq!(listening(said), Some((SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 2)))));
         assert_eq!(listening("{\"message\":\"listening\"}"), None);
     }
 }

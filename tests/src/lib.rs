@@ -4,6 +4,7 @@ pub mod apis;
 pub mod cache;
 pub mod faulty;
 pub mod guard;
+pub mod netns;
 pub mod ollama;
 pub mod plain;
 pub mod planted;

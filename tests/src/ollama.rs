@@ -60,11 +60,7 @@ impl Ollama {
             let (_, rest) = said.split_once("Listening on ")?;
             rest.split_once(" (version")?.0.parse().ok()
         })?;
-        Ok(Self {
-            address,
-            process,
-            _home: home,
-        })
+        Ok(Self { address, process, _home: home })
     }
 
     /// Where it listens.
@@ -91,10 +87,7 @@ fn order(models: &Path) -> io::Result<()> {
     let mut time = SystemTime::UNIX_EPOCH + Duration::from_hours(480_000);
     for model in MODELS {
         time += Duration::from_hours(1);
-        File::options()
-            .write(true)
-            .open(library.join(model).join("latest"))?
-            .set_modified(time)?;
+        File::options().write(true).open(library.join(model).join("latest"))?.set_modified(time)?;
     }
     Ok(())
 }

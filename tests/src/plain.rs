@@ -51,15 +51,8 @@ pub fn post(address: SocketAddr, path: &str, document: &Value) -> io::Result<Rep
 }
 
 /// Sends one request on a connection of its own and reads the whole reply.
-pub fn call(
-    address: SocketAddr,
-    method: &Method,
-    path: &str,
-    document: Option<&Value>,
-) -> io::Result<Reply> {
-    let body = document
-        .map(|document| Bytes::from(document.to_string()))
-        .unwrap_or_default();
+pub fn call(address: SocketAddr, method: &Method, path: &str, document: Option<&Value>) -> io::Result<Reply> {
+    let body = document.map(|document| Bytes::from(document.to_string())).unwrap_or_default();
     let request = Request::builder()
         .method(method)
         .uri(format!("http://{address}{path}"))
@@ -69,27 +62,14 @@ pub fn call(
         .map_err(io::Error::other)?;
     wait_for(async move {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let (head, body) = client
-            .request(request)
-            .await
-            .map_err(io::Error::other)?
-            .into_parts();
+        let (head, body) = client.request(request).await.map_err(io::Error::other)?.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        Ok(Reply {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(Reply { status: head.status, headers: head.headers, body })
     })
 }
 
 fn wait_for<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            tokio::time::timeout(LIMIT, exchange)
-                .await
-                .map_err(|_| io::Error::other(format!("no whole reply within {LIMIT:?}")))?
-        })
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        tokio::time::timeout(LIMIT, exchange).await.map_err(|_| io::Error::other(format!("no whole reply within {LIMIT:?}")))?
+    })
 }

@@ -54,10 +54,7 @@ impl Planted {
     }
 
     fn filled(&self, model: &str, value: impl Fn(&str, &str) -> String) -> io::Result<String> {
-        let path = cache::tests()
-            .join("ollama/models")
-            .join(model)
-            .join("answer.txt");
+        let path = cache::tests().join("ollama/models").join(model).join("answer.txt");
         let mut answer = fs::read_to_string(path)?.trim_end_matches('\n').to_owned();
         for (kind, secret) in &self.secrets {
             answer = answer.replace(&format!("{{{{{kind}}}}}"), &value(kind, secret));
@@ -67,16 +64,9 @@ impl Planted {
 }
 
 fn joined(parts: &Value) -> io::Result<String> {
-    let text: String = parts
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let text: String = parts.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if text.is_empty() {
-        return Err(io::Error::other(
-            "tests/planted.json: a value is missing, or isn't an array of its parts",
-        ));
+        return Err(io::Error::other("tests/planted.json: a value is missing, or isn't an array of its parts"));
     }
     Ok(text)
 }

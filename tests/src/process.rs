@@ -30,16 +30,8 @@ impl Process {
             .stderr(file)
             .process_group(0)
             .spawn()
-            .map_err(|error| {
-                io::Error::other(format!(
-                    "{} doesn't start: {error}",
-                    command.get_program().display()
-                ))
-            })?;
-        Ok(Self {
-            child,
-            output: output.to_path_buf(),
-        })
+            .map_err(|error| io::Error::other(format!("{} doesn't start: {error}", command.get_program().display())))?;
+        Ok(Self { child, output: output.to_path_buf() })
     }
 
     /// The process's id.
@@ -54,12 +46,7 @@ impl Process {
     }
 
     /// Waits until `find` finds what it looks for in what the process has said.
-    pub fn wait_to_say<T>(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        find: impl Fn(&str) -> Option<T>,
-    ) -> io::Result<T> {
+    pub fn wait_to_say<T>(&mut self, what: &str, limit: Duration, find: impl Fn(&str) -> Option<T>) -> io::Result<T> {
         let end = Instant::now() + limit;
         loop {
             let ended = self.child.try_wait()?;
@@ -68,14 +55,10 @@ impl Process {
                 return Ok(found);
             }
             if let Some(status) = ended {
-                return Err(io::Error::other(format!(
-                    "ended with {status} before {what}; it said:\n{said}"
-                )));
+                return Err(io::Error::other(format!("ended with {status} before {what}; it said:\n{said}")));
             }
             if Instant::now() >= end {
-                return Err(io::Error::other(format!(
-                    "not within {limit:?}: {what}; it said:\n{said}"
-                )));
+                return Err(io::Error::other(format!("not within {limit:?}: {what}; it said:\n{said}")));
             }
             thread::sleep(STEP);
         }
@@ -87,11 +70,7 @@ impl Process {
             return Ok(());
         }
         // The id is this child's: it isn't reaped yet.
-        if signal("TERM", &self.child.id().to_string())? {
-            Ok(())
-        } else {
-            Err(io::Error::other("SIGTERM could not be sent"))
-        }
+        if signal("TERM", &self.child.id().to_string())? { Ok(()) } else { Err(io::Error::other("SIGTERM could not be sent")) }
     }
 
     /// Waits for it to end by itself.
@@ -102,10 +81,7 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() >= end {
-                return Err(io::Error::other(format!(
-                    "still running {limit:?} after it was to end; it said:\n{}",
-                    self.said()?
-                )));
+                return Err(io::Error::other(format!("still running {limit:?} after it was to end; it said:\n{}", self.said()?)));
             }
             thread::sleep(STEP);
         }
@@ -132,15 +108,7 @@ impl Drop for Process {
 
 /// Sends a signal to a process or, by its negative id, to a group. The standard library can do neither.
 fn signal(name: &str, target: &str) -> io::Result<bool> {
-    let told = Command::new("sh")
-        .args([
-            "-c",
-            "kill -s \"$1\" -- \"$2\" 2>/dev/null",
-            "sh",
-            name,
-            target,
-        ])
-        .status()?;
+    let told = Command::new("sh").args(["-c", "kill -s \"$1\" -- \"$2\" 2>/dev/null", "sh", name, target]).status()?;
     Ok(told.success())
 }
 
@@ -155,24 +123,12 @@ pub fn run(command: &mut Command, input: &str, limit: Duration) -> io::Result<St
         .stderr(File::create(folder.path().join("errors"))?)
         .process_group(0)
         .spawn()
-        .map_err(|error| {
-            io::Error::other(format!(
-                "{} doesn't start: {error}",
-                command.get_program().display()
-            ))
-        })?;
-    let mut process = Process {
-        child,
-        output: folder.path().join("errors"),
-    };
+        .map_err(|error| io::Error::other(format!("{} doesn't start: {error}", command.get_program().display())))?;
+    let mut process = Process { child, output: folder.path().join("errors") };
     let status = process.wait_to_end(limit)?;
     if status.success() {
         fs::read_to_string(answered)
     } else {
-        Err(io::Error::other(format!(
-            "{} ended with {status}:\n{}",
-            command.get_program().display(),
-            process.said()?
-        )))
+        Err(io::Error::other(format!("{} ended with {status}:\n{}", command.get_program().display(), process.said()?)))
     }
 }

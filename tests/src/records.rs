@@ -15,8 +15,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The folder of the records: `LLM_GUARD_TEST_RECORDS`, or `test-records` in the target folder.
 pub fn folder() -> io::Result<PathBuf> {
-    let folder = std::env::var_os("LLM_GUARD_TEST_RECORDS")
-        .map_or_else(|| cache::target().join("test-records"), PathBuf::from);
+    let folder = std::env::var_os("LLM_GUARD_TEST_RECORDS").map_or_else(|| cache::target().join("test-records"), PathBuf::from);
     fs::create_dir_all(&folder)?;
     Ok(folder)
 }

@@ -41,46 +41,25 @@ impl Client {
         let mut command = match self {
             Self::PythonOllama | Self::PythonOpenAi => {
                 let mut python = Command::new(cache::part("python/venv/bin/python")?);
-                python
-                    .arg(scripts.join("transcript.py"))
-                    .arg(if self == Self::PythonOllama {
-                        "ollama"
-                    } else {
-                        "openai"
-                    });
+                python.arg(scripts.join("transcript.py")).arg(if self == Self::PythonOllama { "ollama" } else { "openai" });
                 python
             }
             Self::NodeOllama => {
                 let mut node = Command::new("node");
-                node.arg(scripts.join("transcript.mjs"))
-                    .arg(cache::part("node")?);
+                node.arg(scripts.join("transcript.mjs")).arg(cache::part("node")?);
                 node
             }
         };
-        command
-            .arg(base)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let transcript = process::run(
-            &mut command,
-            &Value::from(calls).to_string(),
-            Duration::from_mins(2),
-        )?;
+        command.arg(base).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let transcript = process::run(&mut command, &Value::from(calls).to_string(), Duration::from_mins(2))?;
         match serde_json::from_str(&transcript)? {
             Value::Object(scenes) => Ok(scenes),
-            other => Err(io::Error::other(format!(
-                "a transcript that is no object: {other}"
-            ))),
+            other => Err(io::Error::other(format!("a transcript that is no object: {other}"))),
         }
     }
 
     /// Plays calls before a guard; refusals become records.
-    fn play_guarded(
-        self,
-        guard: &Guard,
-        name: &str,
-        calls: &[Value],
-    ) -> io::Result<Map<String, Value>> {
+    fn play_guarded(self, guard: &Guard, name: &str, calls: &[Value]) -> io::Result<Map<String, Value>> {
         let transcript = self.play(&guard.url(), calls)?;
         for seen in transcript.values().filter(|seen| !seen["error"].is_null()) {
             records::error_reply(name, &format!("{}\n{}", seen["error"], seen["headers"]))?;
@@ -89,58 +68,39 @@ impl Client {
     }
 
     fn chat(self, scene: &str, ask: Ask) -> Value {
-        let Ask {
-            model,
-            prompt,
-            stream,
-            tools,
-        } = ask;
+        let Ask { model, prompt, stream, tools } = ask;
         let mut arguments = json!({"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream});
         if !tools.is_empty() {
             arguments["tools"] = tools.iter().map(|name| tool(name)).collect();
         }
-        let call = if self == Self::PythonOpenAi {
-            "chat.completions.create"
-        } else {
-            "chat"
-        };
+        let call = if self == Self::PythonOpenAi { "chat.completions.create" } else { "chat" };
         json!({"scene": scene, "call": call, "arguments": arguments})
     }
 
     fn generate(self, scene: &str, ask: Ask) -> Value {
-        let Ask {
-            model,
-            prompt,
-            stream,
-            tools: _,
-        } = ask;
-        let call = if self == Self::PythonOpenAi {
-            "completions.create"
-        } else {
-            "generate"
-        };
+        let Ask { model, prompt, stream, tools: _ } = ask;
+        let call = if self == Self::PythonOpenAi { "completions.create" } else { "generate" };
         json!({"scene": scene, "call": call, "arguments": {"model": model, "prompt": prompt, "stream": stream}})
+    }
+
+    /// The routes of this client whose answers the guard judges.
+    fn judged(self) -> &'static [&'static str] {
+        if self == Self::PythonOpenAi { &["chat"] } else { &["chat", "generate"] }
+    }
+
+    fn ask(self, route: &str, scene: &str, ask: Ask) -> Value {
+        if route == "chat" { self.chat(scene, ask) } else { self.generate(scene, ask) }
     }
 
     /// The questions about the server that this client can ask.
     fn questions(self) -> Vec<Value> {
         let ask = |call: &str, arguments: Value| json!({"scene": call, "call": call, "arguments": arguments});
         match self {
-            Self::PythonOpenAi => vec![
-                ask("models.list", json!({})),
-                ask("models.retrieve", json!({"model": "calm"})),
-            ],
-            Self::PythonOllama => vec![
-                ask("list", json!({})),
-                ask("show", json!({"model": "calm"})),
-                ask("ps", json!({})),
-            ],
-            Self::NodeOllama => vec![
-                ask("list", json!({})),
-                ask("show", json!({"model": "calm"})),
-                ask("ps", json!({})),
-                ask("version", json!({})),
-            ],
+            Self::PythonOpenAi => vec![ask("models.list", json!({})), ask("models.retrieve", json!({"model": "calm"}))],
+            Self::PythonOllama => vec![ask("list", json!({})), ask("show", json!({"model": "calm"})), ask("ps", json!({}))],
+            Self::NodeOllama => {
+                vec![ask("list", json!({})), ask("show", json!({"model": "calm"})), ask("ps", json!({})), ask("version", json!({}))]
+            }
         }
     }
 
@@ -149,43 +109,14 @@ impl Client {
         let mut calls = Vec::new();
         for (how, stream) in [("streamed", true), ("whole", false)] {
             for model in ["leaky", "calm", "thinker"] {
-                let ask = Ask {
-                    model,
-                    prompt,
-                    stream,
-                    tools: &[],
-                };
+                let ask = Ask { model, prompt, stream, tools: &[] };
                 calls.push(self.chat(&format!("{model} chat {how}"), ask));
                 calls.push(self.generate(&format!("{model} generate {how}"), ask));
             }
             let tools = &["search_docs", "send_email"];
-            calls.push(self.chat(
-                &format!("caller chat {how}"),
-                Ask {
-                    model: "caller",
-                    prompt,
-                    stream,
-                    tools,
-                },
-            ));
-            calls.push(self.chat(
-                &format!("caller without tools {how}"),
-                Ask {
-                    model: "caller",
-                    prompt,
-                    stream,
-                    tools: &[],
-                },
-            ));
-            calls.push(self.chat(
-                &format!("missing {how}"),
-                Ask {
-                    model: "missing",
-                    prompt,
-                    stream,
-                    tools: &[],
-                },
-            ));
+            calls.push(self.chat(&format!("caller chat {how}"), Ask { model: "caller", prompt, stream, tools }));
+            calls.push(self.chat(&format!("caller without tools {how}"), Ask { model: "caller", prompt, stream, tools: &[] }));
+            calls.push(self.chat(&format!("missing {how}"), Ask { model: "missing", prompt, stream, tools: &[] }));
         }
         calls.extend(self.questions());
         calls
@@ -201,39 +132,17 @@ impl Client {
         for piece in pieces {
             let (message, content) = if self == Self::PythonOpenAi {
                 let choice = &piece["choices"][0];
-                let message = if choice["delta"].is_null() {
-                    &choice["message"]
-                } else {
-                    &choice["delta"]
-                };
-                (
-                    message,
-                    if choice["text"].is_null() {
-                        &message["content"]
-                    } else {
-                        &choice["text"]
-                    },
-                )
+                let message = if choice["delta"].is_null() { &choice["message"] } else { &choice["delta"] };
+                (message, if choice["text"].is_null() { &message["content"] } else { &choice["text"] })
             } else if piece["message"].is_null() {
                 (piece, &piece["response"])
             } else {
                 (&piece["message"], &piece["message"]["content"])
             };
-            let thinking = if self == Self::PythonOpenAi {
-                &message["reasoning"]
-            } else {
-                &message["thinking"]
-            };
+            let thinking = if self == Self::PythonOpenAi { &message["reasoning"] } else { &message["thinking"] };
             said.content.push_str(content.as_str().unwrap_or_default());
-            said.thinking
-                .push_str(thinking.as_str().unwrap_or_default());
-            said.tools.extend(
-                message["tool_calls"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .map(|call| call["function"]["name"].clone()),
-            );
+            said.thinking.push_str(thinking.as_str().unwrap_or_default());
+            said.tools.extend(message["tool_calls"].as_array().into_iter().flatten().map(|call| call["function"]["name"].clone()));
         }
         said
     }
@@ -247,11 +156,7 @@ struct Said {
 }
 
 fn tool(name: &str) -> Value {
-    let property = if name == "search_docs" {
-        "query"
-    } else {
-        "mail"
-    };
+    let property = if name == "search_docs" { "query" } else { "mail" };
     json!({"type": "function", "function": {
         "name": name,
         "description": format!("The tool {name}."),
@@ -269,9 +174,8 @@ fn policy(mode: &str, models: &str) -> String {
 const ALL_MODELS: &str = "{allow: [calm, caller, leaky, missing, thinker]}";
 
 fn guard(ollama: &Ollama, name: &str, mode: &str, models: &str) -> io::Result<Guard> {
-    Guard::before(ollama.url(), name)
-        .policy(policy(mode, models))
-        .start()
+    // At a level that says more than an operator's, for the scan of the records.
+    Guard::before(ollama.url(), name).policy(policy(mode, models)).argument("--log-level").argument("debug").start()
 }
 
 /// A prompt, with the word that stands in every prompt of the tests.
@@ -286,22 +190,11 @@ fn normalised(transcript: &Map<String, Value>) -> Map<String, Value> {
     for seen in transcript.values_mut() {
         if let Some(headers) = seen["headers"].as_object_mut() {
             // The exchange's own: hop by hop, or the guard's to add in every mode.
-            for own in [
-                "date",
-                "x-request-id",
-                "connection",
-                "keep-alive",
-                "transfer-encoding",
-            ] {
+            for own in ["date", "x-request-id", "connection", "keep-alive", "transfer-encoding"] {
                 headers.remove(own);
             }
             if let Some(length) = headers.get_mut("content-length") {
-                assert!(
-                    length
-                        .as_str()
-                        .is_some_and(|length| length.parse::<u64>().is_ok()),
-                    "a length: {length}"
-                );
+                assert!(length.as_str().is_some_and(|length| length.parse::<u64>().is_ok()), "a length: {length}");
                 *length = "a length".into();
             }
         }
@@ -323,19 +216,9 @@ fn normalise(value: &mut Value) {
         Value::Object(fields) => {
             for (name, field) in fields {
                 let alike = match name.as_str() {
-                    "created_at" | "expires_at" => {
-                        field.as_str().is_some_and(|time| time.contains('T'))
-                    }
-                    "created"
-                    | "total_duration"
-                    | "load_duration"
-                    | "prompt_eval_duration"
-                    | "eval_duration" => field.is_u64(),
-                    "id" => field.as_str().is_some_and(|id| {
-                        ["chatcmpl-", "cmpl-", "call_"]
-                            .iter()
-                            .any(|drawn| id.starts_with(drawn))
-                    }),
+                    "created_at" | "expires_at" => field.as_str().is_some_and(|time| time.contains('T')),
+                    "created" | "total_duration" | "load_duration" | "prompt_eval_duration" | "eval_duration" => field.is_u64(),
+                    "id" => field.as_str().is_some_and(|id| ["chatcmpl-", "cmpl-", "call_"].iter().any(|drawn| id.starts_with(drawn))),
                     _ => false,
                 };
                 if alike {
@@ -351,11 +234,7 @@ fn normalise(value: &mut Value) {
 
 /// That two transcripts are equal, told scene by scene.
 fn assert_equal(one: &Map<String, Value>, other: &Map<String, Value>) {
-    assert_eq!(
-        one.keys().collect::<Vec<_>>(),
-        other.keys().collect::<Vec<_>>(),
-        "the same scenes were played"
-    );
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>(), "the same scenes were played");
     for (scene, seen) in one {
         assert_eq!(seen, &other[scene], "scene {scene:?}");
     }
@@ -364,26 +243,12 @@ fn assert_equal(one: &Map<String, Value>, other: &Map<String, Value>) {
 /// That nothing of a transcript holds a planted secret, nor enough of one to use it, even over the bounds of frames.
 fn assert_no_secret(client: Client, planted: &Planted, transcript: &Map<String, Value>) {
     for (scene, seen) in transcript {
-        let Said {
-            content,
-            thinking,
-            tools: _,
-        } = client.said(seen);
-        for (place, text) in [
-            ("its JSON", seen.to_string()),
-            ("its content", content),
-            ("its thinking", thinking),
-        ] {
+        let Said { content, thinking, tools: _ } = client.said(seen);
+        for (place, text) in [("its JSON", seen.to_string()), ("its content", content), ("its thinking", thinking)] {
             for (kind, secret) in &planted.secrets {
-                assert!(
-                    !text.contains(secret.as_str()),
-                    "scene {scene:?} shows the {kind} in {place}"
-                );
+                assert!(!text.contains(secret.as_str()), "scene {scene:?} shows the {kind} in {place}");
                 let half = &secret[secret.len() / 2..];
-                assert!(
-                    !text.contains(half),
-                    "scene {scene:?} shows half of the {kind} in {place}"
-                );
+                assert!(!text.contains(half), "scene {scene:?} shows half of the {kind} in {place}");
             }
         }
     }
@@ -397,18 +262,7 @@ fn monitor_changes_nothing(client: Client, name: &str) -> Outcome {
     let guard = guard(&ollama, name, "monitor", ALL_MODELS)?;
     let mut calls = client.everything(&prompt(&planted, "what do the notes say?"));
     let injection = prompt(&planted, &planted.injection);
-    calls.insert(
-        0,
-        client.chat(
-            "injection",
-            Ask {
-                model: "caller",
-                prompt: &injection,
-                stream: true,
-                tools: &["send_email"],
-            },
-        ),
-    );
+    calls.insert(0, client.chat("injection", Ask { model: "caller", prompt: &injection, stream: true, tools: &["send_email"] }));
 
     client.play(&ollama.url(), &calls)?; // loads the models
     let first = normalised(&client.play(&ollama.url(), &calls)?);
@@ -416,14 +270,8 @@ fn monitor_changes_nothing(client: Client, name: &str) -> Outcome {
     let guarded = normalised(&client.play_guarded(&guard, name, &calls)?);
     assert_equal(&first, &again);
     assert_equal(&first, &guarded);
-    assert!(
-        first["leaky chat streamed"].to_string().contains("frames"),
-        "streams were seen as streams"
-    );
-    assert_eq!(
-        client.said(&guarded["leaky chat streamed"]).content,
-        planted.answer("leaky")?
-    );
+    assert!(first["leaky chat streamed"].to_string().contains("frames"), "streams were seen as streams");
+    assert_eq!(client.said(&guarded["leaky chat streamed"]).content, planted.answer("leaky")?);
     assert!(guard.stop()?.success());
     Ok(())
 }
@@ -435,16 +283,12 @@ fn keys_are_redacted(client: Client, mode: &str, name: &str) -> Outcome {
     let prompt = prompt(&planted, "what do the notes say?");
     let mut calls = Vec::new();
     for (how, stream) in [("streamed", true), ("whole", false)] {
-        let ask = |model| Ask {
-            model,
-            prompt: &prompt,
-            stream,
-            tools: &[],
-        };
-        calls.push(client.chat(&format!("leaky chat {how}"), ask("leaky")));
-        calls.push(client.generate(&format!("leaky generate {how}"), ask("leaky")));
-        calls.push(client.chat(&format!("calm chat {how}"), ask("calm")));
-        calls.push(client.generate(&format!("calm generate {how}"), ask("calm")));
+        let ask = |model| Ask { model, prompt: &prompt, stream, tools: &[] };
+        for route in client.judged() {
+            for model in ["leaky", "calm"] {
+                calls.push(client.ask(route, &format!("{model} {route} {how}"), ask(model)));
+            }
+        }
         calls.push(client.chat(&format!("thinker chat {how}"), ask("thinker")));
         calls.push(client.chat(&format!("caller chat {how}"), ask("caller")));
     }
@@ -457,43 +301,21 @@ fn keys_are_redacted(client: Client, mode: &str, name: &str) -> Outcome {
     }
     assert_no_secret(client, &planted, &guarded);
     for how in ["streamed", "whole"] {
-        for route in ["chat", "generate"] {
+        for route in client.judged() {
             let leaky = format!("leaky {route} {how}");
-            assert_eq!(
-                client.said(&unguarded[&leaky]).content,
-                planted.answer("leaky")?,
-                "the server leaks: {leaky}"
-            );
-            assert_eq!(
-                client.said(&guarded[&leaky]).content,
-                planted.redacted_answer("leaky")?,
-                "{leaky}"
-            );
+            assert_eq!(client.said(&unguarded[&leaky]).content, planted.answer("leaky")?, "the server leaks: {leaky}");
+            assert_eq!(client.said(&guarded[&leaky]).content, planted.redacted_answer("leaky")?, "{leaky}");
             let calm = format!("calm {route} {how}");
-            assert_eq!(
-                client.said(&guarded[&calm]),
-                client.said(&unguarded[&calm]),
-                "{calm}"
-            );
-            assert_eq!(
-                client.said(&guarded[&calm]).content,
-                planted.answer("calm")?,
-                "{calm}"
-            );
+            assert_eq!(client.said(&guarded[&calm]), client.said(&unguarded[&calm]), "{calm}");
+            assert_eq!(client.said(&guarded[&calm]).content, planted.answer("calm")?, "{calm}");
         }
         let thinker = client.said(&guarded[&format!("thinker chat {how}")]);
-        assert_eq!(
-            format!("<think>{}</think>{}", thinker.thinking, thinker.content),
-            planted.redacted_answer("thinker")?
-        );
+        assert_eq!(format!("<think>{}</think>{}", thinker.thinking, thinker.content), planted.redacted_answer("thinker")?);
         let caller = client.said(&guarded[&format!("caller chat {how}")]);
         assert_eq!(caller.content, planted.redacted_answer("caller")?);
     }
     for kind in planted.secrets.keys() {
-        assert!(
-            guard.metric("llm_guard_redactions_total", &[("kind", kind)])? >= 2.0,
-            "{kind} is counted"
-        );
+        assert!(guard.metric("llm_guard_redactions_total", &[("kind", kind)])? >= 2.0, "{kind} is counted");
     }
     assert!(guard.stop()?.success());
     Ok(())
@@ -505,55 +327,25 @@ fn an_injection_meets_the_mode(client: Client, mode: &str, name: &str) -> Outcom
     let guard = guard(&ollama, name, mode, ALL_MODELS)?;
     let injection = prompt(&planted, &planted.injection);
     let calls: Vec<_> = [("streamed", true), ("whole", false)]
-        .map(|(scene, stream)| {
-            client.chat(
-                scene,
-                Ask {
-                    model: "calm",
-                    prompt: &injection,
-                    stream,
-                    tools: &[],
-                },
-            )
-        })
+        .map(|(scene, stream)| client.chat(scene, Ask { model: "calm", prompt: &injection, stream, tools: &[] }))
         .into();
-    let counted = || {
-        guard.metric(
-            "llm_guard_violations_total",
-            &[("control", "prompt_injection"), ("mode", mode)],
-        )
-    };
+    let counted = || guard.metric("llm_guard_violations_total", &[("control", "prompt_injection"), ("mode", mode)]);
     let before = counted()?;
     let guarded = client.play_guarded(&guard, name, &calls)?;
     let after = counted()?;
-    assert!(
-        (after - before - 2.0).abs() < f64::EPSILON,
-        "each of the two is counted once: {before} before, {after} after"
-    );
+    assert!((after - before - 2.0).abs() < f64::EPSILON, "each of the two is counted once: {before} before, {after} after");
     for (scene, seen) in &guarded {
         let action = seen["headers"]["x-llm-guard-action"].as_str();
         if mode == "hard" {
             let sentence = "Request blocked: potentially unsafe input detected";
             assert_eq!(seen["status"], 400, "{scene}");
             assert_eq!(seen["error"]["status"], 400, "{scene}");
-            let shown = if client == Client::PythonOpenAi {
-                &seen["error"]["body"]["message"]
-            } else {
-                &seen["error"]["text"]
-            };
+            let shown = if client == Client::PythonOpenAi { &seen["error"]["body"]["message"] } else { &seen["error"]["text"] };
             assert_eq!(shown, sentence, "{scene}");
         } else {
             assert_eq!(seen["status"], 200, "{scene}");
-            assert_eq!(
-                client.said(seen).content,
-                planted.answer("calm")?,
-                "{scene}"
-            );
-            assert_eq!(
-                action,
-                if mode == "soft" { Some("warned") } else { None },
-                "{scene}"
-            );
+            assert_eq!(client.said(seen).content, planted.answer("calm")?, "{scene}");
+            assert_eq!(action, if mode == "soft" { Some("warned") } else { None }, "{scene}");
         }
     }
     assert!(guard.stop()?.success());
@@ -565,30 +357,14 @@ fn an_unlisted_model_meets_the_mode(client: Client, mode: &str, name: &str) -> O
     let ollama = Ollama::start()?;
     let guard = guard(&ollama, name, mode, "{allow: [calm]}")?;
     let prompt = prompt(&planted, "what do the notes say?");
-    let ask = Ask {
-        model: "caller",
-        prompt: &prompt,
-        stream: false,
-        tools: &[],
-    };
-    let calls = [
-        client.chat("chat", ask),
-        client.chat(
-            "chat streamed",
-            Ask {
-                stream: true,
-                ..ask
-            },
-        ),
-        client.generate("generate", ask),
-        client.chat(
-            "listed",
-            Ask {
-                model: "calm:latest",
-                ..ask
-            },
-        ),
-    ];
+    let ask = Ask { model: "caller", prompt: &prompt, stream: false, tools: &[] };
+    let mut calls = vec![client.chat("listed", Ask { model: "calm:latest", ..ask })];
+    for route in client.judged() {
+        for (how, stream) in [("streamed", true), ("whole", false)] {
+            calls.push(client.ask(route, &format!("{route} {how}"), Ask { stream, ..ask }));
+        }
+    }
+    let unlisted = u32::try_from(calls.len() - 1)?;
     let guarded = client.play_guarded(&guard, name, &calls)?;
     for (scene, seen) in &guarded {
         if scene == "listed" || mode == "monitor" {
@@ -596,22 +372,11 @@ fn an_unlisted_model_meets_the_mode(client: Client, mode: &str, name: &str) -> O
         } else {
             assert_eq!(seen["status"], 403, "{scene}");
             assert_eq!(seen["error"]["status"], 403, "{scene}");
-            assert!(
-                seen["error"]["text"]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty()),
-                "{scene} says why"
-            );
+            assert!(seen["error"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{scene} says why");
         }
     }
-    let counted = guard.metric(
-        "llm_guard_violations_total",
-        &[("control", "models"), ("mode", mode)],
-    )?;
-    assert!(
-        (counted - 3.0).abs() < f64::EPSILON,
-        "each of the three is counted once, not {counted}"
-    );
+    let counted = guard.metric("llm_guard_violations_total", &[("control", "models"), ("mode", mode)])?;
+    assert!((counted - f64::from(unlisted)).abs() < f64::EPSILON, "each of the {unlisted} is counted once, not {counted}");
     assert!(guard.stop()?.success());
     Ok(())
 }
@@ -623,42 +388,18 @@ fn a_denied_tool_meets_the_mode(client: Client, mode: &str, name: &str) -> Outco
     let prompt = prompt(&planted, "please write to them");
     let tools: &[&str] = &["search_docs", "send_email"];
     let calls: Vec<_> = [("streamed", true), ("whole", false)]
-        .map(|(scene, stream)| {
-            client.chat(
-                scene,
-                Ask {
-                    model: "caller",
-                    prompt: &prompt,
-                    stream,
-                    tools,
-                },
-            )
-        })
+        .map(|(scene, stream)| client.chat(scene, Ask { model: "caller", prompt: &prompt, stream, tools }))
         .into();
     let unguarded = client.play(&ollama.url(), &calls)?;
     let guarded = client.play_guarded(&guard, name, &calls)?;
     for (scene, seen) in &guarded {
-        assert_eq!(
-            client.said(&unguarded[scene]).tools,
-            ["search_docs", "send_email"],
-            "the server calls both tools"
-        );
+        assert_eq!(client.said(&unguarded[scene]).tools, ["search_docs", "send_email"], "the server calls both tools");
         match mode {
-            "monitor" => assert_eq!(
-                client.said(seen).tools,
-                ["search_docs", "send_email"],
-                "{scene}"
-            ),
+            "monitor" => assert_eq!(client.said(seen).tools, ["search_docs", "send_email"], "{scene}"),
             "soft" => {
                 assert_eq!(seen["status"], 200, "{scene}");
-                assert!(
-                    !client.said(seen).tools.contains(&"send_email".into()),
-                    "{scene}"
-                );
-                assert!(
-                    seen["headers"]["x-llm-guard-action"].is_string(),
-                    "{scene}: it says that something was taken out"
-                );
+                assert_eq!(client.said(seen).tools, ["search_docs"], "{scene}");
+                assert!(seen["headers"]["x-llm-guard-action"].is_string(), "{scene}: it says that something was taken out");
             }
             _ => {
                 assert_eq!(seen["status"], 403, "{scene}");
@@ -669,12 +410,7 @@ fn a_denied_tool_meets_the_mode(client: Client, mode: &str, name: &str) -> Outco
     if mode != "monitor" {
         assert_no_secret(client, &planted, &guarded);
     }
-    assert!(
-        guard.metric(
-            "llm_guard_violations_total",
-            &[("control", "tools"), ("mode", mode)]
-        )? >= 2.0
-    );
+    assert!(guard.metric("llm_guard_violations_total", &[("control", "tools"), ("mode", mode)])? >= 2.0);
     assert!(guard.stop()?.success());
     Ok(())
 }
@@ -683,14 +419,16 @@ fn questions_are_answered_as_without_the_guard(client: Client, mode: &str, name:
     let ollama = Ollama::start()?;
     let guard = guard(&ollama, name, mode, ALL_MODELS)?;
     let calls = client.questions();
-    assert_equal(
-        &normalised(&client.play(&ollama.url(), &calls)?),
-        &normalised(&client.play_guarded(&guard, name, &calls)?),
-    );
-    assert_eq!(
-        guard.get("/api/version")?.json()?,
-        plain::get(ollama.address(), "/api/version")?.json()?
-    );
+    let mut unguarded = normalised(&client.play(&ollama.url(), &calls)?);
+    let mut guarded = normalised(&client.play_guarded(&guard, name, &calls)?);
+    for seen in unguarded.values_mut().chain(guarded.values_mut()) {
+        // What the guard has decoded it may send whole where the server sent chunks.
+        if let Some(headers) = seen["headers"].as_object_mut() {
+            headers.remove("content-length");
+        }
+    }
+    assert_equal(&unguarded, &guarded);
+    assert_eq!(guard.get("/api/version")?.json()?, plain::get(ollama.address(), "/api/version")?.json()?);
     assert!(guard.stop()?.success());
     Ok(())
 }
@@ -784,27 +522,31 @@ fn in_soft_an_unlisted_model_gives_way_to_the_default() -> Outcome {
     let name = "clients-default-model";
     let guard = guard(&ollama, name, "soft", "{allow: [calm], default: calm}")?;
     let prompt = prompt(&planted, "what do the notes say?");
-    for client in [
-        Client::PythonOllama,
-        Client::PythonOpenAi,
-        Client::NodeOllama,
-    ] {
-        let call = client.chat(
-            "chat",
-            Ask {
-                model: "leaky",
-                prompt: &prompt,
-                stream: true,
-                tools: &[],
-            },
-        );
+    for client in [Client::PythonOllama, Client::PythonOpenAi, Client::NodeOllama] {
+        let call = client.chat("chat", Ask { model: "leaky", prompt: &prompt, stream: true, tools: &[] });
         let guarded = client.play_guarded(&guard, name, &[call])?;
-        assert_eq!(
-            client.said(&guarded["chat"]).content,
-            planted.answer("calm")?,
-            "{client:?}"
-        );
+        assert_eq!(client.said(&guarded["chat"]).content, planted.answer("calm")?, "{client:?}");
     }
     assert!(guard.stop()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_route_that_is_not_judged_yet_is_refused_in_its_own_shape() -> Outcome {
+    let planted = Planted::read()?;
+    let ollama = Ollama::start()?;
+    let name = "clients-not-judged-yet";
+    let prompt = prompt(&planted, "what do the notes say?");
+    let client = Client::PythonOpenAi;
+    for mode in ["soft", "hard"] {
+        let guard = guard(&ollama, name, mode, ALL_MODELS)?;
+        let calls = [("streamed", true), ("whole", false)]
+            .map(|(how, stream)| client.generate(how, Ask { model: "leaky", prompt: &prompt, stream, tools: &[] }));
+        for (how, seen) in client.play_guarded(&guard, name, &calls)? {
+            assert_eq!(seen["error"]["status"], 403, "{mode}, {how}");
+            assert_eq!(seen["error"]["body"]["code"], "route_not_inspected", "{mode}, {how}");
+        }
+        assert!(guard.stop()?.success());
+    }
     Ok(())
 }

@@ -1185,7 +1185,7 @@ fn the_drain_command_lets_the_guard_serve_five_seconds_more_and_returns_when_it_
     let socket = guard.drain_socket();
     let patient = thread::spawn(move || process::run(&mut drain_command(&socket, 60)?, "", PROMPT * 3));
     server.behave(is_well);
-    let mut served = 0;
+    let mut requests = 0;
     wait_until("new connections are refused", PROMPT, || {
         if is_refused(guard.address()) {
             return Ok(true);
@@ -1194,14 +1194,14 @@ fn the_drain_command_lets_the_guard_serve_five_seconds_more_and_returns_when_it_
         match ask_api(&guard, Api::Chat, true) {
             Ok(answer) => {
                 assert_eq!((answer.status(), Api::Chat.said(&answer.body)), (200, WELL.into()));
-                served += 1;
+                requests += 1;
                 Ok(false)
             }
             Err(_) => Ok(begun.elapsed() >= Duration::from_secs(5) && is_refused(guard.address())),
         }
     })?;
     assert!(begun.elapsed() >= Duration::from_secs(5), "refused after {:?}", begun.elapsed());
-    assert!(served > 10, "{served} requests served meanwhile");
+    assert!(requests > 10, "{requests} requests served meanwhile");
     assert!(!patient.is_finished(), "the command returned while a stream was running");
     gate.open();
     let answer = client.finish()?;

@@ -52,10 +52,7 @@ impl Scanner {
         let mut index: HashMap<_, Vec<_>> = HashMap::new();
         for (number, needle) in needles.iter_mut().enumerate() {
             needle.text.make_ascii_lowercase();
-            index
-                .entry(prefix(&needle.text).expect("needles are longer than that"))
-                .or_default()
-                .push(number);
+            index.entry(prefix(&needle.text).expect("needles are longer than that")).or_default().push(number);
         }
         Self { needles, index }
     }
@@ -65,8 +62,7 @@ impl Scanner {
         let record = record.to_ascii_lowercase();
         let mut found: HashMap<&str, usize> = HashMap::new();
         for at in 0..record.len() {
-            let Some(numbers) = prefix(&record[at..]).and_then(|prefix| self.index.get(&prefix))
-            else {
+            let Some(numbers) = prefix(&record[at..]).and_then(|prefix| self.index.get(&prefix)) else {
                 continue;
             };
             for needle in numbers.iter().map(|number| &self.needles[*number]) {
@@ -75,10 +71,7 @@ impl Scanner {
                 }
             }
         }
-        let mut lines: Vec<_> = found
-            .into_iter()
-            .map(|(what, at)| format!("{what}, at byte {at}"))
-            .collect();
+        let mut lines: Vec<_> = found.into_iter().map(|(what, at)| format!("{what}, at byte {at}")).collect();
         lines.sort();
         lines
     }
@@ -93,9 +86,7 @@ fn windows(text: &str) -> Vec<String> {
     if text.len() <= WINDOW {
         return vec![text.to_owned()];
     }
-    (0..=text.len() - WINDOW)
-        .map(|start| text[start..start + WINDOW].to_owned())
-        .collect()
+    (0..=text.len() - WINDOW).map(|start| text[start..start + WINDOW].to_owned()).collect()
 }
 
 /// The text as it may stand in a record.
@@ -109,43 +100,18 @@ fn forms(what: &str, text: &str) -> Vec<Needle> {
         (
             "in percent escapes where needed",
             each(&|byte| {
-                if escaped(byte) {
-                    char::from(byte).into()
-                } else {
-                    format!("%{byte:02x}")
-                }
+                if escaped(byte) { char::from(byte).into() } else { format!("%{byte:02x}") }
             }),
         ),
         ("in JSON escapes", each(&|byte| format!("\\u{byte:04x}"))),
-        (
-            "as a list of numbers",
-            each(&|byte| format!("{byte},"))
-                .trim_end_matches(',')
-                .to_owned(),
-        ),
-        (
-            "as a list of numbers, with spaces",
-            each(&|byte| format!("{byte}, "))
-                .trim_end_matches(", ")
-                .to_owned(),
-        ),
+        ("as a list of numbers", each(&|byte| format!("{byte},")).trim_end_matches(',').to_owned()),
+        ("as a list of numbers, with spaces", each(&|byte| format!("{byte}, ")).trim_end_matches(", ").to_owned()),
     ];
     forms.extend((0..3).map(|offset| ("in base64", inner_base64(text.as_bytes(), offset, *b"+/"))));
-    forms.extend((0..3).map(|offset| {
-        (
-            "in base64 for URLs",
-            inner_base64(text.as_bytes(), offset, *b"-_"),
-        )
-    }));
+    forms.extend((0..3).map(|offset| ("in base64 for URLs", inner_base64(text.as_bytes(), offset, *b"-_"))));
     forms.sort_by(|one, other| one.1.cmp(&other.1));
     forms.dedup_by(|one, other| one.1 == other.1);
-    forms
-        .into_iter()
-        .map(|(form, text)| Needle {
-            text: text.into_bytes(),
-            what: format!("{what} {form}"),
-        })
-        .collect()
+    forms.into_iter().map(|(form, text)| Needle { text: text.into_bytes(), what: format!("{what} {form}") }).collect()
 }
 
 /// The characters of a base64 text that depend on nothing but `bytes`, when these begin `offset` bytes after a multiple of
@@ -159,18 +125,10 @@ fn inner_base64(bytes: &[u8], offset: usize, last: [u8; 2]) -> String {
 }
 
 fn base64(bytes: &[u8], last: [u8; 2]) -> String {
-    let alphabet: Vec<u8> = (b'A'..=b'Z')
-        .chain(b'a'..=b'z')
-        .chain(b'0'..=b'9')
-        .chain(last)
-        .collect();
+    let alphabet: Vec<u8> = (b'A'..=b'Z').chain(b'a'..=b'z').chain(b'0'..=b'9').chain(last).collect();
     let mut text = String::new();
     for three in bytes.chunks(3) {
-        let group = three
-            .iter()
-            .chain([0, 0].iter())
-            .take(3)
-            .fold(0_usize, |group, byte| group << 8 | usize::from(*byte));
+        let group = three.iter().chain([0, 0].iter()).take(3).fold(0_usize, |group, byte| group << 8 | usize::from(*byte));
         for place in 0..=three.len() {
             text.push(char::from(alphabet[group >> (18 - 6 * place) & 0x3f]));
         }
@@ -183,28 +141,17 @@ fn the_scanner_finds_every_planted_value_in_every_form() -> Result<(), Box<dyn E
     let planted = Planted::read()?;
     let scanner = Scanner::new(&planted);
     let mut values: Vec<&str> = planted.secrets.values().map(String::as_str).collect();
-    values.extend([
-        planted.injection.as_str(),
-        &planted.prompt_marker,
-        &planted.answer_marker,
-    ]);
+    values.extend([planted.injection.as_str(), &planted.prompt_marker, &planted.answer_marker]);
     for value in values {
         let middle = &value[value.len().saturating_sub(WINDOW) / 2..];
-        let inside = if planted.secrets.values().any(|secret| secret == value) {
-            &middle[..middle.len().min(WINDOW)]
-        } else {
-            value
-        };
+        let inside = if planted.secrets.values().any(|secret| secret == value) { &middle[..middle.len().min(WINDOW)] } else { value };
         let mut hexadecimal = String::new();
         let mut json = String::new();
         for byte in value.bytes() {
             write!(hexadecimal, "{byte:02X}")?;
             write!(json, "\\u{byte:04x}")?;
         }
-        let percent = value
-            .replace('%', "%25")
-            .replace('@', "%40")
-            .replace(' ', "%20");
+        let percent = value.replace('%', "%25").replace('@', "%40").replace(' ', "%20");
         let written = [
             value.to_owned(),
             value.to_uppercase(),
@@ -219,11 +166,7 @@ fn the_scanner_finds_every_planted_value_in_every_form() -> Result<(), Box<dyn E
         ];
         for (form, text) in written.iter().enumerate() {
             let record = format!("{{\"level\":\"INFO\",\"message\":\"{text}\"}}\n");
-            assert!(
-                !scanner.findings(record.as_bytes()).is_empty(),
-                "form {form} of a value of {} characters wasn't found",
-                value.len()
-            );
+            assert!(!scanner.findings(record.as_bytes()).is_empty(), "form {form} of a value of {} characters wasn't found", value.len());
         }
     }
     Ok(())
@@ -234,10 +177,7 @@ fn the_scanner_lets_an_ordinary_record_pass() -> Result<(), Box<dyn Error>> {
     let planted = Planted::read()?;
     let record = "{\"message\":\"request\",\"status\":200,\"content\":\"hmac:9f2c\",\"redactions\":{\"EMAIL\":1,\"JWT_TOKEN\":2}}\n\
                   Request blocked: potentially unsafe input detected [REDACTED_CREDIT_CARD] eyJ hf_ AKIA";
-    assert_eq!(
-        Scanner::new(&planted).findings(record.as_bytes()),
-        Vec::<String>::new()
-    );
+    assert_eq!(Scanner::new(&planted).findings(record.as_bytes()), Vec::<String>::new());
     Ok(())
 }
 
@@ -246,18 +186,9 @@ fn no_record_of_the_run_holds_a_planted_value() -> Result<(), Box<dyn Error>> {
     let scanner = Scanner::new(&Planted::read()?);
     let records = records::all()?;
     for kind in ["log", "metrics", "error"] {
-        let of_this_kind =
-            |path: &&PathBuf| path.extension().is_some_and(|extension| extension == kind);
-        let bytes: u64 = records
-            .iter()
-            .filter(of_this_kind)
-            .map(|path| fs::metadata(path).map_or(0, |file| file.len()))
-            .sum();
-        assert!(
-            bytes > 0,
-            "there is nothing to scan of kind {kind} in {}: run the other tests first",
-            records::folder()?.display()
-        );
+        let of_this_kind = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == kind);
+        let bytes: u64 = records.iter().filter(of_this_kind).map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum();
+        assert!(bytes > 0, "there is nothing to scan of kind {kind} in {}: run the other tests first", records::folder()?.display());
     }
     let mut leaks = Vec::new();
     for path in &records {
@@ -265,11 +196,7 @@ fn no_record_of_the_run_holds_a_planted_value() -> Result<(), Box<dyn Error>> {
             leaks.push(format!("{}: {finding}", path.display()));
         }
     }
-    assert!(
-        leaks.is_empty(),
-        "planted values in the guard's records:\n{}",
-        leaks.join("\n")
-    );
+    assert!(leaks.is_empty(), "planted values in the guard's records:\n{}", leaks.join("\n"));
     println!("{} records hold no planted value", records.len());
     Ok(())
 }

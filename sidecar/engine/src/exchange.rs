@@ -293,10 +293,13 @@ impl Exchange {
         let media_type = head.content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let is_answer = (200..300).contains(&head.status) && route.class == Class::Inference;
         let form = match media_type.as_str() {
+            // Where a model should have answered and didn't, there is one error: pieces of one text are known only in an answer.
+            "application/x-ndjson" | "text/event-stream" if route.class == Class::Inference && !is_answer => Form::Whole,
             "application/x-ndjson" => Form::Stream(Framing::Lines),
             "text/event-stream" => Form::Stream(Framing::Events),
             "application/json" => Form::Whole,
-            "text/plain" => Form::Plain,
+            // Clients of these APIs read what a model answers as JSON whatever its type, and JSON is not judged as plain text.
+            "text/plain" if !is_answer => Form::Plain,
             _ if head.is_empty => return Ok(AnswerPlan::Pass(None)),
             _ => return unreadable(self, "answer_type", "the model server sent an answer of a type that can't be inspected"),
         };
@@ -441,7 +444,25 @@ impl Speaker {
             // What was said before the end has been given out: this piece can't be judged together with it.
             return if piece.is_empty() { Ok(String::new()) } else { Err(unreadable_answer("it goes on behind its end")) };
         }
-        Ok(push_through(&mut channel.open, piece, &mut self.tally))
+        let out = push_through(&mut channel.open, piece, &mut self.tally);
+        if channel.open.iter().any(|open| open.text.is_torn()) {
+            return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
+        }
+        Ok(out)
+    }
+
+    /// Other channels of a choice pause while these go on; gives what they still have to say, so that it is said before.
+    fn pause_others(&mut self, choice: u64, going_on: &[(&'static str, String)]) -> Vec<(u64, &'static str, String)> {
+        let mut rest = Vec::new();
+        for channel in self.channels.iter_mut().filter(|channel| channel.choice == choice && !channel.ended) {
+            if going_on.iter().all(|(name, text)| *name != channel.name || text.is_empty()) {
+                let text = pause_through(&mut channel.open, &mut self.tally);
+                if !text.is_empty() {
+                    rest.push((choice, channel.name, text));
+                }
+            }
+        }
+        rest
     }
 
     /// Ends a choice, or all, and gives the rest of each channel.
@@ -530,6 +551,19 @@ fn push_through(open: &mut [Open], piece: &str, tally: &mut Tally) -> String {
     for Open { control, mode, text } in open {
         let mut out = String::with_capacity(current.len());
         text.push(&current, &mut out, &mut |kind| tally.violation(*control, kind, *mode, redacted(*mode)));
+        current = out;
+    }
+    current
+}
+
+fn pause_through(open: &mut [Open], tally: &mut Tally) -> String {
+    let mut current = String::new();
+    for Open { control, mode, text } in open {
+        let mut out = String::new();
+        if !current.is_empty() {
+            text.push(&current, &mut out, &mut |kind| tally.violation(*control, kind, *mode, redacted(*mode)));
+        }
+        text.pause(&mut out);
         current = out;
     }
     current
@@ -806,6 +840,12 @@ impl StreamJudge {
             self.sample = Some(event.saying(Speech::default()));
         }
         for place in 0..event.speeches.len() {
+            let speech = &event.speeches[place];
+            if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
+                for (choice, name, text) in self.speaker.pause_others(speech.choice, &speech.texts) {
+                    self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
+                }
+            }
             let speech = &mut event.speeches[place];
             for (name, text) in &mut speech.texts {
                 *text = self.speaker.say(speech.choice, name, text)?;
@@ -841,23 +881,8 @@ impl StreamJudge {
 
     /// Says the rest of a choice, or of all: held-back text, and collected calls.
     fn end(&mut self, choice: Option<u64>, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let sample = self.sample.clone();
-        let mut say = |speech: Speech, judge: &Self| {
-            if let Some(sample) = &sample {
-                let mut event = sample.saying(speech);
-                if shape == Shape::OllamaChat {
-                    event.speeches[0].role.get_or_insert_with(|| "assistant".into());
-                    if event.speeches[0].texts.iter().all(|(name, _)| *name != "content") {
-                        event.speeches[0].texts.insert(0, ("content", String::new()));
-                    }
-                } else if shape == Shape::OllamaGenerate && event.speeches[0].texts.iter().all(|(name, _)| *name != "response") {
-                    event.speeches[0].texts.insert(0, ("response", String::new()));
-                }
-                judge.write(out, |out| event.encode(shape, out));
-            }
-        };
         for (choice, name, text) in self.speaker.end(choice) {
-            say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, self);
+            self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
         }
         let (ending, staying) = std::mem::take(&mut self.calls).into_iter().partition(|(of, _)| choice.is_none_or(|choice| choice == *of));
         self.calls = staying;
@@ -865,10 +890,29 @@ impl StreamJudge {
         for (choice, call) in ending {
             let calls = self.speaker.judge_calls(vec![call])?;
             if !calls.is_empty() {
-                say(Speech { choice, calls, ..Speech::default() }, self);
+                self.say(Speech { choice, calls, ..Speech::default() }, shape, out);
             }
         }
         Ok(())
+    }
+
+    /// Says something in an event of its own, of the form that the answer's other events have.
+    fn say(&self, mut speech: Speech, shape: Shape, out: &mut Vec<u8>) {
+        let Some(sample) = &self.sample else { return };
+        // Fields that Ollama's events always have.
+        let always = match shape {
+            Shape::OllamaChat => Some("content"),
+            Shape::OllamaGenerate => Some("response"),
+            Shape::OpenAiChunk | Shape::OpenAiCompletion => None,
+        };
+        if let Some(always) = always.filter(|always| speech.texts.iter().all(|(name, _)| name != always)) {
+            speech.texts.insert(0, (always, String::new()));
+        }
+        if shape == Shape::OllamaChat {
+            speech.role = Some("assistant".into());
+        }
+        let event = sample.saying(speech);
+        self.write(out, |out| event.encode(shape, out));
     }
 
     /// Collects fragments of tool calls, which can't be judged one by one.

@@ -120,7 +120,7 @@ pub struct Violation {
     pub action: Action,
 }
 
-/// Why an exchange doesn't go on. Rendered in the caller's own API's error shape by [`crate::wire::Family::error_body`].
+/// Why an exchange doesn't go on. Rendered in the caller's own API's error shape by [`crate::wire::Family::error_reply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status, where the answer has not begun.

@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod demo;
 mod drain;
 mod init;
 mod reference;
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 pub(crate) enum Command {
     /// Guard a port: the model server's clients connect here
     Run(Box<run::Args>),
+    /// Play what the guard is for, with an embedded model server
+    Demo(demo::Args),
     /// End a running guard gracefully
     Drain(drain::Args),
     /// Write the interception rules into this network namespace
@@ -27,6 +30,7 @@ impl Command {
     pub(crate) fn run(self) -> ExitCode {
         match self {
             Self::Run(args) => run::run(*args),
+            Self::Demo(args) => demo::run(&args),
             Self::Drain(args) => drain::run(&args),
             Self::Init(args) => init::run(&args),
             Self::Verify(args) => verify::run(&args),

@@ -37,10 +37,10 @@ pub(crate) struct Args {
     /// The model server [default: port 11434 of this machine]
     #[arg(long, value_name = "URL", env = "LLM_GUARD_UPSTREAM")]
     upstream: Option<UpstreamUrl>,
-    /// Where clients connect [default: [::]:15434, IPv4 and IPv6]
+    /// Where clients connect [default: port 15434, IPv4 and IPv6]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LLM_GUARD_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where metrics and health are [default: [::]:15435]
+    /// Where metrics and health are [default: port 15435, IPv4 and IPv6]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LLM_GUARD_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
     /// A GuardPolicy; a change is in force within about a second

@@ -119,7 +119,7 @@ impl Proxy {
             Ok(outgoing) => outgoing,
             Err(end) => return reply_error(record, exchange, end),
         };
-        let answer = match self.unless_stopped(self.forward(&exchange, &parts, outgoing, deadline)).await {
+        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), &parts, outgoing, deadline)).await {
             Ok(answer) => answer,
             Err(end) => return reply_error(record, exchange, end),
         };
@@ -156,10 +156,12 @@ impl Proxy {
         let refused = match (admitted, next) {
             (Err(refusal), _) | (Ok(()), Next::Refuse(refusal)) => refusal,
             (Ok(()), Next::Pass) => {
-                if let Some(length) = body.size_hint().exact() {
-                    exchange.tally.uninspected("route", usize::try_from(length).unwrap_or(usize::MAX));
-                }
-                return Ok(Outgoing { path, body: OutgoingBody::Passing(body.boxed()) });
+                let metrics = Arc::clone(record.metrics());
+                let counted = body.map_frame(move |frame| {
+                    metrics.uninspected("route", frame.data_ref().map_or(0, Bytes::len));
+                    frame
+                });
+                return Ok(Outgoing { path, body: OutgoingBody::Passing(counted.boxed()) });
             }
             (Ok(()), Next::ReadBody) => {
                 let bytes = match self.read_body(exchange, &mut body).await? {
@@ -266,13 +268,17 @@ impl Proxy {
     async fn forward(
         &self,
         exchange: &Exchange,
+        request_id: &str,
         parts: &Parts,
         outgoing: Outgoing,
         deadline: tokio::time::Instant,
     ) -> Result<Response<Incoming>, End> {
         let target = self.upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
         let enforced = exchange.mode() > Mode::Monitor;
-        let headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
+        let mut headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
         let make = |body: RequestBody| {
             let mut request = Request::new(body);
             *request.method_mut() = parts.method.clone();

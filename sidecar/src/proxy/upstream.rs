@@ -54,7 +54,11 @@ impl std::str::FromStr for UpstreamUrl {
         if uri.path_and_query().is_some_and(|path| path != "/") {
             return Err(UpstreamUrlError::Path(text.to_owned()));
         }
-        let authority = uri.authority().filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
+        let is_plain = |authority: &&Authority| {
+            let port = authority.as_str().strip_prefix(authority.host());
+            !authority.host().is_empty() && (port == Some("") || port.is_some() && authority.port_u16().is_some_and(|port| port > 0))
+        };
+        let authority = uri.authority().filter(is_plain);
         Ok(Self(authority.ok_or_else(form)?.clone()))
     }
 }

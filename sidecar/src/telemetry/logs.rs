@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde_json::{Map, Value};
+use serde::Serialize;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
@@ -43,20 +43,16 @@ pub(crate) fn to_stdout(level: Level) {
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }
 
-/// Writes a line of fields that are not all text, in the same form.
-pub(crate) fn write_line(level: &str, message: &str, fields: Map<String, Value>) {
-    let mut line = Map::new();
-    line.insert("timestamp".into(), Value::String(now()));
-    line.insert("level".into(), level.into());
-    line.insert("message".into(), message.into());
-    line.extend(fields);
-    let mut bytes = Value::Object(line).to_string().into_bytes();
+/// Writes a line whose fields are not all text, beside those of `tracing` and in the same form.
+pub(crate) fn write_line(line: &impl Serialize) {
+    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
     bytes.push(b'\n');
     // A reader that went away must not stop the traffic.
     let _ = std::io::stdout().lock().write_all(&bytes);
 }
 
-fn now() -> String {
+/// The moment, as every line says it.
+pub(crate) fn now() -> String {
     let mut text = String::new();
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text

@@ -239,9 +239,14 @@ impl Metrics {
             }
         }
         for (reason, bytes) in &tally.uninspected {
-            self.uninspected.get_or_create(&ReasonLabel { reason }).inc_by(*bytes);
+            self.uninspected(reason, usize::try_from(*bytes).unwrap_or(usize::MAX));
         }
         self.dropped.inc_by(tally.dropped);
+    }
+
+    /// Bytes that passed without being judged.
+    pub(crate) fn uninspected(&self, reason: &'static str, bytes: usize) {
+        self.uninspected.get_or_create(&ReasonLabel { reason }).inc_by(bytes as u64);
     }
 
     pub(crate) fn request(&self, route: &'static str, status: http::StatusCode, outcome: Outcome, duration: std::time::Duration) {

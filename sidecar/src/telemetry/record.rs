@@ -9,7 +9,7 @@ use http::StatusCode;
 use llm_guard_engine::exchange::Tally;
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::Violation;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use sha2::Sha256;
 
 use super::logs;
@@ -163,41 +163,72 @@ impl Drop for Record {
         if self.recorder.quiet || !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| fields.insert(name.into(), value);
-        put("request_id", self.request_id.as_str().into());
-        put("method", self.method.into());
-        put("route", self.route.into());
-        put("status", self.status.as_u16().into());
-        put("mode", self.mode.name().into());
-        put("outcome", outcome.name().into());
-        put("violations", self.tally.violations.iter().map(|(violation, times)| violation_json(violation, *times)).collect());
-        if let Some(hash) = self.content_hash.take() {
-            put("content_hash", hash.into());
-        }
-        if let Some(prompt) = self.raw_prompt.take() {
-            put("raw_prompt", prompt.into());
-        }
-        put("request_bytes", self.request_bytes.into());
-        put("answer_bytes", self.answer_bytes.into());
-        put("uninspected_bytes", self.tally.uninspected.values().sum::<u64>().into());
-        put("dropped_fields", self.tally.dropped.into());
-        put("streamed", self.streaming.into());
-        put("own_us", micros(self.own_request + self.own_answer).into());
-        put("duration_us", micros(self.started.elapsed()).into());
-        logs::write_line("INFO", "exchange", fields);
+        logs::write_line(&Line {
+            timestamp: logs::now(),
+            level: "INFO",
+            message: "exchange",
+            request_id: &self.request_id,
+            method: self.method,
+            route: self.route,
+            status: self.status.as_u16(),
+            mode: self.mode.name(),
+            outcome: outcome.name(),
+            violations: self.tally.violations.iter().map(|(violation, times)| ViolationLine::new(violation, *times)).collect(),
+            content_hash: self.content_hash.as_deref(),
+            raw_prompt: self.raw_prompt.as_deref(),
+            request_bytes: self.request_bytes,
+            answer_bytes: self.answer_bytes,
+            uninspected_bytes: self.tally.uninspected.values().sum(),
+            dropped_fields: self.tally.dropped,
+            streamed: self.streaming,
+            own_us: micros(self.own_request + self.own_answer),
+            duration_us: micros(self.started.elapsed()),
+        });
     }
 }
 
-fn violation_json(violation: &Violation, times: u64) -> Value {
-    json!({
-        "control": violation.control.name(),
-        "owasp": violation.control.owasp(),
-        "kind": violation.kind,
-        "mode": violation.mode.name(),
-        "action": violation.action.name(),
-        "count": times,
-    })
+/// The line of an exchange. Times are microseconds.
+#[derive(Serialize)]
+struct Line<'r> {
+    timestamp: String,
+    level: &'static str,
+    message: &'static str,
+    request_id: &'r str,
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+    mode: &'static str,
+    outcome: &'static str,
+    violations: Vec<ViolationLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_hash: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_prompt: Option<&'r str>,
+    request_bytes: u64,
+    answer_bytes: u64,
+    uninspected_bytes: u64,
+    dropped_fields: u64,
+    streamed: bool,
+    own_us: u64,
+    duration_us: u64,
+}
+
+#[derive(Serialize)]
+struct ViolationLine {
+    control: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owasp: Option<&'static str>,
+    kind: &'static str,
+    mode: &'static str,
+    action: &'static str,
+    count: u64,
+}
+
+impl ViolationLine {
+    fn new(violation: &Violation, count: u64) -> Self {
+        let Violation { control, kind, mode, action } = *violation;
+        Self { control: control.name(), owasp: control.owasp(), kind, mode: mode.name(), action: action.name(), count }
+    }
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,7 +1,7 @@
 //! The controls: one file each, named for what it does.
 //!
 //! A control reads texts, names and facts in the engine's own words and doesn't know which API they came from. It says what it found
-//! and what its mode asks for; [`crate::exchange`] does it. Adding one is a file, a line in [`all`], a section of the policy, and its tests.
+//! and what its mode asks for; [`crate::exchange`] does it. Adding one is a file, a line in the list, a section of the policy, and its tests.
 
 mod management;
 mod models;
@@ -103,6 +103,12 @@ impl Remedy {
 pub trait AnswerText: fmt::Debug + Send {
     /// Takes the next piece, and calls `found` with the kind of each finding.
     fn push(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(&'static str));
+    /// The text pauses while another goes on: gives out what is held back, where that is no finding as it stands.
+    fn pause(&mut self, _out: &mut String) {}
+    /// Part of a finding was given out at a pause, so that the answer can't go on.
+    fn is_torn(&self) -> bool {
+        false
+    }
     /// Ends the text and gives out the rest.
     fn finish(&mut self, out: &mut String, found: &mut dyn FnMut(&'static str));
 }

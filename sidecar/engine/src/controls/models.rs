@@ -13,7 +13,8 @@ use crate::wire::{Body, Class};
 pub struct ModelsSpec {
     /// The control's own mode.
     pub mode: Option<Mode>,
-    /// The models that may be used; `*` stands for any characters. Absent or empty: every model.
+    /// The models that may be used; `*` stands for any characters, and a name that ends in it leaves the tag open too. Absent or
+    /// empty: every model.
     pub allow: Vec<String>,
     /// The model for a request that names none and, in soft, for one that names another than the allowed.
     pub default: Option<String>,
@@ -77,7 +78,7 @@ impl Allowed {
         if let Some(place) = patterns.iter().position(|pattern| pattern.trim().is_empty()) {
             return Err(PolicyError::Value { path: format!("models.allow[{place}]"), reason: "it is empty".into() });
         }
-        Ok(Self(patterns.iter().map(|pattern| canonical(pattern)).collect()))
+        Ok(Self(patterns.iter().map(|pattern| canonical_pattern(pattern)).collect()))
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
@@ -102,6 +103,17 @@ fn canonical(name: &str) -> String {
     };
     let (model, tag) = model.rsplit_once(':').unwrap_or((model, "latest"));
     format!("{host}/{namespace}/{model}:{tag}").to_lowercase()
+}
+
+/// A pattern in the same form. One that ends in a star leaves the tag open as well, and a star alone fits every name.
+fn canonical_pattern(pattern: &str) -> String {
+    let pattern = pattern.trim();
+    let is_open = pattern.ends_with('*') && !pattern.rsplit('/').next().unwrap_or(pattern).contains(':');
+    match (pattern, is_open) {
+        ("*", _) => pattern.to_owned(),
+        (_, true) => canonical(&format!("{pattern}:*")),
+        (_, false) => canonical(pattern),
+    }
 }
 
 /// Whether the name fits a pattern in which `*` stands for any characters. Linear but for the stars.
@@ -161,8 +173,9 @@ mod tests {
         assert!(allowed(&["llama3.2:*"], "llama3.2:3b"));
         assert!(allowed(&["llama*:*"], "llama3.2"));
         assert!(!allowed(&["llama3.2:*"], "llama3.3:3b"));
-        assert!(allowed(&["*"], "llama3.2"));
-        assert!(!allowed(&["*"], "other/llama3.2"));
+        assert!(allowed(&["llama3*"], "llama3.2:3b"));
+        assert!(!allowed(&["llama3*"], "other/llama3.2"));
+        assert!(allowed(&["*"], "a/b/c/d"));
         assert!(allowed(&["*/*/*"], "hf.co/a/b:q4"));
     }
 

@@ -127,13 +127,20 @@ pub(super) struct PromptInjection {
 
 impl PromptInjection {
     pub(super) fn new(mode: Mode) -> Self {
-        let rules = RegexSet::new(RULES.iter().map(|rule| rule.pattern)).expect("the patterns are constants, and a test compiles them");
+        // Boundaries of ASCII words: for those of Unicode the library leaves its fast automata at the first letter of another script.
+        let patterns = RULES.iter().map(|rule| rule.pattern.replace(r"\b", r"(?-u:\b)"));
+        let rules = RegexSet::new(patterns).expect("the patterns are constants, and a test compiles them");
         Self { mode, rules }
     }
 
     fn kind(&self, text: &str, is_data: bool) -> Option<&'static str> {
-        let found = self.rules.matches(&normalise(text));
-        found.iter().map(|number| &RULES[number]).find(|rule| is_data || !rule.data_only).map(|rule| rule.kind)
+        let first = |text: &str| {
+            let found = self.rules.matches(text);
+            found.iter().map(|number| &RULES[number]).find(|rule| is_data || !rule.data_only).map(|rule| rule.kind)
+        };
+        let text = normalise(text);
+        // An underscore counts as a letter, so that emphasis or a joint would hide a word; marks of templates hold underscores themselves.
+        first(&text).or_else(|| if text.contains('_') { first(&normalise(&text.replace('_', " "))) } else { None })
     }
 }
 

@@ -110,6 +110,14 @@ impl AnswerText for Redacting {
         self.scanner.push(piece, out, &mut |kind| found(kind.name()));
     }
 
+    fn pause(&mut self, out: &mut String) {
+        self.scanner.pause(out);
+    }
+
+    fn is_torn(&self) -> bool {
+        self.scanner.is_torn()
+    }
+
     fn finish(&mut self, out: &mut String, found: &mut dyn FnMut(&'static str)) {
         self.scanner.finish(out, &mut |kind| found(kind.name()));
     }

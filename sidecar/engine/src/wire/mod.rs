@@ -150,6 +150,63 @@ pub struct Text<'a> {
     pub text: Cow<'a, str>,
 }
 
+/// Roles that servers know. Any other is text of the client's that a template may print.
+fn is_known_role(role: &str) -> bool {
+    ["system", "developer", "user", "assistant", "tool", "function"].iter().any(|known| role.eq_ignore_ascii_case(known))
+}
+
+/// An id that can't hold a sentence.
+pub(crate) fn is_plain_id(id: &str) -> bool {
+    id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
+/// Says the messages of a conversation: for each its role, and all that it says.
+///
+/// Servers join neighbours of one role, and all that the system says (`collate` in ollama/ollama `template/template.go`), so these are one
+/// text here. What tools brought in stays apart, as it does there, and each piece of it can be cut out by itself.
+pub(crate) fn say_messages(messages: impl Iterator<Item = (String, String)>, each: &mut dyn FnMut(Text<'_>)) {
+    let mut system = String::new();
+    let mut turn: Option<(Channel, MessageIndex, String)> = None;
+    let mut say = |turn: &mut Option<(Channel, MessageIndex, String)>| {
+        if let Some((channel, message, text)) = turn.take() {
+            each(Text { channel, message: Some(message), text: Cow::Owned(text) });
+        }
+    };
+    for (index, (role, said)) in messages.enumerate() {
+        let channel = Channel::of_role(&role);
+        let said = if is_known_role(&role) { said } else { [role, said].join("\n") };
+        if channel == Channel::System {
+            system.push_str("\n\n");
+            system.push_str(&said);
+        }
+        match &mut turn {
+            Some((before, _, text)) if *before == channel && !channel.is_data() => {
+                text.push_str("\n\n");
+                text.push_str(&said);
+            }
+            _ => {
+                say(&mut turn);
+                turn = Some((channel, MessageIndex(index), said));
+            }
+        }
+    }
+    say(&mut turn);
+    turn = (!system.is_empty()).then_some((Channel::System, MessageIndex(0), system));
+    say(&mut turn);
+}
+
+/// Collects texts into one, a line each.
+pub(crate) fn lines(collect: impl FnOnce(&mut dyn FnMut(&str))) -> String {
+    let mut lines = String::new();
+    collect(&mut |text| {
+        if !lines.is_empty() {
+            lines.push('\n');
+        }
+        lines.push_str(text);
+    });
+    lines
+}
+
 /// A part of a request that this version can't judge, so that only monitor lets it pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uninspected {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
-use super::{Channel, MessageIndex, Request, Text, Uninspected};
+use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
 const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift"];
@@ -76,14 +76,17 @@ impl Tool {
     }
 
     pub(super) fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        let mut say = |text: &str| each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Borrowed(text) });
-        say(&self.name);
-        if let Some(description) = &self.description {
-            say(description);
-        }
-        for value in self.rest.iter().map(|(_, value)| value).chain(&self.parameters) {
-            value.each_text(&mut say);
-        }
+        // One text, since templates print a definition as a whole.
+        let text = lines(|mut say| {
+            say(&self.name);
+            if let Some(description) = &self.description {
+                say(description);
+            }
+            for value in self.rest.iter().map(|(_, value)| value).chain(&self.parameters) {
+                value.each_text(&mut say);
+            }
+        });
+        each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
     }
 }
 
@@ -107,6 +110,17 @@ pub(super) fn decode_call(json: Json) -> Result<Call, DecodeError> {
             Some(_) => return Err(DecodeError::Type { path: "function.arguments".into(), expected: "an object or a string" }),
         },
     })
+}
+
+/// Takes a call of the history apart. A string of arguments has to be JSON that fits one reading, since the server reads it in its turn.
+pub(super) fn decode_past_call(json: Json) -> Result<Call, DecodeError> {
+    let call = decode_call(json)?;
+    match &call.arguments {
+        Arguments::Text(text) if !text.trim().is_empty() && Json::read(text.as_bytes()).is_err() => {
+            Err(DecodeError::Type { path: "function.arguments".into(), expected: "strict JSON" })
+        }
+        _ => Ok(call),
+    }
 }
 
 pub(super) fn index(fields: &mut Fields) -> Result<Option<u64>, DecodeError> {
@@ -141,6 +155,9 @@ fn encode_call(call: &Call) -> Json {
 
 /// Says what a call of the history says.
 pub(super) fn call_texts(call: &Call, say: &mut dyn FnMut(&str)) {
+    if let Some(id) = &call.id {
+        say(id);
+    }
     say(&call.name);
     match &call.arguments {
         Arguments::Text(text) => match Json::read(text.as_bytes()) {
@@ -168,9 +185,18 @@ impl Message {
             content: fields.string("content")?,
             thinking: fields.string("thinking")?,
             images: fields.array("images")?,
-            calls: fields.each("tool_calls", decode_call)?,
+            calls: fields.each("tool_calls", decode_past_call)?,
             tool_name: fields.string("tool_name")?,
             tool_call_id: fields.string("tool_call_id")?,
+        })
+    }
+
+    fn text(&self) -> String {
+        lines(|say| {
+            for text in [&self.content, &self.thinking, &self.tool_name, &self.tool_call_id].into_iter().flatten() {
+                say(text);
+            }
+            self.calls.iter().for_each(|call| call_texts(call, say));
         })
     }
 
@@ -238,14 +264,7 @@ impl Request for ChatRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        for (index, message) in self.messages.iter().enumerate() {
-            let channel = Channel::of_role(&message.role);
-            let mut say = |text: &str| each(Text { channel, message: Some(MessageIndex(index)), text: Cow::Borrowed(text) });
-            for text in [&message.content, &message.thinking, &message.tool_name].into_iter().flatten() {
-                say(text);
-            }
-            message.calls.iter().for_each(|call| call_texts(call, &mut say));
-        }
+        say_messages(self.messages.iter().map(|message| (message.role.clone(), message.text())), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         setting_texts(&self.settings, each);
     }
@@ -255,6 +274,7 @@ impl Request for ChatRequest {
             message.content = Some(by.to_owned());
             message.thinking = None;
             message.tool_name = None;
+            message.tool_call_id = message.tool_call_id.take().filter(|id| is_plain_id(id));
             message.calls.clear();
         }
     }
@@ -341,12 +361,15 @@ impl Request for GenerateRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        for (channel, text) in
-            [(Channel::System, &self.system), (Channel::User, &self.prompt), (Channel::User, &self.suffix), (Channel::User, &self.template)]
-        {
-            if let Some(text) = text {
-                each(Text { channel, message: None, text: Cow::Borrowed(text) });
-            }
+        // Templates put these side by side, with or without a gap.
+        let parts: Vec<&str> = [&self.system, &self.prompt, &self.suffix].into_iter().filter_map(Option::as_deref).collect();
+        let text = match parts[..] {
+            [] => None,
+            [one] => Some(Cow::Borrowed(one)),
+            _ => Some(Cow::Owned([parts.join("\n"), parts.concat()].join("\n"))),
+        };
+        for text in text.into_iter().chain(self.template.as_deref().map(Cow::Borrowed)) {
+            each(Text { channel: Channel::User, message: None, text });
         }
         setting_texts(&self.settings, each);
     }

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
-use super::ollama::{Tool, bytes_in, call_texts, decode_call, index, retain_places};
-use super::{Channel, MessageIndex, Request, Text, Uninspected};
+use super::ollama::{Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
+use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -137,7 +137,7 @@ impl Message {
             content,
             reasoning: fields.string("reasoning")?,
             name: fields.string("name")?,
-            calls: fields.each("tool_calls", decode_call)?,
+            calls: fields.each("tool_calls", decode_past_call)?,
             tool_call_id: fields.string("tool_call_id")?,
         })
     }
@@ -157,8 +157,20 @@ impl Message {
         out.finish()
     }
 
-    /// What the message says: its parts both joined, as a server may read them, and for the joints' sake one after the other.
-    fn text(&self) -> Option<Cow<'_, str>> {
+    fn text(&self) -> String {
+        lines(|say| {
+            if let Some(text) = self.content_text() {
+                say(&text);
+            }
+            for text in [&self.reasoning, &self.name, &self.tool_call_id].into_iter().flatten() {
+                say(text);
+            }
+            self.calls.iter().for_each(|call| call_texts(call, say));
+        })
+    }
+
+    /// What the content says: its parts both joined, as a server may read them, and for the joints' sake one after the other.
+    fn content_text(&self) -> Option<Cow<'_, str>> {
         match self.content.as_ref()? {
             Content::Text(text) => Some(Cow::Borrowed(text)),
             Content::Parts(parts) => {
@@ -225,18 +237,7 @@ impl Request for ChatRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        for (index, message) in self.messages.iter().enumerate() {
-            let channel = Channel::of_role(&message.role);
-            let at = Some(MessageIndex(index));
-            if let Some(text) = message.text() {
-                each(Text { channel, message: at, text });
-            }
-            let mut say = |text: &str| each(Text { channel, message: at, text: Cow::Borrowed(text) });
-            for text in [&message.reasoning, &message.name].into_iter().flatten() {
-                say(text);
-            }
-            message.calls.iter().for_each(|call| call_texts(call, &mut say));
-        }
+        say_messages(self.messages.iter().map(|message| (message.role.clone(), message.text())), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
@@ -248,6 +249,7 @@ impl Request for ChatRequest {
             message.content = Some(Content::Text(by.to_owned()));
             message.reasoning = None;
             message.name = None;
+            message.tool_call_id = message.tool_call_id.take().filter(|id| is_plain_id(id));
             message.calls.clear();
         }
     }

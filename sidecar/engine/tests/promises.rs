@@ -1,0 +1,463 @@
+//! The promises of the design, as properties of whole exchanges: every family, every channel, every kind, every split.
+
+use std::sync::{Arc, LazyLock};
+
+use llm_guard_engine::controls::Caller;
+use llm_guard_engine::detect::secrets::Kind;
+use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, Next, RequestHead};
+use llm_guard_engine::policy::{GuardPolicy, Mode, Policy};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// A made-up value of each kind, built from parts.
+fn sample(kind: Kind) -> String {
+    let letters = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xY";
+    match kind {
+        Kind::HuggingfaceToken => format!("hf{}{letters}z1", "_"),
+        Kind::OpenaiKey => format!("sk{}{letters}abcdefghijklmnop", "-"),
+        Kind::AwsAccessKey => ["AK", "IA", "QWERTY1234567890"].concat(),
+        Kind::GithubToken => format!("gh{}{letters}abcd1234", "p_"),
+        Kind::GithubOauth => format!("gh{}{letters}abcd1234", "o_"),
+        Kind::JwtToken => ["ey", "JhbGciOiJIUzI1NiJ9.ey", "JzdWIiOiJub2JvZHkifQ.c2lnbmF0dXJl-x_y"].concat(),
+        Kind::Email => ["nobody.at.all", "@", "mail.example.org"].concat(),
+        Kind::Ssn => ["078", "05", "1120"].join("-"),
+        Kind::CreditCard => ["4111", "1111", "1111", "1111"].join(" "),
+    }
+}
+
+/// A channel of an API in which a model's text travels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    ChatContent,
+    ChatThinking,
+    GenerateResponse,
+    GenerateThinking,
+    OpenAiContent,
+    OpenAiReasoning,
+    OpenAiSecondChoice,
+    OpenAiArguments,
+}
+
+const WAYS: [Way; 8] = [
+    Way::ChatContent,
+    Way::ChatThinking,
+    Way::GenerateResponse,
+    Way::GenerateThinking,
+    Way::OpenAiContent,
+    Way::OpenAiReasoning,
+    Way::OpenAiSecondChoice,
+    Way::OpenAiArguments,
+];
+
+impl Way {
+    fn path(self) -> &'static str {
+        match self {
+            Self::ChatContent | Self::ChatThinking => "/api/chat",
+            Self::GenerateResponse | Self::GenerateThinking => "/api/generate",
+            _ => "/v1/chat/completions",
+        }
+    }
+
+    fn is_openai(self) -> bool {
+        self.path().starts_with("/v1")
+    }
+
+    /// What a frame with a piece of text looks like.
+    fn frame(self, piece: &str) -> Value {
+        let openai = |choice: u64, delta: Value| json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": choice, "delta": delta, "finish_reason": null}]});
+        match self {
+            Self::ChatContent => {
+                json!({"model": "m", "created_at": "t", "message": {"role": "assistant", "content": piece}, "done": false})
+            }
+            Self::ChatThinking => {
+                json!({"model": "m", "created_at": "t", "message": {"role": "assistant", "content": "", "thinking": piece}, "done": false})
+            }
+            Self::GenerateResponse => json!({"model": "m", "created_at": "t", "response": piece, "done": false}),
+            Self::GenerateThinking => json!({"model": "m", "created_at": "t", "response": "", "thinking": piece, "done": false}),
+            Self::OpenAiContent => openai(0, json!({"role": "assistant", "content": piece})),
+            Self::OpenAiReasoning => openai(0, json!({"reasoning": piece})),
+            Self::OpenAiSecondChoice => openai(1, json!({"content": piece})),
+            Self::OpenAiArguments => openai(
+                0,
+                json!({"tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"name": "f", "arguments": piece}}]}),
+            ),
+        }
+    }
+
+    fn last(self) -> Vec<Value> {
+        let openai = |choice: u64| json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": choice, "delta": {}, "finish_reason": "stop"}]});
+        match self {
+            Self::ChatContent | Self::ChatThinking => vec![
+                json!({"model": "m", "created_at": "t", "message": {"role": "assistant", "content": ""}, "done": true, "done_reason": "stop"}),
+            ],
+            Self::GenerateResponse | Self::GenerateThinking => {
+                vec![json!({"model": "m", "created_at": "t", "response": "", "done": true, "context": [1, 2]})]
+            }
+            Self::OpenAiSecondChoice => vec![openai(0), openai(1)],
+            _ => vec![openai(0)],
+        }
+    }
+
+    /// The text as its API carries it: arguments are JSON.
+    fn carried(self, text: &str) -> String {
+        if self == Self::OpenAiArguments { json!({"q": text}).to_string() } else { text.to_owned() }
+    }
+
+    fn stream(self, pieces: &[&str]) -> Vec<u8> {
+        let frames = pieces.iter().map(|piece| self.frame(piece)).chain(self.last());
+        let mut out: String =
+            frames.map(|frame| if self.is_openai() { format!("data: {frame}\n\n") } else { format!("{frame}\n") }).collect();
+        if self.is_openai() {
+            out.push_str("data: [DONE]\n\n");
+        }
+        out.into_bytes()
+    }
+
+    fn unstreamed(self, text: &str) -> Vec<u8> {
+        let openai = |choice: u64, message: Value| json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": choice, "message": message, "finish_reason": "stop"}]});
+        let body = match self {
+            Self::ChatContent => json!({"model": "m", "created_at": "t", "message": {"role": "assistant", "content": text}, "done": true}),
+            Self::ChatThinking => {
+                json!({"model": "m", "created_at": "t", "message": {"role": "assistant", "content": "", "thinking": text}, "done": true})
+            }
+            Self::GenerateResponse => json!({"model": "m", "created_at": "t", "response": text, "done": true}),
+            Self::GenerateThinking => json!({"model": "m", "created_at": "t", "response": "", "thinking": text, "done": true}),
+            Self::OpenAiContent => openai(0, json!({"role": "assistant", "content": text})),
+            Self::OpenAiReasoning => openai(0, json!({"role": "assistant", "content": null, "reasoning": text})),
+            Self::OpenAiSecondChoice => openai(1, json!({"role": "assistant", "content": text})),
+            Self::OpenAiArguments => openai(
+                0,
+                json!({"role": "assistant", "content": null, "tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"name": "f", "arguments": text}}]}),
+            ),
+        };
+        body.to_string().into_bytes()
+    }
+
+    /// What a frame, or an unstreamed answer, says in this channel.
+    fn said(self, frame: &Value) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let choice = |index: u64| {
+            let choices = frame["choices"].as_array().into_iter().flatten();
+            choices
+                .filter(|choice| choice["index"] == index)
+                .map(|choice| if choice["delta"].is_null() { &choice["message"] } else { &choice["delta"] }.clone())
+                .collect::<Vec<_>>()
+        };
+        match self {
+            Self::ChatContent => text(&frame["message"]["content"]),
+            Self::ChatThinking => text(&frame["message"]["thinking"]),
+            Self::GenerateResponse => text(&frame["response"]),
+            Self::GenerateThinking => text(&frame["thinking"]),
+            Self::OpenAiContent => choice(0).iter().map(|said| text(&said["content"])).collect(),
+            Self::OpenAiReasoning => choice(0).iter().map(|said| text(&said["reasoning"])).collect(),
+            Self::OpenAiSecondChoice => choice(1).iter().map(|said| text(&said["content"])).collect(),
+            Self::OpenAiArguments => choice(0)
+                .iter()
+                .flat_map(|said| said["tool_calls"].as_array().cloned().unwrap_or_default())
+                .map(|call| text(&call["function"]["arguments"]))
+                .collect(),
+        }
+    }
+}
+
+fn policy(mode: Mode) -> Arc<Policy> {
+    static POLICIES: LazyLock<[Arc<Policy>; 3]> =
+        LazyLock::new(|| Mode::ALL.map(|mode| Policy::compile(&GuardPolicy::built_in(), Some(mode)).unwrap()));
+    Arc::clone(&POLICIES[mode as usize])
+}
+
+fn begin(policy: &Arc<Policy>, path: &str) -> Exchange {
+    let head = RequestHead { method: "POST", path, content_encoding: None, caller: Caller { over_loopback: false } };
+    Exchange::begin(Arc::clone(policy), &head).0
+}
+
+fn answer_head(content_type: &'static str) -> AnswerHead<'static> {
+    AnswerHead { status: 200, content_type: Some(content_type), content_encoding: None, is_empty: false }
+}
+
+/// The bytes that a client gets of a stream that arrives in chunks.
+fn through_stream(policy: &Arc<Policy>, way: Way, bytes: &[u8], chunk: usize) -> Vec<u8> {
+    let content_type = if way.is_openai() { "text/event-stream" } else { "application/x-ndjson" };
+    let AnswerPlan::Stream(mut judge) = begin(policy, way.path()).open_answer(&answer_head(content_type)).unwrap() else {
+        panic!("a stream is judged")
+    };
+    let mut out = Vec::new();
+    for chunk in bytes.chunks(chunk) {
+        judge.push(chunk, &mut out);
+    }
+    judge.finish(&mut out);
+    out
+}
+
+fn frames(way: Way, bytes: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let lines = text.lines().filter(|line| !line.is_empty());
+    let lines = lines.map(|line| if way.is_openai() { line.strip_prefix("data: ").unwrap() } else { line });
+    lines.filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn streamed(policy: &Arc<Policy>, way: Way, pieces: &[&str], chunk: usize) -> String {
+    let out = through_stream(policy, way, &way.stream(pieces), chunk);
+    frames(way, &out).iter().map(|frame| way.said(frame)).collect()
+}
+
+fn unstreamed(policy: &Arc<Policy>, way: Way, text: &str) -> String {
+    let AnswerPlan::Whole(mut judge) = begin(policy, way.path()).open_answer(&answer_head("application/json")).unwrap() else {
+        panic!("an answer is judged")
+    };
+    let out = judge.judge(&way.unstreamed(text)).unwrap();
+    way.said(&serde_json::from_slice(&out).unwrap())
+}
+
+/// All places at which a text can be cut into two.
+fn places(text: &str) -> impl Iterator<Item = usize> + '_ {
+    (0..=text.len()).filter(|place| text.is_char_boundary(*place))
+}
+
+#[test]
+fn streamed_equals_unstreamed_for_every_kind_in_every_channel_at_every_split() {
+    let policy = policy(Mode::Hard);
+    for way in WAYS {
+        for kind in Kind::ALL {
+            let text = way.carried(&format!("né: {} ok", sample(kind)));
+            let expected = unstreamed(&policy, way, &text);
+            assert!(expected.contains(kind.mark()), "{way:?} {kind:?} {expected}");
+            assert!(!expected.contains(&sample(kind)));
+            for place in places(&text) {
+                assert_eq!(streamed(&policy, way, &[&text[..place], &text[place..]], usize::MAX), expected, "{way:?} {kind:?} at {place}");
+            }
+            let singly: Vec<String> = text.chars().map(String::from).collect();
+            let singly: Vec<&str> = singly.iter().map(String::as_str).collect();
+            assert_eq!(streamed(&policy, way, &singly, 5), expected, "{way:?} {kind:?} one by one");
+        }
+    }
+}
+
+fn texts() -> impl Strategy<Value = String> {
+    let value = (0..Kind::ALL.len()).prop_map(|number| sample(Kind::ALL[number]));
+    let cut = (value.clone(), any::<prop::sample::Index>()).prop_map(|(value, index)| value[..index.index(value.len() + 1)].to_owned());
+    let noise = prop::sample::select(vec![
+        " ",
+        ".",
+        "-",
+        "@",
+        "eyJ",
+        "sk-",
+        "AKIA",
+        "a",
+        "7",
+        "é",
+        "\n",
+        "\"",
+        "\\",
+        "{",
+        "😀",
+        "\u{200b}",
+        "</script>",
+        "1111",
+    ]);
+    prop::collection::vec(prop_oneof![2 => value, 2 => cut, 4 => noise.prop_map(str::to_owned)], 0..10).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn streamed_equals_unstreamed(text in texts(), way in prop::sample::select(WAYS.to_vec()), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20), chunk in 1usize..200) {
+        let policy = policy(Mode::Soft);
+        let text = way.carried(&text);
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).filter(|end| text.is_char_boundary(*end)).collect();
+        ends.extend([0, text.len()]);
+        ends.sort_unstable();
+        let pieces: Vec<&str> = ends.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(streamed(&policy, way, &pieces, chunk), unstreamed(&policy, way, &text));
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_gives_nothing_of_a_value_and_no_normal_end(kind in 0..Kind::ALL.len(), way in prop::sample::select(WAYS.to_vec()), cut in any::<prop::sample::Index>()) {
+        let policy = policy(Mode::Hard);
+        let value = sample(Kind::ALL[kind]);
+        let text = way.carried(&format!("it is {value} and"));
+        let pieces: Vec<String> = text.chars().map(String::from).collect();
+        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        let whole = way.stream(&pieces);
+        // Anywhere before the frame that ends the answer.
+        let without_end = whole.len() - way.stream(&[]).len();
+        let bytes = &whole[..cut.index(without_end)];
+        let out = through_stream(&policy, way, bytes, 7);
+        let frames = frames(way, &out);
+        let said: String = frames.iter().map(|frame| way.said(frame)).collect();
+        // What precedes the value may be said, what of it looks like the beginning of one may not.
+        let leaked = (6..=value.len()).any(|length| said.contains(&value[..length]));
+        prop_assert!(!leaked || Kind::ALL[kind] == Kind::Email, "{said}");
+        prop_assert!(frames.last().is_some_and(|frame| frame.get("error").is_some()));
+        prop_assert!(!out.windows(6).any(|window| window == b"[DONE]") && !frames.iter().any(|frame| frame["done"] == true));
+    }
+
+    #[test]
+    fn monitor_forwards_every_request_as_it_came(path in paths(), body in bodies()) {
+        let policy = policy(Mode::Monitor);
+        let mut exchange = begin(&policy, path);
+        prop_assert_eq!(exchange.judge_request(&body), Ok(Forward::Original));
+    }
+
+    #[test]
+    fn monitor_gives_every_whole_answer_as_it_came(path in paths(), body in bodies()) {
+        let policy = policy(Mode::Monitor);
+        if let AnswerPlan::Whole(mut judge) = begin(&policy, path).open_answer(&answer_head("application/json")).unwrap() {
+            prop_assert_eq!(judge.judge(&body), Ok(body));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_guard_panic_and_what_it_forwards_it_would_forward_again(path in paths(), body in bodies()) {
+        for mode in [Mode::Soft, Mode::Hard] {
+            let policy = policy(mode);
+            if let Ok(Forward::Encoded { body: first, .. }) = begin(&policy, path).judge_request(&body) {
+                let Ok(Forward::Encoded { body: second, .. }) = begin(&policy, path).judge_request(&first) else {
+                    return Err(TestCaseError::fail("what was forwarded is refused"));
+                };
+                prop_assert_eq!(first, second);
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_never_says_what_stood_in_the_body(path in paths(), body in bodies()) {
+        let marker = "xyzzyplugh";
+        let body = String::from_utf8_lossy(&body).replace("MARK", marker);
+        if let Err(refusal) = begin(&policy(Mode::Hard), path).judge_request(body.as_bytes()) {
+            prop_assert!(!refusal.message.contains(marker), "{}", refusal.message);
+        }
+    }
+}
+
+fn paths() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "/api/chat",
+        "/api/generate",
+        "/v1/chat/completions",
+        "/api/show",
+        "/api/pull",
+        "/api/tags",
+        "/api/embed",
+        "/nope",
+    ])
+}
+
+/// Bodies that are nearly right.
+fn bodies() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop::sample::select(vec![
+        "model",
+        "Model",
+        "messages",
+        "role",
+        "content",
+        "prompt",
+        "tools",
+        "function",
+        "name",
+        "arguments",
+        "tool_calls",
+        "stream",
+        "options",
+        "images",
+        "context",
+        "template",
+        "type",
+        "text",
+        "image_url",
+        "user",
+        "assistant",
+        "MARK",
+        "system",
+        "\u{17f}ystem",
+        "x",
+        "",
+    ]);
+    let leaf = prop_oneof![
+        word.clone().prop_map(|word| json!(word)),
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<f64>().prop_map(|number| json!(number)),
+        any::<bool>().prop_map(|flag| json!(flag)),
+        Just(Value::Null),
+    ];
+    let tree = leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((word.clone(), inner), 0..6)
+                .prop_map(|entries| Value::Object(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())),
+        ]
+    });
+    let chat = (tree.clone(), tree.clone()).prop_map(|(content, extra)| {
+        json!({"model": "MARK", "messages": [{"role": "user", "content": content, "tool_calls": extra}], "prompt": "MARK"})
+    });
+    prop_oneof![
+        4 => tree.prop_map(|tree| tree.to_string().into_bytes()),
+        4 => chat.prop_map(|body| body.to_string().into_bytes()),
+        1 => prop::collection::vec(any::<u8>(), 0..200),
+        1 => Just(br#"{"model":"MARK","MODEL":"b"}"#.to_vec()),
+    ]
+}
+
+#[test]
+fn log_probabilities_and_token_contexts_never_reach_the_client() {
+    let policy = policy(Mode::Hard);
+    for (way, marker) in [(Way::ChatContent, "logprobs"), (Way::OpenAiContent, "logprobs"), (Way::GenerateResponse, "context")] {
+        let mut frame = way.frame("hi ");
+        frame[marker] = json!([{"token": "hi", "bytes": [104]}]);
+        if way.is_openai() {
+            frame["choices"][0][marker] = json!({"content": [{"token": "hi"}]});
+        }
+        let bytes = if way.is_openai() { format!("data: {frame}\n\n") } else { format!("{frame}\n") };
+        let out = String::from_utf8(through_stream(&policy, way, bytes.as_bytes(), 9)).unwrap();
+        assert!(out.contains("\"hi \"") && !out.contains(marker), "{out}");
+    }
+}
+
+#[test]
+fn a_request_that_nobody_may_make_is_refused_before_its_body_is_read() {
+    for (method, path, status) in [
+        ("DELETE", "/api/delete", 403),
+        ("POST", "/api/create", 403),
+        ("POST", "/api/embed", 403),
+        ("POST", "/x", 404),
+        ("GET", "/api/chat", 405),
+    ] {
+        let head = RequestHead { method, path, content_encoding: None, caller: Caller { over_loopback: true } };
+        for mode in Mode::ALL {
+            let (exchange, next) = Exchange::begin(policy(mode), &head);
+            assert_eq!(exchange.tally.violations.len(), 1, "{method} {path}");
+            match next {
+                Next::Refuse(refusal) => assert!(refusal.status == status && mode > Mode::Monitor, "{method} {path} {mode}"),
+                Next::Pass => assert_eq!(mode, Mode::Monitor, "{method} {path}"),
+                Next::ReadBody => panic!("{method} {path} is read"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_model_thinks_is_said_before_what_it_answers() {
+    let policy = policy(Mode::Hard);
+    let thinking = Way::ChatThinking.stream(&["I had better be brief"]);
+    let answer = Way::ChatContent.stream(&["so", "."]);
+    let thoughts = thinking.split_inclusive(|byte| *byte == b'\n').next().unwrap();
+    let out = through_stream(&policy, Way::ChatContent, &[thoughts, &answer].concat(), 11);
+    let said: Vec<(String, String)> =
+        frames(Way::ChatContent, &out).iter().map(|frame| (Way::ChatThinking.said(frame), Way::ChatContent.said(frame))).collect();
+    let first_answer = said.iter().position(|(_, answer)| !answer.is_empty()).unwrap();
+    assert_eq!(said[..first_answer].iter().map(|(thought, _)| thought.as_str()).collect::<String>(), "I had better be brief");
+    assert!(said[first_answer..].iter().all(|(thought, _)| thought.is_empty()));
+}
+
+#[test]
+fn a_value_that_is_spread_around_another_channel_ends_the_answer() {
+    let policy = policy(Mode::Hard);
+    let value = sample(Kind::OpenaiKey);
+    let thought = |piece: &str| format!("{}\n", Way::ChatThinking.frame(piece));
+    let bytes = [thought(&value[..8]), format!("{}\n", Way::ChatContent.frame("hm ")), thought(&value[8..])].concat();
+    let out = through_stream(&policy, Way::ChatContent, bytes.as_bytes(), usize::MAX);
+    let frames = frames(Way::ChatContent, &out);
+    assert!(frames.last().unwrap()["error"].is_string() && !String::from_utf8(out).unwrap().contains(&value[8..]));
+}
