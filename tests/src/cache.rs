@@ -12,13 +12,16 @@ pub fn tests() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Cargo's target folder. The running test lies in it, at `PROFILE/deps/NAME`.
+/// Cargo's target folder. A running test lies in it, at `PROFILE/deps/NAME`, and any other program at `PROFILE/NAME`.
 #[must_use]
 pub fn target() -> PathBuf {
-    env::current_exe()
-        .ok()
-        .and_then(|test| test.ancestors().nth(3).map(Path::to_path_buf))
-        .unwrap_or_else(|| tests().with_file_name("target"))
+    let program = env::current_exe().ok();
+    let profile = program.as_deref().and_then(Path::parent).map(|folder| {
+        if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }
+    });
+    profile
+        .and_then(Path::parent)
+        .map_or_else(|| tests().with_file_name("target"), Path::to_path_buf)
 }
 
 /// A file or folder of the cache that `tests/setup` fills.
