@@ -16,12 +16,11 @@ pub fn tests() -> &'static Path {
 #[must_use]
 pub fn target() -> PathBuf {
     let program = env::current_exe().ok();
-    let profile = program.as_deref().and_then(Path::parent).map(|folder| {
-        if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }
-    });
-    profile
+    let profile = program
+        .as_deref()
         .and_then(Path::parent)
-        .map_or_else(|| tests().with_file_name("target"), Path::to_path_buf)
+        .map(|folder| if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder });
+    profile.and_then(Path::parent).map_or_else(|| tests().with_file_name("target"), Path::to_path_buf)
 }
 
 /// A file or folder of the cache that `tests/setup` fills.

@@ -25,6 +25,8 @@ pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 const MAX_CHANNELS: usize = 64;
 /// The most bytes of tool calls that are collected from fragments.
 const MAX_CALL_BYTES: usize = 1024 * 1024;
+/// The most tool calls that are collected, since each is said in an event of its own.
+const MAX_CALLS: usize = 128;
 
 /// What stands in the place of a passage that was cut out.
 const CUT: &str = "[removed by llm-guard: prompt injection]";
@@ -938,7 +940,7 @@ impl StreamJudge {
                     + 64
             };
             self.call_bytes += size(&fragment);
-            if self.call_bytes > MAX_CALL_BYTES {
+            if self.call_bytes > MAX_CALL_BYTES || self.calls.len() >= MAX_CALLS {
                 return Err(unreadable_answer("its tool calls are too large"));
             }
             let known = self.calls.iter_mut().rev().find(|(of, call)| {

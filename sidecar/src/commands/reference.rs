@@ -100,7 +100,7 @@ fn policy(get: &dyn Fn(&str) -> Option<String>, remarks: &mut Vec<String>) -> Gu
         }
         is_allowed
     });
-    policy.spec.models = ModelsSpec { mode: None, allow, default };
+    policy.spec.models = ModelsSpec { mode: None, allow: Some(allow), default };
     let block = list(get("BLOCKED_TOOLS"));
     let mut unless_blocked = |variable| {
         let (blocked, kept): (Vec<_>, Vec<_>) = list(get(variable)).into_iter().partition(|tool| block.contains(tool));
@@ -109,11 +109,8 @@ fn policy(get: &dyn Fn(&str) -> Option<String>, remarks: &mut Vec<String>) -> Gu
         }
         kept
     };
-    let (mut allow, high_risk) = (unless_blocked("ALLOWED_TOOLS"), unless_blocked("HIGH_RISK_TOOLS"));
-    if allow.is_empty() && get("ALLOWED_TOOLS").is_some() {
-        // An empty list would allow every tool.
-        allow.push("(none)".into());
-    }
+    let (allow, high_risk) = (unless_blocked("ALLOWED_TOOLS"), unless_blocked("HIGH_RISK_TOOLS"));
+    let allow = get("ALLOWED_TOOLS").map(|_| allow);
     policy.spec.tools = ToolsSpec { mode: None, allow, block, high_risk };
     policy
 }
@@ -166,8 +163,11 @@ mod tests {
         ])
         .unwrap();
         let spec = &reference.policy.as_ref().unwrap().spec;
-        assert_eq!((&spec.models.allow[..], spec.models.default.as_deref()), (&["a".to_owned(), "b:1".to_owned()][..], Some("b:1")));
-        assert_eq!((&spec.tools.allow[..], &spec.tools.block[..]), (&["search".to_owned()][..], &["shell".to_owned()][..]));
+        assert_eq!(
+            (spec.models.allow.as_deref().unwrap(), spec.models.default.as_deref()),
+            (&["a".to_owned(), "b:1".to_owned()][..], Some("b:1"))
+        );
+        assert_eq!((spec.tools.allow.as_deref().unwrap(), &spec.tools.block[..]), (&["search".to_owned()][..], &["shell".to_owned()][..]));
         assert_eq!(spec.tools.high_risk, ["mail"]);
         assert_eq!((reference.mode, reference.retries, reference.request_seconds), (Some(Mode::Hard), Some(2), Some(30)));
         assert_eq!((reference.host, reference.port), (Some([0, 0, 0, 0].into()), Some(8000)));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn without_a_list_the_default_model_alone_is_allowed_as_there() {
-        let allowed = |variables: &[(&str, &str)]| read(variables).unwrap().policy.map(|policy| policy.spec.models.allow);
+        let allowed = |variables: &[(&str, &str)]| read(variables).unwrap().policy.and_then(|policy| policy.spec.models.allow);
         assert_eq!(allowed(&[("ENFORCEMENT_MODE", "hard")]), Some(vec!["llama2".into()]));
         assert_eq!(allowed(&[("DEFAULT_MODEL", "mine")]), Some(vec!["mine".into()]));
         assert_eq!(allowed(&[("PORT", "8000"), ("HOST", "x86_64-linux")]), None);
@@ -200,6 +200,6 @@ mod tests {
     #[test]
     fn a_list_of_tools_that_are_all_blocked_allows_none() {
         let reference = read(&[("ALLOWED_TOOLS", "shell"), ("BLOCKED_TOOLS", "shell")]).unwrap();
-        assert!(!reference.policy.unwrap().spec.tools.allow.is_empty());
+        assert_eq!(reference.policy.unwrap().spec.tools.allow, Some(Vec::new()));
     }
 }

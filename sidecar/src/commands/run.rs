@@ -96,7 +96,7 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn guard(args: Args) -> Result<(), AnyError> {
-    let reference = Reference::read(|name| std::env::var(name).ok())?;
+    let mut reference = Reference::read(|name| std::env::var(name).ok())?;
     let level = match (args.log_level, &reference.log_level) {
         (Some(level), _) => level,
         (None, Some(name)) => clap::ValueEnum::from_str(name, true).map_err(|_| "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")?,
@@ -112,9 +112,10 @@ async fn guard(args: Args) -> Result<(), AnyError> {
         (None, Some(text)) => text.parse().map_err(|error| format!("OLLAMA_BASE_URL: {error}"))?,
         (None, None) => UPSTREAM.parse()?,
     };
-    let source = match (args.policy, reference.policy) {
+    let source = match (args.policy, reference.policy.take()) {
         (Some(path), Some(_)) => {
-            tracing::warn!("a policy file is given, so that the variables for models and tools are not used");
+            tracing::warn!("a policy file is given, so that ENFORCEMENT_MODE and the variables for models and tools are not used");
+            reference.mode = None;
             Source::File(path)
         }
         (Some(path), None) => Source::File(path),

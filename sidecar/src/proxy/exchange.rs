@@ -1,6 +1,6 @@
 //! One exchange: accept → identify → decode → judge → encode → forward → decode events → judge → encode → reply → record.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -109,7 +109,7 @@ impl Proxy {
             method: parts.method.as_str(),
             path: parts.uri.path(),
             content_encoding: content_encoding.as_deref(),
-            caller: Caller { over_loopback: peer.ip().to_canonical().is_loopback() },
+            caller: Caller { over_loopback: is_own_loopback(peer.ip().to_canonical()) },
         };
         let (mut exchange, next) = Exchange::begin(self.policy.now(), &head);
         let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
@@ -420,6 +420,11 @@ fn judge_headers(exchange: &mut Exchange, headers: &mut HeaderMap) {
             *value = judged;
         }
     }
+}
+
+/// A mesh brings in what comes from outside under other addresses of 127.0.0.0/8.
+fn is_own_loopback(address: IpAddr) -> bool {
+    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
 enum Read {

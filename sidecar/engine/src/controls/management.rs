@@ -24,7 +24,7 @@ pub(super) struct Management {
 
 impl Management {
     pub(super) fn new(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode) -> Result<Self, PolicyError> {
-        Ok(Self { mode: resolve(spec.management.mode), models: Allowed::new(&spec.models.allow)? })
+        Ok(Self { mode: resolve(spec.management.mode), models: Allowed::new(spec.models.allow.as_deref())? })
     }
 }
 
@@ -42,7 +42,7 @@ impl Control for Management {
             return Vec::new();
         }
         let is_pull = asked.route.body == Some(Body::OllamaPull);
-        let is_allowed = asked.request.model().is_some_and(|model| self.models.contains(model));
+        let is_allowed = asked.request.model().is_some_and(|model| self.models.contains_to_fetch(model));
         if is_pull && is_allowed && asked.caller.over_loopback {
             return Vec::new();
         }

@@ -12,6 +12,8 @@ mod tools;
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
+
 pub use management::ManagementSpec;
 pub use models::ModelsSpec;
 pub use prompt_injection::PromptInjectionSpec;
@@ -38,7 +40,8 @@ pub struct Asked<'r> {
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The connection came over the loopback interface: from the same pod or machine.
+    /// The connection came from `127.0.0.1` or `::1`: from the same pod or machine. (A mesh uses other addresses of that block for
+    /// what comes from outside.)
     pub over_loopback: bool,
 }
 
@@ -155,6 +158,13 @@ fn by_mode(mode: Mode, soft: impl FnOnce() -> Remedy, hard: impl FnOnce() -> Rem
         Mode::Soft => soft(),
         Mode::Hard => hard(),
     }
+}
+
+/// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.
+fn list_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let list = Option::<Vec<String>>::deserialize(deserializer)?;
+    let empty = "there is no list behind the key: [] allows nothing, and leaving the key out allows everything";
+    list.map(Some).ok_or_else(|| serde::de::Error::custom(empty))
 }
 
 fn refuse(status: u16, message: impl Into<Cow<'static, str>>) -> Remedy {

@@ -13,9 +13,10 @@ use crate::wire::{Body, Class};
 pub struct ModelsSpec {
     /// The control's own mode.
     pub mode: Option<Mode>,
-    /// The models that may be used; `*` stands for any characters, and a name that ends in it leaves the tag open too. Absent or
-    /// empty: every model.
-    pub allow: Vec<String>,
+    /// The models that may be used; `*` stands for any characters, and a name that ends in it leaves the tag open too. Absent: every
+    /// model. Empty: none.
+    #[serde(deserialize_with = "super::list_if_there")]
+    pub allow: Option<Vec<String>>,
     /// The model for a request that names none and, in soft, for one that names another than the allowed.
     pub default: Option<String>,
 }
@@ -29,7 +30,7 @@ pub(super) struct Models {
 
 impl Models {
     pub(super) fn new(spec: &ModelsSpec, mode: Mode) -> Result<Self, PolicyError> {
-        let allowed = Allowed::new(&spec.allow)?;
+        let allowed = Allowed::new(spec.allow.as_deref())?;
         if let Some(default) = &spec.default
             && !allowed.contains(default)
         {
@@ -68,24 +69,32 @@ impl Control for Models {
     }
 }
 
-/// A list of model names, compared in their canonical form.
+/// A list of model names, compared in their canonical form; without one, every name.
 #[derive(Debug)]
-pub(super) struct Allowed(Vec<String>);
+pub(super) struct Allowed(Option<Vec<String>>);
 
 impl Allowed {
-    /// An empty list allows everything.
-    pub(super) fn new(patterns: &[String]) -> Result<Self, PolicyError> {
+    pub(super) fn new(patterns: Option<&[String]>) -> Result<Self, PolicyError> {
+        let Some(patterns) = patterns else { return Ok(Self(None)) };
         if let Some(place) = patterns.iter().position(|pattern| pattern.trim().is_empty()) {
             return Err(PolicyError::Value { path: format!("models.allow[{place}]"), reason: "it is empty".into() });
         }
-        Ok(Self(patterns.iter().map(|pattern| canonical_pattern(pattern)).collect()))
+        Ok(Self(Some(patterns.iter().map(|pattern| canonical_pattern(pattern)).collect())))
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
         let name = canonical(name);
-        self.0.is_empty() || self.0.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
+        self.0.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes())))
+    }
+
+    /// The same for a model that is to be fetched: without a list, only from the server's own registry.
+    pub(super) fn contains_to_fetch(&self, name: &str) -> bool {
+        self.contains(name) && (self.0.is_some() || canonical(name).starts_with(OWN_REGISTRY))
     }
 }
+
+/// Where a name without a host is fetched from.
+const OWN_REGISTRY: &str = "registry.ollama.ai/";
 
 /// A model's name as `host/namespace/model:tag`, in lower case, with the server's defaults filled in.
 ///
@@ -148,7 +157,7 @@ mod tests {
     use super::*;
 
     fn allowed(patterns: &[&str], name: &str) -> bool {
-        Allowed::new(&patterns.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap().contains(name)
+        Allowed::new(Some(&patterns.iter().map(ToString::to_string).collect::<Vec<_>>())).unwrap().contains(name)
     }
 
     #[test]
@@ -180,8 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn without_a_list_everything_may_be_used_and_only_the_servers_own_registry_may_be_fetched_from() {
+        let open = Allowed::new(None).unwrap();
+        assert!(open.contains("evil.example/a/b") && !open.contains_to_fetch("evil.example/a/b"));
+        assert!(open.contains_to_fetch("llama3.2:3b") && !open.contains_to_fetch("http://registry.ollama.ai.evil.example/a/b"));
+        assert!(!Allowed::new(Some(&[])).unwrap().contains("llama3.2"));
+    }
+
+    #[test]
     fn a_default_outside_of_the_list_is_an_error() {
-        let spec = ModelsSpec { allow: vec!["a".into()], default: Some("b".into()), ..ModelsSpec::default() };
+        let spec = ModelsSpec { allow: Some(vec!["a".into()]), default: Some("b".into()), ..ModelsSpec::default() };
         assert_eq!(Models::new(&spec, Mode::Hard).unwrap_err().to_string(), "spec.models.default: 'b' is not among models.allow");
     }
 }

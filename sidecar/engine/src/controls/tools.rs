@@ -12,8 +12,9 @@ use crate::verdict::ControlId;
 pub struct ToolsSpec {
     /// The control's own mode.
     pub mode: Option<Mode>,
-    /// The tools that may be used. Absent or empty: every tool that isn't blocked.
-    pub allow: Vec<String>,
+    /// The tools that may be used. Absent: every tool that isn't blocked. Empty: none.
+    #[serde(deserialize_with = "super::list_if_there")]
+    pub allow: Option<Vec<String>>,
     /// Tools that may never be used.
     pub block: Vec<String>,
     /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
@@ -28,7 +29,8 @@ pub(super) struct Tools {
 
 impl Tools {
     pub(super) fn new(spec: &ToolsSpec, mode: Mode) -> Result<Self, PolicyError> {
-        for (list, names) in [("allow", &spec.allow), ("block", &spec.block), ("highRisk", &spec.high_risk)] {
+        let allow = spec.allow.as_deref().unwrap_or_default();
+        for (list, names) in [("allow", allow), ("block", &spec.block[..]), ("highRisk", &spec.high_risk[..])] {
             for (place, name) in names.iter().enumerate() {
                 let path = || format!("tools.{list}[{place}]");
                 if name.trim().is_empty() {
@@ -59,8 +61,8 @@ impl Tools {
             return Some(denied("approval_required", format!("approval_required: tool '{name}' needs an approval")));
         }
         // The name of a tool that stands in no list is the client's or the model's text, and isn't repeated.
-        (!self.spec.allow.is_empty() && !is_in(&self.spec.allow))
-            .then(|| denied("not_allowed", "a tool is not allowed by the policy".into()))
+        let is_listed = self.spec.allow.as_deref().is_none_or(is_in);
+        (!is_listed).then(|| denied("not_allowed", "a tool is not allowed by the policy".into()))
     }
 }
 
@@ -93,7 +95,7 @@ mod tests {
 
     #[test]
     fn lists_are_asked_in_the_order_block_high_risk_allow() {
-        let spec = ToolsSpec { allow: names(&["a"]), block: names(&["b"]), high_risk: names(&["c"]), ..ToolsSpec::default() };
+        let spec = ToolsSpec { allow: Some(names(&["a"])), block: names(&["b"]), high_risk: names(&["c"]), ..ToolsSpec::default() };
         let tools = Tools::new(&spec, Mode::Hard).unwrap();
         let kind = |name| tools.judge_call(name).map(|finding| finding.kind);
         assert_eq!(kind("a"), None);
@@ -101,18 +103,20 @@ mod tests {
         assert_eq!(kind("c"), Some("approval_required"));
         assert_eq!(kind("d"), Some("not_allowed"));
         assert_eq!(Tools::new(&ToolsSpec::default(), Mode::Hard).unwrap().judge_call("d"), None);
+        let none = ToolsSpec { allow: Some(Vec::new()), ..ToolsSpec::default() };
+        assert!(Tools::new(&none, Mode::Hard).unwrap().judge_call("d").is_some());
     }
 
     #[test]
     fn a_refusal_repeats_only_names_that_the_policy_has() {
-        let spec = ToolsSpec { allow: names(&["a"]), ..ToolsSpec::default() };
+        let spec = ToolsSpec { allow: Some(names(&["a"])), ..ToolsSpec::default() };
         let said = format!("{:?}", Tools::new(&spec, Mode::Hard).unwrap().judge_call("something private"));
         assert!(!said.contains("private"));
     }
 
     #[test]
     fn a_tool_that_is_both_allowed_and_blocked_is_an_error() {
-        let spec = ToolsSpec { allow: names(&["a"]), block: names(&["a"]), ..ToolsSpec::default() };
+        let spec = ToolsSpec { allow: Some(names(&["a"])), block: names(&["a"]), ..ToolsSpec::default() };
         assert_eq!(Tools::new(&spec, Mode::Hard).unwrap_err().to_string(), "spec.tools.allow[0]: 'a' is also in tools.block, which wins");
     }
 }

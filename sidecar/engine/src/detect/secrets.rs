@@ -314,8 +314,8 @@ impl Scanner {
         self.before = None;
     }
 
-    /// The text pauses, and another goes on: gives out what is held back, if it holds nothing as it stands. Should the text go on
-    /// and turn it into part of a value, the scanner is torn.
+    /// The text pauses, and another goes on: gives out what is held back, if it holds nothing as it stands: what would be given out if
+    /// the text ended here. Should it go on and turn that into part of a value, the scanner is torn, so that the value's rest stays.
     pub fn pause(&mut self, out: &mut String) {
         let mut holds_a_value = false;
         if self.released < self.held.len() {

@@ -120,6 +120,8 @@ mod tests {
         for (yaml, expected) in [
             (format!("{head}  redacton: {{}}\n"), "redacton"),
             (format!("{head}  mode: strict\n"), "strict"),
+            (format!("{head}  tools:\n    allow:\n    block: [a]\n"), "[] allows nothing"),
+            (format!("{head}  models: {{allow: null}}\n"), "[] allows nothing"),
             (format!("{head}  models: {{allow: llama}}\n"), "sequence"),
             (format!("{head}  tools: {{allow: [], allow: []}}\n"), "duplicate"),
             ("apiVersion: v1\nkind: GuardPolicy\n".into(), "this guard reads llm-guard.io/v1alpha1"),

@@ -335,7 +335,8 @@ fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeErro
     let mut fields = Fields::open(json)?;
     let name = speech_field(shape);
     let choice = index(&mut fields)?.unwrap_or_default();
-    let finish = fields.any("finish_reason");
+    // Some servers say an empty reason where they mean none.
+    let finish = fields.any("finish_reason").filter(|reason| reason.as_str() != Some(""));
     let mut speech = Speech { choice, finish, ..Speech::default() };
     let mut dropped = 0;
     if let Some(mut delta) = fields.object(name)? {
