@@ -169,12 +169,20 @@ impl Proxy {
         let refused = match (admitted, next) {
             (Err(refusal), _) | (Ok(()), Next::Refuse(refusal)) => refusal,
             (Ok(()), Next::Pass) => {
-                let metrics = Arc::clone(record.metrics());
-                let counted = body.map_frame(move |frame| {
-                    metrics.uninspected("route", frame.data_ref().map_or(0, Bytes::len));
-                    frame
-                });
-                return Ok(Outgoing { path, body: OutgoingBody::Passing(counted.boxed()) });
+                let length = body.size_hint().exact();
+                let body = if let Some(length) = length {
+                    // A body that is wrapped would go on in chunks, and forget its length.
+                    exchange.tally.uninspected("route", usize::try_from(length).unwrap_or(usize::MAX));
+                    body.boxed()
+                } else {
+                    let metrics = Arc::clone(record.metrics());
+                    let count = move |frame: Frame<Bytes>| {
+                        metrics.uninspected("route", frame.data_ref().map_or(0, Bytes::len));
+                        frame
+                    };
+                    body.map_frame(count).boxed()
+                };
+                return Ok(Outgoing { path, body: OutgoingBody::Passing(body) });
             }
             (Ok(()), Next::ReadBody) => {
                 let bytes = match self.read_body(exchange, &mut body).await? {
