@@ -820,6 +820,8 @@ fn a_body_over_32_mib_passes_in_monitor_as_it_is_and_is_counted() -> Outcome {
             assert_eq!((answer.status(), api.said(&answer.body)), (200, WELL.into()), "{api:?}");
             let received = server.received().pop().ok_or("nothing was received")?;
             assert!(received.body == body, "{api:?}: {} bytes became {}", body.len(), received.body.len());
+            let is_chunked = raw::Head::read(&request).is_some_and(|(head, _)| head.is_chunked());
+            assert_eq!(received.head.is_chunked(), is_chunked, "{api:?}: {:?}", received.head);
         }
     }
     let large =

@@ -311,7 +311,15 @@ impl Proxy {
         let whole = |bytes: &Bytes| make(Full::new(bytes.clone()).map_err(|never| match never {}).boxed());
         let sent = match outgoing.body {
             // While the client is still writing, silence is not the server's.
-            OutgoingBody::Passing(body) => self.upstream.send(make(body), || None).await_within(deadline).await,
+            OutgoingBody::Passing(body) => {
+                let mut request = make(body);
+                // What is wrapped around the body hides its length, and chunks are not what the client sent.
+                let length = parts.headers.get(header::CONTENT_LENGTH).filter(|_| !parts.headers.contains_key(header::TRANSFER_ENCODING));
+                if let Some(length) = length {
+                    request.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
+                }
+                self.upstream.send(request, || None).await_within(deadline).await
+            }
             OutgoingBody::Whole(bytes) => {
                 let until = deadline.min(tokio::time::Instant::now() + self.times.silence);
                 self.upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(until).await

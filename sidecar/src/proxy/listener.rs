@@ -106,7 +106,8 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSema
     let patience = proxy.times.silence;
     let service = service_fn(move |request| {
         let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, std::convert::Infallible>(proxy.exchange(peer, request).await) }
+        // In a box of its own: the connection keeps the place of an exchange for as long as it lives, and streams live long.
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(proxy.exchange(peer, request).await) })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -300,6 +300,14 @@ struct Costs {
 }
 
 impl Costs {
+    fn of(&self, ask: Ask) -> Cpu {
+        match ask {
+            Ask::Whole => self.whole,
+            Ask::Paced => self.paced,
+            Ask::AtOnce | Ask::Open => self.at_once,
+        }
+    }
+
     /// The median of the rounds, of each.
     fn measure(plan: &Plan, server: &Server, address: SocketAddr, guard: Option<u32>) -> Result<Self, AnyError> {
         let run = |ask, count, clients| -> Result<Cpu, AnyError> {
@@ -443,12 +451,13 @@ fn table(plan: &Plan, binary: &Path, direct: &Costs, guarded: &[Guarded]) -> Res
         let cells: Vec<String> = guarded.iter().map(cell).collect();
         writeln!(out, "| {name} | {direct} | {} |", cells.join(" | "))
     };
-    let costs: [(&str, fn(&Costs) -> Cpu); 3] = [
-        ("CPU a request, unstreamed", |costs| costs.whole),
-        ("CPU a stream of 64 frames, one at a time", |costs| costs.paced),
-        ("CPU a stream of 64 frames, written at once", |costs| costs.at_once),
+    let asked = [
+        ("CPU a request, unstreamed", Ask::Whole),
+        ("CPU a stream of 64 frames, one at a time", Ask::Paced),
+        ("CPU a stream of 64 frames, written at once", Ask::AtOnce),
     ];
-    for (name, of) in costs {
+    for (name, ask) in asked {
+        let of = |costs: &Costs| costs.of(ask);
         row(&format!("{name}: the guard"), "–".into(), &|guarded| format!("{:.0} µs", of(&guarded.costs).guard))?;
         row("… the bare test server", format!("{:.0} µs", of(direct).server), &|guarded| {
             format!("{:.0} µs", of(&guarded.costs).server)
