@@ -810,6 +810,27 @@ fn a_body_over_32_mib_is_a_413_in_soft_and_hard_for_a_client_that_writes_before_
 }
 
 #[test]
+fn bodies_that_are_more_than_the_guard_may_hold_together_are_turned_away_and_leave_their_room() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let mut guard = guard_before(&server, "hard", &["--buffer", "64"])?;
+    let body = Api::Chat.request(&"word ".repeat(6 << 20), true);
+    let request = raw::post("/api/chat", &body);
+    // Two hold nearly 32 MiB each, in the middle of their bodies, so that a third has no room.
+    let mut holders = Vec::new();
+    for _ in 0..3 {
+        let mut holder = Connection::open(guard.address())?;
+        holder.send(&request[..request.len() - 9])?;
+        holders.push(holder);
+    }
+    wait_until("a body has no room", PROMPT, || {
+        Ok(guard.metric("llm_guard_violations_total", &[("control", "limits"), ("kind", "memory"), ("action", "blocked")])? > 0.5
+            || ask_api(&guard, Api::Chat, false)?.status() == 503)
+    })?;
+    drop(holders);
+    lives_on(&mut guard, &server)
+}
+
+#[test]
 fn a_body_over_32_mib_passes_in_monitor_as_it_is_and_is_counted() -> Outcome {
     let server = FaultyServer::start(is_well)?;
     let mut guard = guard_before(&server, "monitor", &[])?;

@@ -184,6 +184,7 @@ impl Set {
                 api_key: None,
                 times: Times { request: seconds(600), silence: seconds(60), body: seconds(60), drain: Duration::ZERO },
                 drain_socket: None,
+                buffer: 64 << 20,
             })
         };
         let mut known = [(DATA_PORT, METRICS_PORT), (DATA_PORT, 0), (0, METRICS_PORT)].into_iter().filter(|_| known_ports);

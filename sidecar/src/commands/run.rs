@@ -30,6 +30,7 @@ const REQUEST_SECONDS: u64 = 3_600;
 const SILENCE_SECONDS: u64 = 600;
 const BODY_SECONDS: u64 = 60;
 const DRAIN_SECONDS: u64 = 25;
+const BUFFER_MIB: u32 = 256;
 
 /// The variables of the reference gateway count too, where neither a flag nor a variable of our own says something.
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,9 @@ pub(crate) struct Args {
     /// A unix socket by which `drain` ends the guard [default: none]
     #[arg(long, value_name = "PATH", env = "LLM_GUARD_DRAIN_SOCKET")]
     drain_socket: Option<PathBuf>,
+    /// The most memory for requests and unstreamed answers that are being read, over all connections, in MiB [default: 256]
+    #[arg(long, value_name = "MIB", env = "LLM_GUARD_BUFFER", value_parser = clap::value_parser!(u32).range(64..=65_536))]
+    buffer: Option<u32>,
     /// How much is logged [default: info]
     #[arg(long, value_enum, ignore_case = true, env = "LLM_GUARD_LOG_LEVEL")]
     log_level: Option<Level>,
@@ -151,6 +155,7 @@ async fn guard(args: Args) -> Result<(), AnyError> {
             drain: seconds(args.drain_timeout, None, DRAIN_SECONDS),
         },
         drain_socket: args.drain_socket,
+        buffer: usize::try_from(args.buffer.unwrap_or(BUFFER_MIB))? << 20,
     };
     let guard = Guard::bind(settings)?;
     tracing::info!(

@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming};
 use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Tally, WholeJudge};
 use llm_guard_engine::verdict::{ControlId, Refusal};
 
+use super::budget::Share;
 use super::drain::{DrainWatch, Stage, reached};
 use super::exchange::upstream_refusal;
 use crate::telemetry::metrics::{Outcome, Phase, UpstreamError};
@@ -93,8 +94,8 @@ enum Reader {
     /// The original goes to the client.
     Observer(Box<StreamJudge>),
     /// The original goes to the client, and is judged at its end.
-    /// (Nothing is kept of one that is too large.)
-    WholeObserver(Box<WholeJudge>, Option<BytesMut>),
+    /// (Nothing is kept of one that is too large, or for which there is no room.)
+    WholeObserver(Box<WholeJudge>, Option<(BytesMut, Share)>),
 }
 
 /// An answer that is open, without its record yet.
@@ -120,8 +121,8 @@ pub(super) fn observed(body: Incoming, judge: Box<StreamJudge>, limits: Limits) 
 }
 
 /// The same for an answer that is one value.
-pub(super) fn observed_whole(body: Incoming, judge: Box<WholeJudge>, limits: Limits) -> OpenBody {
-    OpenBody { body, reader: Reader::WholeObserver(judge, Some(BytesMut::new())), limits }
+pub(super) fn observed_whole(body: Incoming, judge: Box<WholeJudge>, share: Share, limits: Limits) -> OpenBody {
+    OpenBody { body, reader: Reader::WholeObserver(judge, Some((BytesMut::new(), share))), limits }
 }
 
 impl OpenBody {
@@ -226,7 +227,7 @@ impl Answer {
                         self.scrap.clear();
                         judge.finish(&mut self.scrap);
                     }
-                    Reader::WholeObserver(judge, Some(bytes)) => {
+                    Reader::WholeObserver(judge, Some((bytes, _))) => {
                         let _ = judge.judge(bytes);
                     }
                     _ => {}
@@ -297,13 +298,21 @@ fn observe(reader: &mut Reader, data: &Bytes, scrap: &mut Vec<u8>) {
             scrap.clear();
             judge.push(data, scrap);
         }
-        Reader::WholeObserver(judge, kept) => match kept {
-            Some(bytes) if bytes.len() + data.len() <= MAX_ANSWER_BYTES => bytes.extend_from_slice(data),
-            _ => {
-                let before = kept.take().map_or(0, |bytes| bytes.len());
-                judge.tally().uninspected("answer_too_large", before + data.len());
+        Reader::WholeObserver(judge, kept) => {
+            let before = kept.as_ref().map_or(0, |(bytes, _)| bytes.len());
+            let length = before + data.len();
+            match kept.take() {
+                Some((mut bytes, mut share)) if length <= MAX_ANSWER_BYTES => {
+                    if share.hold(length).is_ok() {
+                        bytes.extend_from_slice(data);
+                        *kept = Some((bytes, share));
+                    } else {
+                        judge.tally().uninspected("memory", length);
+                    }
+                }
+                _ => judge.tally().uninspected("answer_too_large", length),
             }
-        },
+        }
     }
 }
 

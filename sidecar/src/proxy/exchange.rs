@@ -23,6 +23,7 @@ use tokio::time::timeout_at;
 
 use super::Times;
 use super::body::{self, ReplyBody};
+use super::budget::{Budget, Share};
 use super::drain::{DrainWatch, Stage, reached};
 use super::upstream::{RequestBody, Upstream};
 use crate::identity::ApiKey;
@@ -46,8 +47,12 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// What the client is told where the budget is spent.
+const CROWDED: &str = "the guard holds as much of other requests as it may; try again";
+
 /// What an exchange needs.
 pub(crate) struct Proxy {
+    pub(super) budget: Budget,
     pub(super) upstream: Upstream,
     pub(super) policy: Arc<InForce>,
     pub(super) recorder: Arc<Recorder>,
@@ -86,6 +91,8 @@ pub(super) fn upstream_refusal(error: UpstreamError) -> Refusal {
 struct Outgoing {
     path: PathAndQuery,
     body: OutgoingBody,
+    /// The memory that the body takes, until it is sent.
+    _share: Option<Share>,
 }
 
 enum OutgoingBody {
@@ -169,27 +176,20 @@ impl Proxy {
         let refused = match (admitted, next) {
             (Err(refusal), _) | (Ok(()), Next::Refuse(refusal)) => refusal,
             (Ok(()), Next::Pass) => {
-                let length = body.size_hint().exact();
-                let body = if let Some(length) = length {
-                    // A body that is wrapped would go on in chunks, and forget its length.
-                    exchange.tally.uninspected("route", usize::try_from(length).unwrap_or(usize::MAX));
-                    body.boxed()
-                } else {
-                    let metrics = Arc::clone(record.metrics());
-                    let count = move |frame: Frame<Bytes>| {
-                        metrics.uninspected("route", frame.data_ref().map_or(0, Bytes::len));
-                        frame
-                    };
-                    body.map_frame(count).boxed()
-                };
-                return Ok(Outgoing { path, body: OutgoingBody::Passing(body) });
+                let metrics = Arc::clone(record.metrics());
+                let body = body.map_frame(move |frame| {
+                    metrics.uninspected("route", frame.data_ref().map_or(0, Bytes::len));
+                    frame
+                });
+                return Ok(Outgoing { path, body: OutgoingBody::Passing(body.boxed()), _share: None });
             }
             (Ok(()), Next::ReadBody) => {
-                let bytes = match self.read_body(exchange, &mut body).await? {
+                let mut share = self.budget.share();
+                let bytes = match self.read_body(exchange, &mut body, &mut share).await? {
                     Read::All(bytes) => bytes,
                     Read::TooMuch(begun) => {
                         exchange.tally.uninspected("request_too_large", begun.len());
-                        return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)) });
+                        return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)), _share: Some(share) });
                     }
                 };
                 record.asked(&bytes);
@@ -197,10 +197,10 @@ impl Proxy {
                 let judged = exchange.judge_request(&bytes);
                 record.worked(Phase::Request, since);
                 return match judged.map_err(End::refused)? {
-                    Forward::Original => Ok(Outgoing { path, body: OutgoingBody::Whole(bytes) }),
+                    Forward::Original => Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
                     Forward::Encoded { path, body } => {
                         let path = path.parse().map_err(|_| End::refused(unforwardable()))?;
-                        Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()) })
+                        Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()), _share: Some(share) })
                     }
                 };
             }
@@ -222,7 +222,7 @@ impl Proxy {
         }
     }
 
-    async fn read_body(&self, exchange: &mut Exchange, body: &mut Incoming) -> Result<Read, End> {
+    async fn read_body(&self, exchange: &mut Exchange, body: &mut Incoming, share: &mut Share) -> Result<Read, End> {
         let deadline = tokio::time::Instant::now() + self.times.body;
         let mut whole = BytesMut::new();
         let mut only: Option<Bytes> = None;
@@ -259,7 +259,12 @@ impl Proxy {
                 }
                 None => whole.extend_from_slice(&data),
             }
-            if whole.len().max(only.as_ref().map_or(0, Bytes::len)) > MAX_REQUEST_BYTES {
+            let length = whole.len().max(only.as_ref().map_or(0, Bytes::len));
+            if share.hold(length).is_err() {
+                exchange.violation(ControlId::Limits, "memory", 503, "memory", CROWDED).map_err(End::refused)?;
+                return Ok(Read::TooMuch(only.unwrap_or_else(|| whole.freeze())));
+            }
+            if length > MAX_REQUEST_BYTES {
                 let message = "the request's body is larger than 32 MiB";
                 let allowed = exchange.violation(ControlId::Limits, "request_too_large", 413, "request_too_large", message);
                 if let Err(refusal) = allowed {
@@ -367,7 +372,7 @@ impl Proxy {
                 Ok(body::judged(body, judge, limits))
             }
             AnswerPlan::Stream(judge) => Ok(body::observed(body, judge, limits)),
-            AnswerPlan::Whole(judge) if !enforced => Ok(body::observed_whole(body, judge, limits)),
+            AnswerPlan::Whole(judge) if !enforced => Ok(body::observed_whole(body, judge, self.budget.share(), limits)),
             AnswerPlan::Whole(mut judge) => match self.unless_stopped(self.read_answer(body, &limits)).await {
                 Err(end) => {
                     exchange.tally = std::mem::take(judge.tally());
@@ -411,16 +416,20 @@ impl Proxy {
     }
 
     async fn read_answer(&self, mut body: Incoming, limits: &body::Limits) -> Result<WholeAnswer, End> {
-        let mut whole = BytesMut::new();
+        let (mut whole, mut share) = (BytesMut::new(), self.budget.share());
         while let Some(frame) = limits.next(&mut body).await.map_err(|error| self.failed(error))? {
             if let Ok(data) = frame.into_data() {
                 if whole.len() + data.len() > MAX_ANSWER_BYTES {
                     return Ok(WholeAnswer::TooLarge);
                 }
                 whole.extend_from_slice(&data);
+                if share.hold(whole.len()).is_err() {
+                    let refusal = Refusal { status: 503, code: "memory", message: CROWDED.into(), control: ControlId::Limits };
+                    return Err(End::refused(refusal));
+                }
             }
         }
-        Ok(WholeAnswer::Bytes(whole.freeze()))
+        Ok(WholeAnswer::Bytes(whole.freeze(), share))
     }
 }
 
@@ -451,13 +460,14 @@ enum Read {
 
 /// What could be read of a judged answer.
 enum WholeAnswer {
-    Bytes(Bytes),
+    /// The bytes, and the memory that they take until they are judged.
+    Bytes(Bytes, Share),
     TooLarge,
 }
 
 fn judge_whole(judge: &mut WholeJudge, answer: WholeAnswer) -> Result<Bytes, Refusal> {
     match answer {
-        WholeAnswer::Bytes(bytes) => judge.judge(&bytes).map(Bytes::from),
+        WholeAnswer::Bytes(bytes, _share) => judge.judge(&bytes).map(Bytes::from),
         WholeAnswer::TooLarge => Err(answer_too_large()),
     }
 }

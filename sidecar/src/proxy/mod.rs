@@ -1,6 +1,7 @@
 //! Stands between clients and the model server: listener → exchange → upstream, and back.
 
 mod body;
+mod budget;
 pub(crate) mod drain;
 mod exchange;
 mod listener;
@@ -19,6 +20,7 @@ use crate::identity::ApiKey;
 use crate::settings::InForce;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
+use budget::Budget;
 use drain::{Drain, Stage};
 use upstream::Upstream;
 
@@ -32,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) api_key: Option<ApiKey>,
     pub(crate) times: Times,
     pub(crate) drain_socket: Option<PathBuf>,
+    /// The most bytes of bodies that are held at once.
+    pub(crate) buffer: usize,
 }
 
 /// Where to listen.
@@ -88,14 +92,22 @@ pub(crate) struct Guard {
 impl Guard {
     /// Binds the ports.
     pub(crate) fn bind(settings: Settings) -> Result<Self, StartError> {
-        let Settings { data, metrics, upstream, policy, recorder, api_key, times, drain_socket } = settings;
+        let Settings { data, metrics, upstream, policy, recorder, api_key, times, drain_socket, buffer } = settings;
         let bind = |listen: Listen| listener::bind(listen).map_err(|source| StartError::Listen { address: listen.address, source });
         let (data, metrics_listener) = (bind(data)?, bind(metrics)?);
         let drain = Drain::new();
         if let Some(path) = drain_socket {
             drain.listen(&path).map_err(|source| StartError::DrainSocket { path, source })?;
         }
-        let proxy = exchange::Proxy { upstream, policy, recorder: Arc::new(recorder), api_key, times, drain: drain.watch() };
+        let proxy = exchange::Proxy {
+            budget: Budget::new(buffer),
+            upstream,
+            policy,
+            recorder: Arc::new(recorder),
+            api_key,
+            times,
+            drain: drain.watch(),
+        };
         Ok(Self { data, metrics_listener, proxy: Arc::new(proxy), drain, drain_time: times.drain })
     }
 
