@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use llm_guard_engine::policy::{GuardPolicy, Mode, Policy, PolicyError};
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError};
 use tokio::io::AsyncReadExt;
 
 use crate::telemetry::metrics::Metrics;

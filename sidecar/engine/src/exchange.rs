@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::controls::{AnswerText, Asked, Caller, Control, Remedy};
-use crate::policy::{Mode, Policy};
-use crate::verdict::{Action, ControlId, Refusal, Violation};
+use crate::controls::{AnswerText, Asked, Caller, Control, Policy, Remedy};
+
+use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::answer::Frame;
 use crate::wire::framing::{FrameReader, Framing};
 use crate::wire::routes::{self, Lookup};

@@ -6,7 +6,55 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::policy::Mode;
+use serde::{Deserialize, Serialize};
+
+/// How a control acts on what it finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Counts, and changes nothing.
+    #[default]
+    Monitor,
+    /// Mends where it can, and refuses where it can't.
+    Soft,
+    /// Refuses.
+    Hard,
+}
+
+impl Mode {
+    /// Every mode, from the mildest on.
+    pub const ALL: [Self; 3] = [Self::Monitor, Self::Soft, Self::Hard];
+
+    /// The name in the policy, in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Monitor => "monitor",
+            Self::Soft => "soft",
+            Self::Hard => "hard",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        let mode = Self::ALL.into_iter().find(|mode| text.trim().eq_ignore_ascii_case(mode.name()));
+        mode.ok_or_else(|| UnknownMode(text.to_owned()))
+    }
+}
+
+/// A word that is no mode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no mode; there are monitor, soft and hard")]
+pub struct UnknownMode(String);
 
 /// A control, by its name in metrics, logs and the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use llm_guard_engine::controls::Caller;
+use llm_guard_engine::controls::{Caller, Policy};
 use llm_guard_engine::detect::secrets::{Kind, SecretRules};
 use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, RequestHead};
-use llm_guard_engine::policy::{GuardPolicy, Mode, Policy};
+use llm_guard_engine::policy::{GuardPolicy, Mode};
 use llm_guard_engine::verdict::Refusal;
 use llm_guard_engine::wire::Json;
 use serde_json::{Value, json};

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use llm_guard_engine::controls::Caller;
+use llm_guard_engine::controls::{Caller, Policy};
 use llm_guard_engine::detect::secrets::Kind;
 use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, Next, RequestHead};
-use llm_guard_engine::policy::{GuardPolicy, Mode, Policy};
+use llm_guard_engine::policy::{GuardPolicy, Mode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -3,8 +3,7 @@
 
 use std::net::IpAddr;
 
-use llm_guard_engine::controls::{ModelsSpec, ToolsSpec};
-use llm_guard_engine::policy::{GuardPolicy, Mode};
+use llm_guard_engine::policy::{GuardPolicy, Mode, ModelsSpec, ToolsSpec};
 
 /// The model that the reference gateway allows where nobody names one.
 const DEFAULT_MODEL: &str = "llama2";

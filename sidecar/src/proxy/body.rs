@@ -15,7 +15,7 @@ use llm_guard_engine::verdict::{ControlId, Refusal};
 
 use super::budget::Share;
 use super::drain::{DrainWatch, Stage, reached};
-use super::exchange::upstream_refusal;
+use super::upstream::upstream_refusal;
 use crate::telemetry::metrics::{Outcome, Phase, UpstreamError};
 use crate::telemetry::record::Record;
 

@@ -15,7 +15,6 @@ use llm_guard_engine::controls::Caller;
 use llm_guard_engine::detect::secrets::{Kind, SecretRules};
 use llm_guard_engine::exchange::{
     AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, WholeJudge, answer_too_large,
-    broken_answer,
 };
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::{ControlId, Refusal};
@@ -25,7 +24,7 @@ use super::Times;
 use super::body::{self, ReplyBody};
 use super::budget::{Budget, Share};
 use super::drain::{DrainWatch, Stage, reached};
-use super::upstream::{RequestBody, Upstream};
+use super::upstream::{RequestBody, Upstream, upstream_refusal};
 use crate::identity::ApiKey;
 use crate::settings::InForce;
 use crate::telemetry::metrics::{Metrics, Outcome, Phase, UpstreamError};
@@ -75,16 +74,6 @@ impl End {
     fn upstream(error: UpstreamError) -> Self {
         Self { outcome: Outcome::UpstreamFailed, refusal: upstream_refusal(error) }
     }
-}
-
-/// What the client is told of a failure of the model server.
-pub(super) fn upstream_refusal(error: UpstreamError) -> Refusal {
-    let (status, message) = match error {
-        UpstreamError::Unreachable => (502, "the model server can't be reached"),
-        UpstreamError::TimedOut => (504, "the model server didn't answer in time"),
-        UpstreamError::Broken => return broken_answer(),
-    };
-    Refusal { status, code: error.name(), message: message.into(), control: ControlId::Limits }
 }
 
 /// A request as it goes on to the model server.
@@ -619,7 +608,8 @@ mod tests {
 
     #[test]
     fn a_field_of_an_answers_head_carries_no_value_and_says_nothing_in_the_guards_name() {
-        use llm_guard_engine::policy::{GuardPolicy, Policy};
+        use llm_guard_engine::controls::Policy;
+        use llm_guard_engine::policy::GuardPolicy;
         let policy = Policy::compile(&GuardPolicy::built_in(), Some(Mode::Hard)).unwrap();
         let head = RequestHead { method: "POST", path: "/api/chat", content_encoding: None, caller: Caller { over_loopback: false } };
         let (mut exchange, _) = Exchange::begin(policy, &head);

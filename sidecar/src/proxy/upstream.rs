@@ -10,6 +10,8 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use llm_guard_engine::exchange::broken_answer;
+use llm_guard_engine::verdict::{ControlId, Refusal};
 
 use crate::telemetry::metrics::UpstreamError;
 
@@ -135,6 +137,16 @@ impl Upstream {
         let connect = tokio::net::TcpStream::connect((host, port));
         matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_)))
     }
+}
+
+/// What the client is told of a failure of the model server.
+pub(super) fn upstream_refusal(error: UpstreamError) -> Refusal {
+    let (status, message) = match error {
+        UpstreamError::Unreachable => (502, "the model server can't be reached"),
+        UpstreamError::TimedOut => (504, "the model server didn't answer in time"),
+        UpstreamError::Broken => return broken_answer(),
+    };
+    Refusal { status, code: error.name(), message: message.into(), control: ControlId::Limits }
 }
 
 fn classify(error: &Error) -> UpstreamError {

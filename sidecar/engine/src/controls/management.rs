@@ -1,20 +1,10 @@
 //! Routes that change the server: refused by default. What passes is a pull of an allowed model by a caller of the same pod.
 
-use serde::{Deserialize, Serialize};
-
 use super::models::Allowed;
 use super::{Asked, Control, Finding, by_mode, refuse};
 use crate::policy::{Mode, PolicyError, Spec};
 use crate::verdict::ControlId;
 use crate::wire::{Body, Class};
-
-/// The policy's section.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ManagementSpec {
-    /// The control's own mode.
-    pub mode: Option<Mode>,
-}
 
 #[derive(Debug)]
 pub(super) struct Management {

@@ -3,6 +3,7 @@
 //! A control reads texts, names and facts in the engine's own words and doesn't know which API they came from. It says what it found
 //! and what its mode asks for; [`crate::exchange`] does it. Adding one is a file, a line in the list, a section of the policy, and its tests.
 
+mod compiled;
 mod management;
 mod models;
 mod prompt_injection;
@@ -12,16 +13,9 @@ mod tools;
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+pub use compiled::Policy;
 
-pub use management::ManagementSpec;
-pub use models::ModelsSpec;
-pub use prompt_injection::PromptInjectionSpec;
-pub use redaction::RedactionSpec;
-pub use tools::ToolsSpec;
-
-use crate::policy::{Mode, PolicyError, Spec};
-use crate::verdict::{Action, ControlId, Refusal};
+use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::{MessageIndex, Request, Route};
 
 /// What a control may know of a request.
@@ -140,17 +134,6 @@ pub trait Control: fmt::Debug + Send + Sync {
     }
 }
 
-/// Every control that a policy asks for, in the order in which a request meets them.
-pub(crate) fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode) -> Result<Vec<Box<dyn Control>>, PolicyError> {
-    Ok(vec![
-        Box::new(management::Management::new(spec, resolve)?),
-        Box::new(models::Models::new(&spec.models, resolve(spec.models.mode))?),
-        Box::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))),
-        Box::new(tools::Tools::new(&spec.tools, resolve(spec.tools.mode))?),
-        Box::new(redaction::Redaction::new(&spec.redaction, resolve(spec.redaction.mode))?),
-    ])
-}
-
 /// The remedy of a mode: what monitor, soft and hard do.
 fn by_mode(mode: Mode, soft: impl FnOnce() -> Remedy, hard: impl FnOnce() -> Remedy) -> Remedy {
     match mode {
@@ -158,13 +141,6 @@ fn by_mode(mode: Mode, soft: impl FnOnce() -> Remedy, hard: impl FnOnce() -> Rem
         Mode::Soft => soft(),
         Mode::Hard => hard(),
     }
-}
-
-/// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.
-fn list_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    let list = Option::<Vec<String>>::deserialize(deserializer)?;
-    let empty = "there is no list behind the key: [] allows nothing, and leaving the key out allows everything";
-    list.map(Some).ok_or_else(|| serde::de::Error::custom(empty))
 }
 
 fn refuse(status: u16, message: impl Into<Cow<'static, str>>) -> Remedy {

@@ -1,25 +1,9 @@
 //! LLM03, supply chain: which models may be used, and which one answers where none is named.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
-use crate::policy::{Mode, PolicyError};
+use crate::policy::{Mode, ModelsSpec, PolicyError};
 use crate::verdict::ControlId;
 use crate::wire::{Body, Class};
-
-/// The policy's section.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ModelsSpec {
-    /// The control's own mode.
-    pub mode: Option<Mode>,
-    /// The models that may be used; `*` stands for any characters, and a name that ends in it leaves the tag open too. Absent: every
-    /// model. Empty: none.
-    #[serde(deserialize_with = "super::list_if_there")]
-    pub allow: Option<Vec<String>>,
-    /// The model for a request that names none and, in soft, for one that names another than the allowed.
-    pub default: Option<String>,
-}
 
 #[derive(Debug)]
 pub(super) struct Models {

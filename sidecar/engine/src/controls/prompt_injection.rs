@@ -3,24 +3,14 @@
 //! Two questions, by who speaks: does a *person* try to override the model, and does *data* give orders? The rules look at
 //! normalised text ([`crate::detect::normalise`]), so that width, case, look-alikes and invisible characters make no difference.
 
-use regex::{Regex, RegexSet};
-use serde::{Deserialize, Serialize};
-
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
 use crate::detect::normalise::normalise;
 use crate::policy::Mode;
 use crate::verdict::ControlId;
+use regex::{Regex, RegexSet};
 
 /// What the client reads in hard.
 const BLOCKED: &str = "Request blocked: potentially unsafe input detected";
-
-/// The policy's section.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PromptInjectionSpec {
-    /// The control's own mode.
-    pub mode: Option<Mode>,
-}
 
 const EXTRACTION: &str = "prompt_extraction";
 

@@ -2,50 +2,10 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::{AnswerText, Control};
 use crate::detect::secrets::{Kind, Scanner, SecretRules};
-use crate::policy::{Mode, PolicyError};
+use crate::policy::{KindName, Mode, PolicyError, RedactionSpec};
 use crate::verdict::ControlId;
-
-/// The policy's section.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct RedactionSpec {
-    /// The control's own mode.
-    pub mode: Option<Mode>,
-    /// What is looked for. Absent: every kind.
-    pub kinds: Option<Vec<KindName>>,
-}
-
-/// A kind, or a group of kinds, as the policy names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum KindName {
-    /// Every token and key.
-    Secrets,
-    /// E-mail addresses, social security numbers and payment cards.
-    PersonalData,
-    /// [`Kind::HuggingfaceToken`]
-    HuggingfaceToken,
-    /// [`Kind::OpenaiKey`]
-    OpenaiKey,
-    /// [`Kind::AwsAccessKey`]
-    AwsAccessKey,
-    /// [`Kind::GithubToken`]
-    GithubToken,
-    /// [`Kind::GithubOauth`]
-    GithubOauth,
-    /// [`Kind::JwtToken`]
-    JwtToken,
-    /// [`Kind::Email`]
-    Email,
-    /// [`Kind::Ssn`]
-    Ssn,
-    /// [`Kind::CreditCard`]
-    CreditCard,
-}
 
 impl KindName {
     fn kinds(self) -> &'static [Kind] {

@@ -1,25 +1,8 @@
 //! LLM06, excessive agency: which tools may be declared to the model, and which it may call.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
-use crate::policy::{Mode, PolicyError};
+use crate::policy::{Mode, PolicyError, ToolsSpec};
 use crate::verdict::ControlId;
-
-/// The policy's section. Names are exact.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ToolsSpec {
-    /// The control's own mode.
-    pub mode: Option<Mode>,
-    /// The tools that may be used. Absent: every tool that isn't blocked. Empty: none.
-    #[serde(deserialize_with = "super::list_if_there")]
-    pub allow: Option<Vec<String>>,
-    /// Tools that may never be used.
-    pub block: Vec<String>,
-    /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
-    pub high_risk: Vec<String>,
-}
 
 #[derive(Debug)]
 pub(super) struct Tools {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
-use crate::controls::{ManagementSpec, ModelsSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};
+use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};
 
 /// The API group and version of the document.
 pub(super) const API_VERSION: &str = "llm-guard.io/v1alpha1";

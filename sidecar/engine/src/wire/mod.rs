@@ -10,6 +10,7 @@ pub mod json;
 pub mod ollama;
 pub mod openai;
 pub mod routes;
+mod tools;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
+use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, retain_places};
 use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
@@ -37,102 +38,6 @@ struct Message {
     tool_call_id: Option<String>,
 }
 
-/// A declared tool, in the shape that Ollama and OpenAI share.
-#[derive(Debug)]
-pub(super) struct Tool {
-    pub(super) name: String,
-    description: Option<String>,
-    rest: Vec<(&'static str, Json)>,
-    parameters: Option<Json>,
-    strict: Option<bool>,
-}
-
-impl Tool {
-    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
-        let mut fields = Fields::open(json)?;
-        let rest = fields.known(&["type", "items"]);
-        let mut function = fields.object("function")?.ok_or(DecodeError::Missing { path: "function".into() })?;
-        Ok(Self {
-            name: function.string("name").map_err(|e| e.within("function"))?.unwrap_or_default(),
-            description: function.string("description").map_err(|e| e.within("function"))?,
-            parameters: function.any("parameters"),
-            strict: function.bool("strict").map_err(|e| e.within("function"))?,
-            rest,
-        })
-    }
-
-    pub(super) fn encode(&self) -> Json {
-        let mut function = ObjectWriter::default();
-        function.string("name", Some(&self.name));
-        function.string("description", self.description.as_deref());
-        if let Some(parameters) = &self.parameters {
-            function.put("parameters", parameters.clone());
-        }
-        function.bool("strict", self.strict);
-        let mut tool = ObjectWriter::default();
-        tool.known(&self.rest);
-        tool.put("function", function.finish());
-        tool.finish()
-    }
-
-    pub(super) fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        // One text, since templates print a definition as a whole.
-        let text = lines(|mut say| {
-            say(&self.name);
-            if let Some(description) = &self.description {
-                say(description);
-            }
-            for value in self.rest.iter().map(|(_, value)| value).chain(&self.parameters) {
-                value.each_text(&mut say);
-            }
-        });
-        each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
-    }
-}
-
-/// Takes a call apart: Ollama gives arguments as a value, OpenAI as a string.
-pub(super) fn decode_call(json: Json) -> Result<Call, DecodeError> {
-    let mut fields = Fields::open(json)?;
-    let id = fields.string("id")?;
-    let outer_index = index(&mut fields)?;
-    let Some(mut function) = fields.object("function")? else {
-        return Ok(Call { id, index: outer_index, ..Call::default() });
-    };
-    let inner_index = index(&mut function).map_err(|e| e.within("function"))?;
-    Ok(Call {
-        id,
-        index: outer_index.or(inner_index),
-        name: function.string("name").map_err(|e| e.within("function"))?.unwrap_or_default(),
-        arguments: match function.any("arguments") {
-            None => Arguments::default(),
-            Some(Json::String(text)) => Arguments::Text(text),
-            Some(value @ Json::Object(_)) => Arguments::Value(value),
-            Some(_) => return Err(DecodeError::Type { path: "function.arguments".into(), expected: "an object or a string" }),
-        },
-    })
-}
-
-/// Takes a call of the history apart. A string of arguments has to be JSON that fits one reading, since the server reads it in its turn.
-pub(super) fn decode_past_call(json: Json) -> Result<Call, DecodeError> {
-    let call = decode_call(json)?;
-    match &call.arguments {
-        Arguments::Text(text) if !text.trim().is_empty() && Json::read(text.as_bytes()).is_err() => {
-            Err(DecodeError::Type { path: "function.arguments".into(), expected: "strict JSON" })
-        }
-        _ => Ok(call),
-    }
-}
-
-pub(super) fn index(fields: &mut Fields) -> Result<Option<u64>, DecodeError> {
-    match fields.any("index") {
-        None => Ok(None),
-        Some(Json::Number(number)) => {
-            number.as_u64().map(Some).ok_or(DecodeError::Type { path: "index".into(), expected: "a whole number" })
-        }
-        Some(_) => Err(DecodeError::Type { path: "index".into(), expected: "a whole number" }),
-    }
-}
-
 fn encode_call(call: &Call) -> Json {
     let mut function = ObjectWriter::default();
     if let Some(index) = call.index {
@@ -151,30 +56,6 @@ fn encode_call(call: &Call) -> Json {
     out.string("id", call.id.as_deref());
     out.put("function", function.finish());
     out.finish()
-}
-
-/// Says what a call of the history says.
-pub(super) fn call_texts(call: &Call, say: &mut dyn FnMut(&str)) {
-    if let Some(id) = &call.id {
-        say(id);
-    }
-    say(&call.name);
-    match &call.arguments {
-        Arguments::Text(text) => match Json::read(text.as_bytes()) {
-            Ok(value) => value.each_text(say),
-            Err(_) => say(text),
-        },
-        Arguments::Value(value) => value.each_text(say),
-    }
-}
-
-/// How many bytes stand in values that can't be read.
-pub(super) fn bytes_in(values: &[Json]) -> usize {
-    let mut bytes = 0;
-    for value in values {
-        value.each_text(&mut |text| bytes += text.len());
-    }
-    bytes
 }
 
 impl Message {
@@ -237,15 +118,6 @@ fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_
     for (_, value) in settings {
         value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
     }
-}
-
-/// Keeps the items for which `keep` says yes to their place.
-pub(super) fn retain_places<T>(items: &mut Vec<T>, keep: &mut dyn FnMut(usize) -> bool) {
-    let mut place = 0;
-    items.retain(|_| {
-        place += 1;
-        keep(place - 1)
-    });
 }
 
 fn write(json: &Json) -> Vec<u8> {

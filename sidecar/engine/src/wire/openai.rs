@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
-use super::ollama::{Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
+use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
 use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.

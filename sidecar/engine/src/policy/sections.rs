@@ -1,0 +1,95 @@
+//! The sections of the document: one for each control.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Mode;
+
+/// LLM01: prompt injection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PromptInjectionSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+}
+
+/// LLM02: secrets and personal data in answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RedactionSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+    /// What is looked for. Absent: every kind.
+    pub kinds: Option<Vec<KindName>>,
+}
+
+/// A kind, or a group of kinds, as the policy names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KindName {
+    /// Every token and key.
+    Secrets,
+    /// E-mail addresses, social security numbers and payment cards.
+    PersonalData,
+    /// [`crate::detect::secrets::Kind::HuggingfaceToken`]
+    HuggingfaceToken,
+    /// [`crate::detect::secrets::Kind::OpenaiKey`]
+    OpenaiKey,
+    /// [`crate::detect::secrets::Kind::AwsAccessKey`]
+    AwsAccessKey,
+    /// [`crate::detect::secrets::Kind::GithubToken`]
+    GithubToken,
+    /// [`crate::detect::secrets::Kind::GithubOauth`]
+    GithubOauth,
+    /// [`crate::detect::secrets::Kind::JwtToken`]
+    JwtToken,
+    /// [`crate::detect::secrets::Kind::Email`]
+    Email,
+    /// [`crate::detect::secrets::Kind::Ssn`]
+    Ssn,
+    /// [`crate::detect::secrets::Kind::CreditCard`]
+    CreditCard,
+}
+
+/// LLM03: which models may be used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ModelsSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+    /// The models that may be used; `*` stands for any characters, and a name that ends in it leaves the tag open too. Absent: every
+    /// model. Empty: none.
+    #[serde(deserialize_with = "list_if_there")]
+    pub allow: Option<Vec<String>>,
+    /// The model for a request that names none and, in soft, for one that names another than the allowed.
+    pub default: Option<String>,
+}
+
+/// LLM06: which tools may be used. Names are exact.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ToolsSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+    /// The tools that may be used. Absent: every tool that isn't blocked. Empty: none.
+    #[serde(deserialize_with = "list_if_there")]
+    pub allow: Option<Vec<String>>,
+    /// Tools that may never be used.
+    pub block: Vec<String>,
+    /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
+    pub high_risk: Vec<String>,
+}
+
+/// Routes that change the server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ManagementSpec {
+    /// The control's own mode.
+    pub mode: Option<Mode>,
+}
+
+/// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.
+fn list_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let list = Option::<Vec<String>>::deserialize(deserializer)?;
+    let empty = "there is no list behind the key: [] allows nothing, and leaving the key out allows everything";
+    list.map(Some).ok_or_else(|| serde::de::Error::custom(empty))
+}
