@@ -3,9 +3,7 @@
 //! An [`Event`] is one frame of a stream, or a whole unstreamed answer. It keeps the fields that its API documents and nothing
 //! else: what it encodes to has been seen by the controls, text by text.
 
-use super::fields::{DecodeError, Fields};
 use super::json::Json;
-use super::{ollama, openai};
 
 /// The form in which an answer travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,27 +93,4 @@ pub enum Frame {
     Error(Json),
     /// `[DONE]`
     End,
-}
-
-impl Frame {
-    /// Decodes a frame.
-    pub fn decode(shape: Shape, bytes: &[u8]) -> Result<Self, DecodeError> {
-        if shape == Shape::OpenAiChunk && bytes.trim_ascii() == b"[DONE]" {
-            return Ok(Self::End);
-        }
-        let json = Json::read(bytes)?;
-        if let Some(error) = json.get("error").filter(|error| **error != Json::Null) {
-            return Ok(Self::Error(error.clone()));
-        }
-        let fields = Fields::open(json)?;
-        Ok(Self::Event(if shape.is_openai() { openai::decode_event(fields, shape)? } else { ollama::decode_event(fields, shape)? }))
-    }
-}
-
-impl Event {
-    /// Writes the event's JSON.
-    pub fn encode(&self, shape: Shape, out: &mut Vec<u8>) {
-        let json = if shape.is_openai() { openai::encode_event(self, shape) } else { ollama::encode_event(self, shape) };
-        json.write(out);
-    }
 }

@@ -15,8 +15,9 @@ mod tools;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use answer::{Arguments, Call, Event, Shape, Speech};
+pub use answer::{Arguments, Call, Event, Frame, Shape, Speech};
 pub use fields::DecodeError;
+use fields::Fields;
 pub use json::Json;
 pub use routes::{Body, Class, Lookup, Route};
 
@@ -251,6 +252,25 @@ pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, Deco
         Body::OllamaPull => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::PULL)?),
         Body::OpenAiChat => Box::new(openai::ChatRequest::decode(Json::read(bytes)?)?),
     })
+}
+
+/// Decodes a frame of an answer.
+pub fn decode_frame(shape: Shape, bytes: &[u8]) -> Result<Frame, DecodeError> {
+    if shape == Shape::OpenAiChunk && bytes.trim_ascii() == b"[DONE]" {
+        return Ok(Frame::End);
+    }
+    let json = Json::read(bytes)?;
+    if let Some(error) = json.get("error").filter(|error| **error != Json::Null) {
+        return Ok(Frame::Error(error.clone()));
+    }
+    let fields = Fields::open(json)?;
+    Ok(Frame::Event(if shape.is_openai() { openai::decode_event(fields, shape)? } else { ollama::decode_event(fields, shape)? }))
+}
+
+/// Writes an event's JSON.
+pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
+    let json = if shape.is_openai() { openai::encode_event(event, shape) } else { ollama::encode_event(event, shape) };
+    json.write(out);
 }
 
 /// The request of a route that takes no body.

@@ -491,7 +491,7 @@ mod tests {
         let line = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"hi"},"done":true,"done_reason":"stop","eval_count":2,"logprobs":[{"token":"hi"}]}"#;
         let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OllamaChat).unwrap();
         let mut out = Vec::new();
-        event.encode(Shape::OllamaChat, &mut out);
+        encode_event(&event, Shape::OllamaChat).write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","logprobs":[{"token":"hi"}]"#, ""));
         assert_eq!(event.dropped, 1);
     }

@@ -419,7 +419,7 @@ mod tests {
         let line = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}]}"#;
         let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OpenAiChunk).unwrap();
         let mut out = Vec::new();
-        event.encode(Shape::OpenAiChunk, &mut out);
+        encode_event(&event, Shape::OpenAiChunk).write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line);
     }
 }

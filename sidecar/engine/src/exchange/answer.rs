@@ -1,0 +1,612 @@
+//! The answer's half of an exchange: what a model server says, judged as a whole or as it arrives.
+//!
+//! A [`Speaker`] holds the texts of one answer and what the controls say of them; a [`WholeJudge`] or a [`StreamJudge`] takes the
+//! bytes apart and puts together what may go to the client.
+
+use std::sync::Arc;
+
+use super::Tally;
+use crate::controls::{AnswerText, Control, Policy, Remedy};
+use crate::verdict::{Action, ControlId, Mode, Refusal};
+use crate::wire::framing::{FrameReader, Framing};
+use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Shape, Speech};
+
+/// The most bytes of an unstreamed answer.
+pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+/// The most bytes of one frame of a streamed answer.
+pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
+/// The most channels (choices times kinds of text) of one answer.
+const MAX_CHANNELS: usize = 64;
+/// The most bytes of tool calls that are collected from fragments.
+const MAX_CALL_BYTES: usize = 1024 * 1024;
+/// The most tool calls that are collected, since each is said in an event of its own.
+const MAX_CALLS: usize = 128;
+
+/// The texts of one answer, and what the controls say of them.
+#[derive(Debug)]
+pub(super) struct Speaker {
+    policy: Arc<Policy>,
+    shape: Option<Shape>,
+    tally: Tally,
+    channels: Vec<Channel>,
+    /// For values that are there as a whole.
+    value: Vec<Open>,
+}
+
+/// One control's reading of one text.
+#[derive(Debug)]
+pub(super) struct Open {
+    control: ControlId,
+    mode: Mode,
+    text: Box<dyn AnswerText>,
+}
+
+/// A text that arrives in pieces.
+#[derive(Debug)]
+struct Channel {
+    choice: u64,
+    name: &'static str,
+    open: Vec<Open>,
+    ended: bool,
+}
+
+impl Speaker {
+    pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally) -> Self {
+        let value = open_all(&policy);
+        Self { policy, shape, tally, channels: Vec::new(), value }
+    }
+
+    /// A text that is there as a whole.
+    fn judge_value(&mut self, text: &mut String) {
+        judge_once(&mut self.value, text, &mut self.tally);
+    }
+
+    fn judge_tree(&mut self, json: &mut Json) {
+        json.each_text_mut(&mut |text| self.judge_value(text));
+    }
+
+    /// The next piece of a channel; gives what of it may go out.
+    fn say(&mut self, choice: u64, name: &'static str, piece: &str) -> Result<String, Refusal> {
+        let place = match self.channels.iter().position(|channel| channel.choice == choice && channel.name == name) {
+            Some(place) => place,
+            None if self.channels.len() == MAX_CHANNELS => return Err(unreadable_answer("it has too many choices")),
+            None => {
+                self.channels.push(Channel { choice, name, open: open_all(&self.policy), ended: false });
+                self.channels.len() - 1
+            }
+        };
+        let channel = &mut self.channels[place];
+        if channel.ended {
+            // What was said before the end has been given out: this piece can't be judged together with it.
+            return if piece.is_empty() { Ok(String::new()) } else { Err(unreadable_answer("it goes on behind its end")) };
+        }
+        let out = push_through(&mut channel.open, piece, &mut self.tally);
+        if channel.open.iter().any(|open| open.text.is_torn()) {
+            return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
+        }
+        Ok(out)
+    }
+
+    /// Other channels of a choice pause while these go on; gives what they still have to say, so that it is said before.
+    fn pause_others(&mut self, choice: u64, going_on: &[(&'static str, String)]) -> Vec<(u64, &'static str, String)> {
+        let mut rest = Vec::new();
+        for channel in self.channels.iter_mut().filter(|channel| channel.choice == choice && !channel.ended) {
+            if going_on.iter().all(|(name, text)| *name != channel.name || text.is_empty()) {
+                let text = pause_through(&mut channel.open, &mut self.tally);
+                if !text.is_empty() {
+                    rest.push((choice, channel.name, text));
+                }
+            }
+        }
+        rest
+    }
+
+    /// Ends a choice, or all, and gives the rest of each channel.
+    fn end(&mut self, choice: Option<u64>) -> Vec<(u64, &'static str, String)> {
+        let mut rest = Vec::new();
+        for channel in self.channels.iter_mut().filter(|channel| choice.is_none_or(|choice| choice == channel.choice)) {
+            channel.ended = true;
+            let text = finish_through(&mut channel.open, &mut self.tally);
+            if !text.is_empty() {
+                rest.push((channel.choice, channel.name, text));
+            }
+        }
+        rest
+    }
+
+    /// Judges tool calls that are there as a whole; gives those that may go out.
+    fn judge_calls(&mut self, calls: Vec<Call>) -> Result<Vec<Call>, Refusal> {
+        let policy = Arc::clone(&self.policy);
+        let mut kept = Vec::with_capacity(calls.len());
+        'calls: for mut call in calls {
+            for control in &policy.controls {
+                let Some(finding) = control.judge_call(&call.name) else { continue };
+                if let Some(action) = finding.remedy.action() {
+                    self.tally.violation(control.id(), finding.kind, control.mode(), action);
+                }
+                if let Some(refusal) = finding.remedy.refusal(control.id(), finding.kind) {
+                    return Err(refusal);
+                }
+                if matches!(finding.remedy, Remedy::RemoveTool(_)) {
+                    continue 'calls;
+                }
+            }
+            self.judge_value(&mut call.name);
+            if let Some(id) = &mut call.id {
+                self.judge_value(id);
+            }
+            match &mut call.arguments {
+                Arguments::Value(value) => self.judge_tree(value),
+                Arguments::Text(text) if text.trim().is_empty() => {}
+                Arguments::Text(text) => {
+                    // Escapes inside the string could hide what it says, so it is read as what it is.
+                    let mut value = Json::read(text.as_bytes()).map_err(|_| unreadable_answer("a tool call's arguments are not JSON"))?;
+                    let before = value.clone();
+                    self.judge_tree(&mut value);
+                    if value != before || self.policy.mode > Mode::Monitor {
+                        let mut bytes = Vec::with_capacity(text.len());
+                        value.write(&mut bytes);
+                        *text = String::from_utf8(bytes).expect("JSON is written as UTF-8");
+                    }
+                }
+            }
+            kept.push(call);
+        }
+        Ok(kept)
+    }
+
+    /// Judges what an event says beside its texts and calls.
+    fn judge_rest(&mut self, event: &mut Event) {
+        self.tally.dropped += std::mem::take(&mut event.dropped) as u64;
+        for (_, value) in event.head.iter_mut().chain(&mut event.tail) {
+            match value {
+                Json::String(text) => self.judge_value(text),
+                // Counts and times.
+                Json::Number(_) | Json::Bool(_) | Json::Null => {}
+                other => self.judge_tree(other),
+            }
+        }
+        for speech in &mut event.speeches {
+            if let Some(role) = &mut speech.role {
+                self.judge_value(role);
+            }
+            if let Some(finish) = &mut speech.finish {
+                self.judge_tree(finish);
+            }
+        }
+    }
+}
+
+/// Judges a text that is there as a whole.
+pub(super) fn judge_once(open: &mut [Open], text: &mut String, tally: &mut Tally) {
+    let mut judged = push_through(open, text, tally);
+    judged.push_str(&finish_through(open, tally));
+    if *text != judged {
+        *text = judged;
+    }
+}
+
+pub(super) fn open_all(policy: &Policy) -> Vec<Open> {
+    let open = |control: &dyn Control| Some(Open { control: control.id(), mode: control.mode(), text: control.open_answer()? });
+    policy.controls.iter().filter_map(|control| open(&**control)).collect()
+}
+
+fn push_through(open: &mut [Open], piece: &str, tally: &mut Tally) -> String {
+    let mut current = piece.to_owned();
+    for Open { control, mode, text } in open {
+        let mut out = String::with_capacity(current.len());
+        text.push(&current, &mut out, &mut |kind| tally.violation(*control, kind, *mode, redacted(*mode)));
+        current = out;
+    }
+    current
+}
+
+fn pause_through(open: &mut [Open], tally: &mut Tally) -> String {
+    let mut current = String::new();
+    for Open { control, mode, text } in open {
+        let mut out = String::new();
+        if !current.is_empty() {
+            text.push(&current, &mut out, &mut |kind| tally.violation(*control, kind, *mode, redacted(*mode)));
+        }
+        text.pause(&mut out);
+        current = out;
+    }
+    current
+}
+
+fn finish_through(open: &mut [Open], tally: &mut Tally) -> String {
+    let mut current = String::new();
+    for Open { control, mode, text } in open {
+        let mut out = String::new();
+        let mut found = |kind| tally.violation(*control, kind, *mode, redacted(*mode));
+        if !current.is_empty() {
+            text.push(&current, &mut out, &mut found);
+        }
+        text.finish(&mut out, &mut found);
+        current = out;
+    }
+    current
+}
+
+const fn redacted(mode: Mode) -> Action {
+    match mode {
+        Mode::Monitor => Action::Counted,
+        Mode::Soft | Mode::Hard => Action::Redacted,
+    }
+}
+
+fn unreadable_answer(reason: &'static str) -> Refusal {
+    Refusal {
+        status: 502,
+        code: "unreadable_answer",
+        message: format!("the model server's answer can't be inspected: {reason}").into(),
+        control: ControlId::Protocol,
+    }
+}
+
+/// The answer ended before it was complete.
+#[must_use]
+pub fn broken_answer() -> Refusal {
+    Refusal {
+        status: 502,
+        code: "incomplete_answer",
+        message: "the model server broke off its answer".into(),
+        control: ControlId::Protocol,
+    }
+}
+
+/// The answer is larger than [`MAX_ANSWER_BYTES`].
+#[must_use]
+pub fn answer_too_large() -> Refusal {
+    unreadable_answer("it is too large")
+}
+
+/// Judges an answer that is there as a whole.
+#[derive(Debug)]
+pub struct WholeJudge {
+    speaker: Speaker,
+    is_json: bool,
+}
+
+impl WholeJudge {
+    pub(super) fn new(speaker: Speaker, is_json: bool) -> Self {
+        Self { speaker, is_json }
+    }
+
+    /// Gives the bytes that may go to the client. In monitor an answer that can't be read is counted, and comes back as it was.
+    pub fn judge(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let judged = self.judge_strictly(bytes);
+        if self.speaker.policy.mode == Mode::Monitor {
+            if let Err(refusal) = judged
+                && refusal.control == ControlId::Protocol
+            {
+                self.speaker.tally.violation(ControlId::Protocol, refusal.code, Mode::Monitor, Action::Counted);
+                self.speaker.tally.uninspected("undecodable_answer", bytes.len());
+            }
+            return Ok(bytes.to_vec());
+        }
+        if let Err(refusal) = &judged
+            && refusal.control == ControlId::Protocol
+        {
+            self.speaker.tally.violation(ControlId::Protocol, refusal.code, self.speaker.policy.mode, Action::Blocked);
+        }
+        judged
+    }
+
+    fn judge_strictly(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        if !self.is_json {
+            let mut text = std::str::from_utf8(bytes).map_err(|_| unreadable_answer("it is not UTF-8"))?.to_owned();
+            self.speaker.judge_value(&mut text);
+            return Ok(text.into_bytes());
+        }
+        let mut out = Vec::with_capacity(bytes.len());
+        let Some(shape) = self.speaker.shape else {
+            let mut json = Json::read(bytes).map_err(|_| unreadable_answer("it is not JSON"))?;
+            self.speaker.judge_tree(&mut json);
+            json.write(&mut out);
+            return Ok(out);
+        };
+        match wire::decode_frame(shape, bytes).map_err(|_| unreadable_answer("it has not the form of its API"))? {
+            Frame::End => return Err(unreadable_answer("it is empty")),
+            Frame::Error(mut error) => {
+                self.speaker.judge_tree(&mut error);
+                Json::Object(vec![("error".into(), error)]).write(&mut out);
+            }
+            Frame::Event(mut event) => {
+                self.speaker.judge_rest(&mut event);
+                for speech in &mut event.speeches {
+                    for (_, text) in &mut speech.texts {
+                        self.speaker.judge_value(text);
+                    }
+                    speech.calls = self.speaker.judge_calls(std::mem::take(&mut speech.calls))?;
+                }
+                wire::encode_event(&event, shape, &mut out);
+            }
+        }
+        Ok(out)
+    }
+
+    /// What was counted, request and answer together.
+    #[must_use]
+    pub fn tally(&mut self) -> &mut Tally {
+        &mut self.speaker.tally
+    }
+}
+
+/// Whether a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// More may come.
+    On,
+    /// All has been said; what the server still sends doesn't count.
+    Ended,
+}
+
+/// How a stream ended, as the client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The server said that this was all, or that it gave up.
+    Said,
+    /// The guard ended it with an error.
+    Refused,
+    /// The server broke off, and the guard ended it with an error.
+    Broken,
+}
+
+/// Judges an answer as it arrives.
+#[derive(Debug)]
+pub struct StreamJudge {
+    speaker: Speaker,
+    reader: FrameReader,
+    framing: Framing,
+    family: Family,
+    ended: Option<Ending>,
+    /// Monitor can't read this stream any more.
+    blind: bool,
+    /// The head of what is said of the judge's own accord: that of the event which brings it about.
+    head: Vec<(&'static str, Json)>,
+    /// Tool calls whose fragments are being collected.
+    calls: Vec<(u64, Call)>,
+    call_bytes: usize,
+}
+
+impl StreamJudge {
+    pub(super) fn new(speaker: Speaker, framing: Framing, family: Family) -> Self {
+        let reader = FrameReader::new(framing, MAX_FRAME_BYTES);
+        Self { speaker, reader, framing, family, ended: None, blind: false, head: Vec::new(), calls: Vec::new(), call_bytes: 0 }
+    }
+
+    /// Takes bytes of the answer and appends those that may go to the client.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Flow {
+        if self.blind {
+            self.speaker.tally.uninspected("undecodable_answer", bytes.len());
+            return Flow::On;
+        }
+        if self.ended.is_some() {
+            return Flow::Ended;
+        }
+        let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(self.framing, 0));
+        let mut trouble = None;
+        let read = reader.push(bytes, &mut |frame| match self.frame(frame, out) {
+            Ok(()) => self.ended.is_none(),
+            Err(refusal) => {
+                trouble = Some(refusal);
+                false
+            }
+        });
+        self.reader = reader;
+        if read.is_err() {
+            trouble = Some(unreadable_answer("a frame is too large"));
+        }
+        if let Some(refusal) = trouble {
+            self.give_up(&refusal, bytes.len(), out);
+        }
+        if self.ended.is_some() { Flow::Ended } else { Flow::On }
+    }
+
+    /// The server has ended its answer.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.ended.is_some() || self.blind {
+            return;
+        }
+        let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(self.framing, 0));
+        let mut trouble = None;
+        let whole = reader.finish(&mut |frame| {
+            trouble = self.frame(frame, out).err();
+            false
+        });
+        match (trouble, whole) {
+            (Some(refusal), _) => self.give_up(&refusal, 0, out),
+            // Progress reports and the like have no last word.
+            (None, Ok(true)) if self.speaker.shape.is_none() => self.ended = Some(Ending::Said),
+            (None, _) if self.ended.is_none() => self.abort(&broken_answer(), Ending::Broken, out),
+            _ => {}
+        }
+    }
+
+    /// The answer can't go on. What is held back stays back: the rest of it may be half of a secret.
+    pub fn abort(&mut self, refusal: &Refusal, ending: Ending, out: &mut Vec<u8>) {
+        if self.ended.is_none() {
+            self.ended = Some(ending);
+            out.extend_from_slice(&self.family.error_frame(refusal));
+        }
+    }
+
+    /// How the answer ended, once it has.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        self.ended
+    }
+
+    /// What was counted, request and answer together.
+    #[must_use]
+    pub fn tally(&mut self) -> &mut Tally {
+        &mut self.speaker.tally
+    }
+
+    fn give_up(&mut self, refusal: &Refusal, bytes: usize, out: &mut Vec<u8>) {
+        let mode = self.speaker.policy.mode;
+        if mode == Mode::Monitor {
+            self.blind = true;
+            self.speaker.tally.violation(refusal.control, refusal.code, mode, Action::Counted);
+            self.speaker.tally.uninspected("undecodable_answer", bytes);
+            return;
+        }
+        if refusal.control == ControlId::Protocol {
+            self.speaker.tally.violation(refusal.control, refusal.code, mode, Action::Blocked);
+        }
+        self.abort(refusal, Ending::Refused, out);
+    }
+
+    fn frame(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let Some(shape) = self.speaker.shape else {
+            let mut json = Json::read(bytes).map_err(|_| unreadable_answer("a line is not JSON"))?;
+            self.speaker.judge_tree(&mut json);
+            self.write(out, |out| json.write(out));
+            return Ok(());
+        };
+        match wire::decode_frame(shape, bytes).map_err(|_| unreadable_answer("a frame has not the form of its API"))? {
+            Frame::Event(event) => self.event(event, shape, out),
+            Frame::Error(mut error) => {
+                self.speaker.judge_tree(&mut error);
+                let json = Json::Object(vec![("error".into(), error)]);
+                self.write(out, |out| json.write(out));
+                self.ended = Some(Ending::Said);
+                Ok(())
+            }
+            Frame::End => {
+                self.end(None, shape, out)?;
+                self.write(out, |out| out.extend_from_slice(b"[DONE]"));
+                self.ended = Some(Ending::Said);
+                Ok(())
+            }
+        }
+    }
+
+    fn event(&mut self, mut event: Event, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.speaker.judge_rest(&mut event);
+        let turns = event.done || event.speeches.iter().any(|speech| speech.finish.is_some() || !speech.calls.is_empty());
+        if turns || self.head.is_empty() {
+            self.head.clone_from(&event.head);
+        }
+        for place in 0..event.speeches.len() {
+            let speech = &event.speeches[place];
+            if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
+                for (choice, name, text) in self.speaker.pause_others(speech.choice, &speech.texts) {
+                    self.head.clone_from(&event.head);
+                    self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
+                }
+            }
+            let speech = &mut event.speeches[place];
+            for (name, text) in &mut speech.texts {
+                *text = self.speaker.say(speech.choice, name, text)?;
+            }
+            let calls = std::mem::take(&mut speech.calls);
+            speech.calls =
+                if shape == Shape::OpenAiChunk { self.collect(speech.choice, calls)? } else { self.speaker.judge_calls(calls)? };
+        }
+        // What ends here must be said to the end before the end is said; a last piece in the same event comes first.
+        let ends: Vec<Option<u64>> = if event.done {
+            vec![None]
+        } else {
+            event.speeches.iter().filter(|speech| speech.finish.is_some()).map(|speech| Some(speech.choice)).collect()
+        };
+        if !ends.is_empty() {
+            let mut last_words = Event { head: event.head.clone(), speeches: Vec::new(), tail: Vec::new(), done: false, dropped: 0 };
+            for speech in event.speeches.iter_mut().filter(|speech| speech.texts.iter().any(|(_, text)| !text.is_empty())) {
+                let texts = speech.texts.iter_mut().map(|(name, text)| (*name, std::mem::take(text))).collect();
+                last_words.speeches.push(Speech { choice: speech.choice, role: speech.role.clone(), texts, ..Speech::default() });
+            }
+            if !last_words.speeches.is_empty() {
+                self.write(out, |out| wire::encode_event(&last_words, shape, out));
+            }
+            for choice in ends {
+                self.end(choice, shape, out)?;
+            }
+        }
+        self.ended = event.done.then_some(Ending::Said);
+        self.write(out, |out| wire::encode_event(&event, shape, out));
+        Ok(())
+    }
+
+    /// Says the rest of a choice, or of all: held-back text, and collected calls.
+    fn end(&mut self, choice: Option<u64>, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        for (choice, name, text) in self.speaker.end(choice) {
+            self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
+        }
+        let (ending, staying) = std::mem::take(&mut self.calls).into_iter().partition(|(of, _)| choice.is_none_or(|choice| choice == *of));
+        self.calls = staying;
+        let ending: Vec<(u64, Call)> = ending;
+        for (choice, call) in ending {
+            let calls = self.speaker.judge_calls(vec![call])?;
+            if !calls.is_empty() {
+                self.say(Speech { choice, calls, ..Speech::default() }, shape, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says something in an event of its own, of the form that the answer's other events have.
+    fn say(&self, mut speech: Speech, shape: Shape, out: &mut Vec<u8>) {
+        // Fields that Ollama's events always have.
+        let always = match shape {
+            Shape::OllamaChat => Some("content"),
+            Shape::OllamaGenerate => Some("response"),
+            Shape::OpenAiChunk | Shape::OpenAiCompletion => None,
+        };
+        if let Some(always) = always.filter(|always| speech.texts.iter().all(|(name, _)| name != always)) {
+            speech.texts.insert(0, (always, String::new()));
+        }
+        if shape == Shape::OllamaChat {
+            speech.role = Some("assistant".into());
+        }
+        let event = Event { head: self.head.clone(), speeches: vec![speech], tail: Vec::new(), done: false, dropped: 0 };
+        self.write(out, |out| wire::encode_event(&event, shape, out));
+    }
+
+    /// Collects fragments of tool calls, which can't be judged one by one.
+    fn collect(&mut self, choice: u64, fragments: Vec<Call>) -> Result<Vec<Call>, Refusal> {
+        for fragment in fragments {
+            let size = |call: &Call| {
+                call.name.len()
+                    + call.id.as_ref().map_or(0, String::len)
+                    + if let Arguments::Text(text) = &call.arguments { text.len() } else { 0 }
+                    + 64
+            };
+            self.call_bytes += size(&fragment);
+            if self.call_bytes > MAX_CALL_BYTES || self.calls.len() >= MAX_CALLS {
+                return Err(unreadable_answer("its tool calls are too large"));
+            }
+            let known = self.calls.iter_mut().rev().find(|(of, call)| {
+                *of == choice
+                    && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
+            });
+            match known {
+                Some((_, call)) => {
+                    call.name.push_str(&fragment.name);
+                    call.id = call.id.take().or(fragment.id);
+                    match (&mut call.arguments, fragment.arguments) {
+                        (Arguments::Text(text), Arguments::Text(more)) => text.push_str(&more),
+                        _ => return Err(unreadable_answer("a tool call's arguments are said in two ways")),
+                    }
+                }
+                None => self.calls.push((choice, fragment)),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn write(&self, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>)) {
+        match self.framing {
+            Framing::Lines => {
+                json(out);
+                out.push(b'\n');
+            }
+            Framing::Events => {
+                out.extend_from_slice(b"data: ");
+                json(out);
+                out.extend_from_slice(b"\n\n");
+            }
+        }
+    }
+}
