@@ -113,7 +113,10 @@ impl InForce {
                     }
                     Err(error) => {
                         metrics.reload(false);
-                        tracing::error!(path = %path.display(), %error, "the policy doesn't load; the one in force stays");
+                        // The place and the reason; what stands there may be no policy at all.
+                        let error = error.to_string();
+                        let error = error.lines().next().unwrap_or_default();
+                        tracing::error!(path = %path.display(), error, "the policy doesn't load; the one in force stays");
                     }
                 }
                 seen.clone_from(&bytes);

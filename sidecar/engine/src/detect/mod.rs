@@ -1,5 +1,4 @@
 //! What controls share: finding secrets in text that arrives in pieces, and text as it reads once its disguises are off.
 
-pub mod names;
 pub mod normalise;
 pub mod secrets;
