@@ -456,8 +456,12 @@ fn a_value_that_is_spread_around_another_channel_ends_the_answer() {
     let policy = policy(Mode::Hard);
     let value = sample(Kind::OpenaiKey);
     let thought = |piece: &str| format!("{}\n", Way::ChatThinking.frame(piece));
-    let bytes = [thought(&value[..8]), format!("{}\n", Way::ChatContent.frame("hm ")), thought(&value[8..])].concat();
-    let out = through_stream(&policy, Way::ChatContent, bytes.as_bytes(), usize::MAX);
-    let frames = frames(Way::ChatContent, &out);
-    assert!(frames.last().unwrap()["error"].is_string() && !String::from_utf8(out).unwrap().contains(&value[8..]));
+    let spread = [thought(&value[..8]), format!("{}\n", Way::ChatContent.frame("hm ")), thought(&value[8..])].concat().into_bytes();
+    for rest in [thought(" and").into_bytes(), Way::ChatContent.stream(&["so"]), Way::ChatContent.stream(&[])] {
+        let out = through_stream(&policy, Way::ChatContent, &[&spread[..], &rest].concat(), usize::MAX);
+        let frames = frames(Way::ChatContent, &out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("in the middle of what has to be redacted") && frames.last().unwrap()["error"].is_string(), "{text}");
+        assert!(!text.contains(&value[8..]) && !frames.iter().any(|frame| frame["done"] == true), "{text}");
+    }
 }

@@ -50,6 +50,16 @@ struct Channel {
     ended: bool,
 }
 
+impl Channel {
+    /// Nothing of what has to be redacted was given out at a pause.
+    fn is_whole(&self) -> Result<(), Refusal> {
+        if self.open.iter().any(|open| open.text.is_torn()) {
+            return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
+        }
+        Ok(())
+    }
+}
+
 impl Speaker {
     pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally) -> Self {
         let value = open_all(&policy);
@@ -81,9 +91,7 @@ impl Speaker {
             return if piece.is_empty() { Ok(String::new()) } else { Err(unreadable_answer("it goes on behind its end")) };
         }
         let out = push_through(&mut channel.open, piece, &mut self.tally);
-        if channel.open.iter().any(|open| open.text.is_torn()) {
-            return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
-        }
+        channel.is_whole()?;
         Ok(out)
     }
 
@@ -102,16 +110,17 @@ impl Speaker {
     }
 
     /// Ends a choice, or all, and gives the rest of each channel.
-    fn end(&mut self, choice: Option<u64>) -> Vec<(u64, &'static str, String)> {
+    fn end(&mut self, choice: Option<u64>) -> Result<Vec<(u64, &'static str, String)>, Refusal> {
         let mut rest = Vec::new();
         for channel in self.channels.iter_mut().filter(|channel| choice.is_none_or(|choice| choice == channel.choice)) {
             channel.ended = true;
             let text = finish_through(&mut channel.open, &mut self.tally);
+            channel.is_whole()?;
             if !text.is_empty() {
                 rest.push((channel.choice, channel.name, text));
             }
         }
-        rest
+        Ok(rest)
     }
 
     /// Judges tool calls that are there as a whole; gives those that may go out.
@@ -531,7 +540,7 @@ impl StreamJudge {
 
     /// Says the rest of a choice, or of all: held-back text, and collected calls.
     fn end(&mut self, choice: Option<u64>, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        for (choice, name, text) in self.speaker.end(choice) {
+        for (choice, name, text) in self.speaker.end(choice)? {
             self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
         }
         let (ending, staying) = std::mem::take(&mut self.calls).into_iter().partition(|(of, _)| choice.is_none_or(|choice| choice == *of));
