@@ -144,8 +144,7 @@ impl Exchange {
                 return self.pass_or_refuse("route_not_inspected", 403, "route_not_inspected", message);
             }
             (Class::Management, None) => {
-                let nothing = wire::decode_request(Body::None, b"").expect("nothing decodes as nothing");
-                return match self.ask_controls(&*nothing) {
+                return match self.ask_controls(&wire::NoBody) {
                     Err(refusal) => Next::Refuse(refusal),
                     Ok(_) => Next::Pass,
                 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -100,8 +100,6 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSema
     open.metrics().connections_open.inc();
     // Frames of a stream are small and each counts.
     let _ = stream.set_nodelay(true);
-    // A client that takes nothing more must not keep its place for ever (Linux: tcp(7), TCP_USER_TIMEOUT, also for a closed window).
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(proxy.times.silence));
     let mut stages = proxy.drain.clone();
     let patience = proxy.times.silence;
     let service = service_fn(move |request| {

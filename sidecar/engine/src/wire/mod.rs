@@ -275,7 +275,7 @@ pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
 
 /// The request of a route that takes no body.
 #[derive(Debug)]
-struct NoBody;
+pub(crate) struct NoBody;
 
 impl Request for NoBody {
     fn model(&self) -> Option<&str> {
