@@ -49,6 +49,9 @@ pub struct Standing {
     pub mode: Option<Mode>,
     /// The pod's own: counts where it is stricter, and only there.
     pub pod: Option<Mode>,
+    /// The most that any control gets, whatever the others say, but for the floor: where the guard can be stepped around, more would
+    /// be a promise that isn't kept.
+    pub most: Option<Mode>,
     /// Nothing goes below it.
     pub floor: Option<Mode>,
 }
@@ -68,7 +71,8 @@ impl Standing {
             None => own.or(policys).unwrap_or_default(),
         };
         let pods = self.pod.map(|pod| under(Some(pod)));
-        under(self.mode).max(pods.unwrap_or_default()).max(self.floor.unwrap_or_default())
+        let asked = under(self.mode).max(pods.unwrap_or_default());
+        asked.min(self.most.unwrap_or(Mode::Hard)).max(self.floor.unwrap_or_default())
     }
 }
 
@@ -268,7 +272,7 @@ mod tests {
                     let without = Standing { mode, ..Standing::default() }.resolve(own, policys);
                     for pod in any {
                         for floor in any {
-                            let said = Standing { mode, pod, floor }.resolve(own, policys);
+                            let said = Standing { mode, pod, floor, most: None }.resolve(own, policys);
                             assert!(said >= without && said >= floor.unwrap_or_default());
                             let most = without.max(pod.unwrap_or_default()).max(floor.unwrap_or_default());
                             assert!(said <= most, "{own:?} {policys:?} {mode:?} {pod:?} {floor:?}: {said}");
@@ -282,5 +286,8 @@ mod tests {
         }
         assert_eq!(Standing { pod: Some(Hard), ..Standing::of(Some(Soft)) }.resolve(None, None), Hard);
         assert_eq!(Standing { pod: Some(Soft), ..Standing::of(None) }.resolve(Some(Hard), None), Hard);
+        let calm = Standing { most: Some(Monitor), pod: Some(Hard), ..Standing::of(Some(Hard)) };
+        assert_eq!(calm.resolve(Some(Hard), Some(Hard)), Monitor);
+        assert_eq!(Standing { floor: Some(Soft), ..calm }.resolve(None, None), Soft);
     }
 }
