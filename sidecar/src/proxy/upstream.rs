@@ -197,7 +197,7 @@ impl Upstream {
         Self { client: client(Connector::Url(connector)), url, pod: None, retries }
     }
 
-    /// The server of this pod at the URL's port: at 127.0.0.1, else ::1, else one of the pod's own addresses.
+    /// The server of this pod at the URL's port: at `127.0.0.1`, else `::1`, else one of the pod's own addresses.
     pub(crate) fn in_pod(url: UpstreamUrl, pod_ips: &[IpAddr], retries: u32) -> Self {
         let pod = OfPod::new(url.port(), pod_ips);
         Self { client: client(Connector::Pod(pod.clone())), url, pod: Some(pod), retries }
