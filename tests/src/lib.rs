@@ -11,3 +11,4 @@ pub mod planted;
 pub mod process;
 pub mod raw;
 pub mod records;
+pub mod settings;
