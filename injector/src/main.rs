@@ -1,3 +1,7 @@
 //! The injector: admission webhooks that put the guard into pods, and the controller of the settings that those guards load.
 
+mod patch;
+mod plan;
+mod webhook;
+
 fn main() {}
