@@ -342,6 +342,7 @@ mod tests {
 
     #[test]
     fn a_service_leads_to_a_pod_by_selector_number_and_name() {
+        const NONE: [u16; 0] = [];
         let pod = Pod::read(&json!({
             "metadata": {"labels": {"app": "m", "x": "y"}},
             "spec": {"containers": [{"name": "m", "ports": [{"name": "http", "containerPort": 11434}]}]}
@@ -355,9 +356,9 @@ mod tests {
         assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "targetPort": "http"}]})), [11434]);
         assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "targetPort": 8000}]})), [8000]);
         assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80}]})), [80]);
-        assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "protocol": "UDP"}, {"port": 9, "targetPort": "no"}]})), []);
-        assert_eq!(to(json!({"selector": {"app": "n"}, "ports": [{"port": 80}]})), []);
-        assert_eq!(to(json!({"selector": {}, "ports": [{"port": 80}]})), []);
-        assert_eq!(to(json!({"ports": [{"port": 80}]})), []);
+        assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "protocol": "UDP"}, {"port": 9, "targetPort": "no"}]})), NONE);
+        assert_eq!(to(json!({"selector": {"app": "n"}, "ports": [{"port": 80}]})), NONE);
+        assert_eq!(to(json!({"selector": {}, "ports": [{"port": 80}]})), NONE);
+        assert_eq!(to(json!({"ports": [{"port": 80}]})), NONE);
     }
 }
