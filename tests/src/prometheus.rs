@@ -6,13 +6,13 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::faulty::wait_until;
 use crate::plain;
 use crate::process::Process;
 
@@ -70,7 +70,10 @@ impl Prometheus {
                 .filter(|line| line.contains("\"Listening on\""))
                 .find_map(|line| line.rsplit_once("address=")?.1.trim().parse().ok())
         })?;
-        Ok(Self { address, _process: process, _folder: folder })
+        let started = Self { address, _process: process, _folder: folder };
+        // It listens before it has looked at what it stored.
+        wait_until("Prometheus is ready", LIMIT, || Ok(plain::get(address, "/-/ready")?.status.is_success()))?;
+        Ok(started)
     }
 
     /// The series that an instant query gives now.
@@ -94,20 +97,14 @@ impl Prometheus {
 
     /// The labels of every target that it reads, by job and instance. It looks for targets as it starts.
     pub fn targets(&self) -> io::Result<Vec<Value>> {
-        let end = Instant::now() + LIMIT;
-        loop {
+        let mut found = Vec::new();
+        wait_until("Prometheus has targets", LIMIT, || {
             let data = self.ask("/api/v1/targets?state=active")?;
-            let mut labels: Vec<Value> =
-                data["activeTargets"].as_array().into_iter().flatten().map(|target| target["labels"].clone()).collect();
-            if !labels.is_empty() {
-                labels.sort_by_key(|labels| (labels["job"].to_string(), labels["instance"].to_string()));
-                return Ok(labels);
-            }
-            if Instant::now() >= end {
-                return Err(io::Error::other(format!("Prometheus has no target after {LIMIT:?}")));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+            found = data["activeTargets"].as_array().into_iter().flatten().map(|target| target["labels"].clone()).collect();
+            Ok(!found.is_empty())
+        })?;
+        found.sort_by_key(|labels| (labels["job"].to_string(), labels["instance"].to_string()));
+        Ok(found)
     }
 
     fn ask(&self, path: &str) -> io::Result<Value> {
