@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use llm_guard_engine::controls::Policy;
+use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError};
 use tokio::io::AsyncReadExt;
 
@@ -64,7 +65,7 @@ impl InForce {
     /// Loads the policy. `mode` stands above what it says.
     pub(crate) async fn load(source: Source, mode: Option<Mode>) -> Result<(Arc<Self>, Vec<u8>), SettingsError> {
         let (policy, bytes) = match &source {
-            Source::Fixed(document) => (Policy::compile(document, mode).map_err(SettingsError::Fixed)?, Vec::new()),
+            Source::Fixed(document) => (Policy::compile(document, &Standing::of(mode)).map_err(SettingsError::Fixed)?, Vec::new()),
             Source::File(path) => {
                 let bytes = read(path).await.map_err(|source| SettingsError::Read { path: path.clone(), source })?;
                 let policy = compile(&bytes, mode).map_err(|source| SettingsError::File { path: path.clone(), source })?;
@@ -134,5 +135,5 @@ async fn read(path: &PathBuf) -> std::io::Result<Vec<u8>> {
 
 fn compile(bytes: &[u8], mode: Option<Mode>) -> Result<Arc<Policy>, PolicyError> {
     let text = std::str::from_utf8(bytes).map_err(|_| PolicyError::Form("the file is not UTF-8".into()))?;
-    Policy::compile(&GuardPolicy::read(text)?, mode)
+    Policy::compile(&GuardPolicy::read(text)?, &Standing::of(mode))
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use llm_guard_engine::controls::{Caller, Policy};
 use llm_guard_engine::detect::secrets::{Kind, SecretRules};
 use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, RequestHead};
+use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use llm_guard_engine::verdict::Refusal;
 use llm_guard_engine::wire::Json;
@@ -22,7 +23,7 @@ fn key() -> String {
 
 fn policy(mode: Mode) -> Arc<Policy> {
     static POLICIES: LazyLock<[Arc<Policy>; 3]> =
-        LazyLock::new(|| Mode::ALL.map(|mode| Policy::compile(&GuardPolicy::built_in(), Some(mode)).unwrap()));
+        LazyLock::new(|| Mode::ALL.map(|mode| Policy::compile(&GuardPolicy::built_in(), &Standing::of(Some(mode))).unwrap()));
     Arc::clone(&POLICIES[mode as usize])
 }
 
@@ -296,7 +297,7 @@ fn a_document_that_could_mean_something_else_than_it_says_is_an_error() {
         "spec: {mode: hard}\nspec: {mode: monitor}",
         "spec: {mode: hard}\nSpec: {mode: monitor}",
     ] {
-        let read = GuardPolicy::read(&format!("{head}{spec}\n")).and_then(|document| Policy::compile(&document, None));
+        let read = GuardPolicy::read(&format!("{head}{spec}\n")).and_then(|document| Policy::compile(&document, &Standing::default()));
         assert!(read.is_err(), "{spec}");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use llm_guard_engine::controls::{Caller, Policy};
 use llm_guard_engine::detect::secrets::Kind;
 use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, Next, RequestHead};
+use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -162,7 +163,7 @@ impl Way {
 
 fn policy(mode: Mode) -> Arc<Policy> {
     static POLICIES: LazyLock<[Arc<Policy>; 3]> =
-        LazyLock::new(|| Mode::ALL.map(|mode| Policy::compile(&GuardPolicy::built_in(), Some(mode)).unwrap()));
+        LazyLock::new(|| Mode::ALL.map(|mode| Policy::compile(&GuardPolicy::built_in(), &Standing::of(Some(mode))).unwrap()));
     Arc::clone(&POLICIES[mode as usize])
 }
 

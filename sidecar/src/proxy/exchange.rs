@@ -610,7 +610,8 @@ mod tests {
     fn a_field_of_an_answers_head_carries_no_value_and_says_nothing_in_the_guards_name() {
         use llm_guard_engine::controls::Policy;
         use llm_guard_engine::policy::GuardPolicy;
-        let policy = Policy::compile(&GuardPolicy::built_in(), Some(Mode::Hard)).unwrap();
+        use llm_guard_engine::policy::settings::Standing;
+        let policy = Policy::compile(&GuardPolicy::built_in(), &Standing::of(Some(Mode::Hard))).unwrap();
         let head = RequestHead { method: "POST", path: "/api/chat", content_encoding: None, caller: Caller { over_loopback: false } };
         let (mut exchange, _) = Exchange::begin(policy, &head);
         let token = ["gh", "p_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYabcd"].concat();

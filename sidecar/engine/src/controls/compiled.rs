@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Control, management, models, prompt_injection, redaction, tools};
+use crate::policy::settings::Standing;
 use crate::policy::{GuardPolicy, PolicyError, Spec};
 use crate::verdict::Mode;
 
@@ -18,13 +19,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Compiles a document. `mode` stands above the document's own and is the most that any control gets.
-    pub fn compile(document: &GuardPolicy, mode: Option<Mode>) -> Result<Arc<Self>, PolicyError> {
+    /// Compiles a document, with the modes that stand around its own.
+    pub fn compile(document: &GuardPolicy, standing: &Standing) -> Result<Arc<Self>, PolicyError> {
         let spec = &document.spec;
-        let resolve = |own: Option<Mode>| match mode {
-            Some(ceiling) => own.unwrap_or(ceiling).min(ceiling),
-            None => own.or(spec.mode).unwrap_or_default(),
-        };
+        let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
         let controls = all(spec, &resolve)?;
         let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
         Ok(Arc::new(Self { mode: strictest.max(resolve(None)), controls }))
@@ -48,7 +46,7 @@ mod tests {
     use crate::verdict::ControlId;
 
     fn compiled(yaml: &str, mode: Option<Mode>) -> Arc<Policy> {
-        Policy::compile(&GuardPolicy::read(yaml).unwrap(), mode).unwrap()
+        Policy::compile(&GuardPolicy::read(yaml).unwrap(), &Standing::of(mode)).unwrap()
     }
 
     fn mode_of(policy: &Policy, id: ControlId) -> Mode {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
-use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};
+use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec, is_default};
 
 /// The API group and version of the document.
 pub(super) const API_VERSION: &str = "llm-guard.io/v1alpha1";
@@ -46,16 +46,22 @@ pub struct Metadata {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Spec {
     /// The mode of every control that has none of its own. Default: monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// LLM01
+    #[serde(skip_serializing_if = "is_default")]
     pub prompt_injection: PromptInjectionSpec,
     /// LLM02
+    #[serde(skip_serializing_if = "is_default")]
     pub redaction: RedactionSpec,
     /// LLM03
+    #[serde(skip_serializing_if = "is_default")]
     pub models: ModelsSpec,
     /// LLM06
+    #[serde(skip_serializing_if = "is_default")]
     pub tools: ToolsSpec,
     /// Routes that change the server.
+    #[serde(skip_serializing_if = "is_default")]
     pub management: ManagementSpec,
 }
 
@@ -131,6 +137,25 @@ mod tests {
         ] {
             let said = GuardPolicy::read(&yaml).unwrap_err().to_string();
             assert!(said.to_lowercase().contains(&expected.to_lowercase()), "{yaml}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_is_written_out_reads_as_it_was() {
+        let head = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p, labels: {a: b}}\n";
+        for spec in [
+            "{}",
+            "{mode: hard}",
+            "{models: {allow: []}, tools: {allow: []}}",
+            "{models: {allow: [a, 'b:*'], default: a, mode: soft}, tools: {block: [x], highRisk: [y], allow: [z]}}",
+            "{redaction: {kinds: []}, promptInjection: {mode: monitor}, management: {mode: hard}}",
+            "{redaction: {kinds: [secrets, creditCard]}}",
+        ] {
+            let read = GuardPolicy::read(&format!("{head}spec: {spec}\n")).unwrap();
+            let written = serde_json::to_string(&read).unwrap();
+            let again = GuardPolicy::read(&written).unwrap();
+            assert_eq!(again.spec, read.spec, "{written}");
+            assert_eq!(serde_json::from_str::<GuardPolicy>(&written).unwrap(), again);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod document;
 mod sections;
+pub mod settings;
 
 pub use document::{GuardPolicy, Metadata, PolicyError, Spec};
 pub use sections::{KindName, ManagementSpec, ModelsSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};

@@ -9,6 +9,7 @@ use super::Mode;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PromptInjectionSpec {
     /// The control's own mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
 }
 
@@ -17,8 +18,10 @@ pub struct PromptInjectionSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RedactionSpec {
     /// The control's own mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// What is looked for. Absent: every kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<KindName>>,
 }
 
@@ -55,12 +58,14 @@ pub enum KindName {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ModelsSpec {
     /// The control's own mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The models that may be used; `*` stands for any characters, and a name that ends in it leaves the tag open too. Absent: every
     /// model. Empty: none.
-    #[serde(deserialize_with = "list_if_there")]
+    #[serde(deserialize_with = "list_if_there", skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
     /// The model for a request that names none and, in soft, for one that names another than the allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
 }
 
@@ -69,13 +74,16 @@ pub struct ModelsSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ToolsSpec {
     /// The control's own mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// The tools that may be used. Absent: every tool that isn't blocked. Empty: none.
-    #[serde(deserialize_with = "list_if_there")]
+    #[serde(deserialize_with = "list_if_there", skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
     /// Tools that may never be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub block: Vec<String>,
     /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub high_risk: Vec<String>,
 }
 
@@ -84,6 +92,7 @@ pub struct ToolsSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ManagementSpec {
     /// The control's own mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
 }
 
@@ -92,4 +101,9 @@ fn list_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ve
     let list = Option::<Vec<String>>::deserialize(deserializer)?;
     let empty = "there is no list behind the key: [] allows nothing, and leaving the key out allows everything";
     list.map(Some).ok_or_else(|| serde::de::Error::custom(empty))
+}
+
+/// Whether a section says nothing, so that it needn't be written.
+pub(super) fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
 }
