@@ -2,6 +2,8 @@
 //!
 //! The invariant: each is judged by the real program that will read it (Helm, Prometheus, the API server), not by its looks alone.
 
+#[path = "deploy/api_server.rs"]
+mod api_server;
 #[path = "deploy/chart.rs"]
 mod chart;
 #[path = "deploy/dashboard.rs"]
