@@ -229,7 +229,7 @@ fn a_pods_own_mode_counts_only_where_it_is_stricter() -> Outcome {
 fn where_the_guard_can_be_stepped_around_there_is_a_most() -> Outcome {
     let server = FaultyServer::start(is_well)?;
     let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), Some("hard"))?;
-    let guard = started(&server, &folder, &["--most", "monitor"])?;
+    let guard = started(&server, &folder, &["--at-most", "monitor"])?;
     assert_eq!(in_force(&guard)?["mode"], "monitor");
     Ok(())
 }

@@ -28,7 +28,7 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_WAITING: usize = 64;
 /// For a connection from its first byte to its last, but for the time in which it waits for the guard.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
-/// A whole day: the drain itself is bounded by its own time.
+/// For a drain to end: longer than any, for it is bounded by a time of its own.
 const IDLE_TIME: Duration = Duration::from_hours(24);
 /// How long a drain may take to begin. The kubelet runs the hooks of all containers at once.
 const DRAIN_BEGINS_WITHIN: Duration = Duration::from_secs(2);
