@@ -2,6 +2,7 @@
 
 pub mod apis;
 pub mod cache;
+pub mod cluster;
 pub mod faulty;
 pub mod guard;
 pub mod netns;
@@ -9,6 +10,7 @@ pub mod ollama;
 pub mod plain;
 pub mod planted;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod records;
 pub mod settings;
