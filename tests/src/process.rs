@@ -143,5 +143,9 @@ pub fn end(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<E
 /// Runs `command` to its end with `input` on its standard input, and gives what it wrote on its standard output.
 pub fn run(command: &mut Command, input: &str, limit: Duration) -> io::Result<String> {
     let Ended { status, printed, said } = end(command, input.as_bytes(), limit)?;
-    if status.success() { Ok(printed) } else { Err(io::Error::other(format!("{} ended with {status}:\n{said}", command.get_program().display()))) }
+    if status.success() {
+        Ok(printed)
+    } else {
+        Err(io::Error::other(format!("{} ended with {status}:\n{said}", command.get_program().display())))
+    }
 }

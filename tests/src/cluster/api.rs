@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::client::{Asked, Container, Request, Stream};
 use super::{keep, wait_until};
+use crate::cache;
 use crate::netns::Ended;
 use crate::process::{self, Process};
-use crate::cache;
 
 /// How long one call may take. A call that waits for something in the cluster has a limit of its own.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -113,7 +113,8 @@ impl Api {
     pub fn namespace(&self, name: &str, labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> io::Result<Namespace<'_>> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>();
+        let map =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>();
         let document = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": map(labels), "annotations": map(annotations)}});
         self.kubectl_with(&["create", "-f", "-"], &document.to_string())?;
         let namespace = Namespace { api: self, name };
@@ -144,7 +145,11 @@ impl Api {
         command.args(["upgrade", "--install", "llm-guard"]).arg(chart).args(["--namespace", "llm-guard-system", "--create-namespace"]);
         command.arg("--values").arg(images).arg("--values").arg(own).args(["--wait", "--timeout", "120s"]);
         let Ended { status, printed, said } = process::end(&mut command, b"", LIMIT + LIMIT)?;
-        if status.success() { Ok(printed) } else { Err(io::Error::other(format!("helm: {status}\n{printed}{said}\n{}", self.told("llm-guard-system")))) }
+        if status.success() {
+            Ok(printed)
+        } else {
+            Err(io::Error::other(format!("helm: {status}\n{printed}{said}\n{}", self.told("llm-guard-system"))))
+        }
     }
 
     /// What a namespace has to tell when something in it doesn't come to be: its pods, its events, the end of each log.
@@ -152,9 +157,18 @@ impl Api {
     pub fn told(&self, namespace: &str) -> String {
         let part = |arguments: &[&str]| self.kubectl(arguments).unwrap_or_else(|error| error.to_string());
         let pods = part(&["-n", namespace, "get", "pods", "-o", "wide"]);
-        let events = part(&["-n", namespace, "get", "events", "--sort-by=.lastTimestamp", "-o", "custom-columns=O:.involvedObject.name,R:.reason,M:.message"]);
+        let events = part(&[
+            "-n",
+            namespace,
+            "get",
+            "events",
+            "--sort-by=.lastTimestamp",
+            "-o",
+            "custom-columns=O:.involvedObject.name,R:.reason,M:.message",
+        ]);
         let names = part(&["-n", namespace, "get", "pods", "-o", "name"]);
-        let logs: String = names.lines().map(|name| part(&["-n", namespace, "logs", name, "--all-containers", "--prefix", "--tail=5"])).collect();
+        let logs: String =
+            names.lines().map(|name| part(&["-n", namespace, "logs", name, "--all-containers", "--prefix", "--tail=5"])).collect();
         format!("{pods}{events}{logs}")
     }
 
@@ -185,7 +199,11 @@ impl Api {
     /// Runs a command in a container, which must succeed; what it printed.
     pub fn run(&self, container: &Container, command: &[&str]) -> io::Result<String> {
         let Ended { status, printed, said } = self.exec(container, command)?;
-        if status.success() { Ok(printed) } else { Err(io::Error::other(format!("{} in {container:?}: {status}\n{printed}{said}", command.join(" ")))) }
+        if status.success() {
+            Ok(printed)
+        } else {
+            Err(io::Error::other(format!("{} in {container:?}: {status}\n{printed}{said}", command.join(" "))))
+        }
     }
 
     /// What a container has said so far.
@@ -197,7 +215,9 @@ impl Api {
     /// The address of a pod.
     pub fn address(&self, namespace: &str, pod: &str) -> io::Result<String> {
         let shown = self.json(&["-n", namespace, "pod", pod])?;
-        let address = shown["status"]["podIP"].as_str().ok_or_else(|| io::Error::other(format!("{pod} of {namespace} has no address: {}", state(&shown))))?;
+        let address = shown["status"]["podIP"]
+            .as_str()
+            .ok_or_else(|| io::Error::other(format!("{pod} of {namespace} has no address: {}", state(&shown))))?;
         Ok(address.to_owned())
     }
 
@@ -231,7 +251,11 @@ impl Api {
 
 /// What a pod waits for, in a few words.
 fn state(pod: &Value) -> String {
-    let mut words = vec![format!("{} is {}", pod["metadata"]["name"].as_str().unwrap_or("?"), pod["status"]["phase"].as_str().unwrap_or("nothing yet"))];
+    let mut words = vec![format!(
+        "{} is {}",
+        pod["metadata"]["name"].as_str().unwrap_or("?"),
+        pod["status"]["phase"].as_str().unwrap_or("nothing yet")
+    )];
     for kind in ["initContainerStatuses", "containerStatuses"] {
         for status in pod["status"][kind].as_array().into_iter().flatten() {
             words.push(format!("{} {}", status["name"].as_str().unwrap_or("?"), status["state"]));

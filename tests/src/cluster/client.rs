@@ -135,9 +135,10 @@ impl Request {
 
     pub(super) fn curl(&self) -> Vec<String> {
         let seconds = |time: Duration| format!("{:.3}", time.as_secs_f64());
-        let mut all: Vec<String> = ["/usr/bin/curl", "--silent", "--show-error", "--include", "--no-buffer", "--http1.1", "--globoff", "--path-as-is"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut all: Vec<String> =
+            ["/usr/bin/curl", "--silent", "--show-error", "--include", "--no-buffer", "--http1.1", "--globoff", "--path-as-is"]
+                .map(str::to_owned)
+                .to_vec();
         all.extend(["--connect-timeout".to_owned(), seconds(SILENCE), "--max-time".to_owned(), seconds(self.limit)]);
         all.extend(["--request".to_owned(), self.method.clone(), "--header".to_owned(), "Expect:".to_owned()]);
         for header in &self.headers {
