@@ -185,7 +185,8 @@ fn changed_pods(api: &Api, plain: &str) -> io::Result<()> {
     assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{outcome:?}");
     // The injector itself touches an annotation, and isn't asked about it. (kubectl reads the pod first, which the injector doesn't.)
     let account = "--serviceaccount=llm-guard-system:llm-guard-injector";
-    api.kubectl(&["-n", plain, "create", "rolebinding", "kubectl", "--clusterrole=view", account])?;
+    api.kubectl(&["-n", plain, "create", "role", "reader", "--verb=get", "--resource=pods"])?;
+    api.kubectl(&["-n", plain, "create", "rolebinding", "reader", "--role=reader", account])?;
     assert_eq!(change("guarded", "annotate", "llm-guard.io/settings=abc", &[&format!("--as={INJECTOR}")])?, Ok(()));
     let outcome = change("guarded", "annotate", "llm-guard.io/settings-", &[])?;
     assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{outcome:?}");
