@@ -10,5 +10,6 @@ pub mod ollama;
 pub mod plain;
 pub mod planted;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod records;
