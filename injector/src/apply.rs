@@ -14,7 +14,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use llm_guard_engine::policy::GuardPolicy;
-use llm_guard_engine::policy::settings::Settings;
+use llm_guard_engine::policy::settings::{Settings, open};
 
 use crate::cluster::{Cluster, MANAGED, MANAGED_BY, MANAGER};
 use crate::events::{Events, Reason};
@@ -60,8 +60,8 @@ pub(crate) struct Applier {
     pub(crate) events: Arc<Events>,
     pub(crate) metrics: Arc<Metrics>,
     peers: Peers,
-    /// By audience, the last settings that were seen in force or written. What is older isn't taken back.
-    ledger: Mutex<HashMap<String, Settings>>,
+    /// By namespace and audience, the last settings that were seen in force or written. What is older isn't taken back.
+    ledger: Mutex<HashMap<(String, String), Settings>>,
     /// The network policies that were seen in place, as namespace and name.
     placed: Mutex<HashSet<(String, String)>>,
 }
@@ -83,7 +83,7 @@ impl Applier {
     /// The last settings of an audience that are known to be ours.
     pub(crate) fn last(&self, identity: &Identity, there: Option<&ConfigMap>) -> Option<Settings> {
         let audience = identity.audience(&self.cluster.uid);
-        let known = lock(&self.ledger).get(&audience).cloned();
+        let known = lock(&self.ledger).get(&(identity.namespace().to_owned(), audience.clone())).cloned();
         let least = known.as_ref().map_or(0, |known| known.serial);
         let there = There { text: text(there), audience: &audience, least };
         there.read(&self.keys.load().ours()).ok().or(known)
@@ -101,19 +101,20 @@ impl Applier {
         dry_run: bool,
     ) -> Result<Settled, ApplyError> {
         let audience = identity.audience(&self.cluster.uid);
+        let place = (identity.namespace().to_owned(), audience.clone());
         let name = identity.object_name();
         let object = || format!("the ConfigMap {}/{name}", identity.namespace());
         let api = Api::<ConfigMap>::namespaced(self.cluster.client.clone(), identity.namespace());
         for _ in 0..RACES {
             let keys = self.keys.load_full();
             let last = self.last(identity, there.as_ref());
-            let known = lock(&self.ledger).get(&audience).map_or(0, |known| known.serial);
+            let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
             let resolved = around.resolve(identity, &policy, last.as_ref())?;
             let view = There { text: text(there.as_ref()), audience: &audience, least: least.max(known) };
             let fits = there.as_ref().is_some_and(is_in_form);
             let (sealed, text, wrong) = match view.step(&resolved.content, &keys, now()) {
                 Step::Keep(sealed) if fits => {
-                    self.remember(&audience, &sealed);
+                    self.remember(&place, &sealed);
                     return Ok(Settled { sealed, troubles: resolved.troubles });
                 }
                 Step::Keep(sealed) => (sealed, view.text.unwrap_or_default().to_owned(), Some("it was edited")),
@@ -134,7 +135,7 @@ impl Applier {
             };
             match written {
                 Ok(_) => {
-                    self.remember(&audience, &sealed);
+                    self.remember(&place, &sealed);
                     let write = if new { Write::Created } else { wrong.map_or(Write::Updated, |_| Write::PutRight) };
                     self.metrics.settings_write(write);
                     let Settings { serial, .. } = sealed.settings;
@@ -159,12 +160,12 @@ impl Applier {
         Err(ApplyError::Contended(object()))
     }
 
-    fn remember(&self, audience: &str, sealed: &Sealed) {
+    fn remember(&self, place: &(String, String), sealed: &Sealed) {
         let mut ledger = lock(&self.ledger);
-        match ledger.get_mut(audience) {
+        match ledger.get_mut(place) {
             Some(known) if known.serial > sealed.settings.serial => {}
             Some(known) => *known = sealed.settings.clone(),
-            None => drop(ledger.insert(audience.to_owned(), sealed.settings.clone())),
+            None => drop(ledger.insert(place.clone(), sealed.settings.clone())),
         }
     }
 
@@ -257,6 +258,9 @@ impl Applier {
         let api = Api::<ConfigMap>::namespaced(self.cluster.client.clone(), namespace);
         let deleted = gone(api.delete(name, &exactly(&map.metadata)).await.map(drop));
         deleted.map_err(|source| ApplyError::Api { object: format!("the ConfigMap {namespace}/{name}"), source })?;
+        if let Ok(settings) = open(text(Some(map)).unwrap_or_default(), &self.keys.load().ours()) {
+            lock(&self.ledger).remove(&(namespace.to_owned(), settings.audience));
+        }
         self.metrics.settings_write(Write::Deleted);
         tracing::info!(namespace, config_map = name, "settings deleted: no pod mounts them");
         Ok(())
@@ -274,14 +278,10 @@ impl Applier {
         Ok(())
     }
 
-    /// Forgets what is known of audiences and objects that aren't there any more.
-    pub(crate) fn forget(&self, namespace: &str, gone: impl Fn(&str) -> bool) {
-        lock(&self.placed).retain(|(of, name)| of != namespace || !gone(name));
-    }
-
-    /// Forgets the settings of an audience.
-    pub(crate) fn forget_audience(&self, audience: &str) {
-        lock(&self.ledger).remove(audience);
+    /// Forgets a namespace that is gone.
+    pub(crate) fn forget(&self, namespace: &str) {
+        lock(&self.placed).retain(|(of, _)| of != namespace);
+        lock(&self.ledger).retain(|(of, _), _| of != namespace);
     }
 }
 

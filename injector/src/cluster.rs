@@ -250,9 +250,9 @@ impl Cluster {
         self.namespaces.get(&ObjectRef::new(name)).map(|namespace| namespace.metadata.clone())
     }
 
-    /// A policy, from the copies.
-    pub(crate) fn policy(&self, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
-        self.policies.get(&ObjectRef::new_with(name, policy_resource()).within(namespace))
+    /// A network policy, from the copies.
+    pub(crate) fn network_policy(&self, namespace: &str, name: &str) -> Option<Arc<NetworkPolicy>> {
+        self.network_policies.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// A namespace, read now.

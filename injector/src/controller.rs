@@ -162,7 +162,7 @@ impl Controller {
         let Some(metadata) = metadata.filter(|_| namespace != self.applier.own_namespace() && namespace != SYSTEM) else {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
             self.unneeded.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != namespace);
-            self.applier.forget(namespace, |_| true);
+            self.applier.forget(namespace);
             return Ok(());
         };
         let within = |of: Option<String>| of.as_deref() == Some(namespace);
@@ -396,7 +396,6 @@ impl Controller {
         for policy in network_policies.iter().filter(|policy| is_managed(&policy.metadata) && due.contains(&policy.name_any())) {
             self.applier.delete_network_policy(policy).await?;
         }
-        self.applier.forget(namespace, |name| due.contains(name));
         Ok(())
     }
 

@@ -95,6 +95,14 @@ fn settle(schema: &mut Value) {
     for key in ["$schema", "title", "additionalProperties", "default"] {
         members.remove(key);
     }
+    // A value or null: the value.
+    if let Some(Value::Array(options)) = members.remove("anyOf")
+        && let Some(Value::Object(value)) = options.into_iter().find(|option| option.get("type").is_some())
+    {
+        for (key, value) in value {
+            members.entry(key).or_insert(value);
+        }
+    }
     // An absent key is what says nothing; a null is refused by the engine.
     members.remove("nullable");
     if let Some(Value::Array(options)) = members.get_mut("enum") {

@@ -12,11 +12,14 @@ mod guarded;
 mod logs;
 mod metrics;
 mod network_policy;
+mod patch;
+mod plan;
 mod reviews;
 mod secrets;
 mod server;
 mod settings;
 mod signing;
+mod webhook;
 
 use clap::Parser;
 

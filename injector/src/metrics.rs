@@ -37,34 +37,8 @@ impl Webhook {
     }
 }
 
-/// What a review came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Allowed as it is.
-    Allowed,
-    /// A guard was put in.
-    Injected,
-    /// Denied, with a sentence.
-    Refused,
-    /// A pod that asks for no guard.
-    Untouched,
-    /// Denied since the injector couldn't decide.
-    Error,
-}
-
-impl Verdict {
-    pub(crate) const ALL: [Self; 5] = [Self::Allowed, Self::Injected, Self::Refused, Self::Untouched, Self::Error];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Injected => "injected",
-            Self::Refused => "refused",
-            Self::Untouched => "untouched",
-            Self::Error => "error",
-        }
-    }
-}
+/// What reviews come to: the names that [`crate::webhook::Verdict::result`] gives.
+const RESULTS: [&str; 5] = ["allowed", "injected", "refused", "untouched", "error"];
 
 /// How a write to the cluster ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +126,8 @@ impl Metrics {
         metrics.register();
         // A counter that is there from the start can be alerted on from the start.
         for webhook in Webhook::ALL {
-            for verdict in Verdict::ALL {
-                let _ = metrics.reviews.get_or_create(&ReviewLabels { webhook: webhook.name(), result: verdict.name() });
+            for result in RESULTS {
+                let _ = metrics.reviews.get_or_create(&ReviewLabels { webhook: webhook.name(), result });
             }
         }
         for write in Write::ALL {
@@ -223,8 +197,8 @@ impl Metrics {
         page
     }
 
-    pub(crate) fn review(&self, webhook: Webhook, verdict: Verdict, duration: Duration) {
-        self.reviews.get_or_create(&ReviewLabels { webhook: webhook.name(), result: verdict.name() }).inc();
+    pub(crate) fn review(&self, webhook: Webhook, result: &'static str, duration: Duration) {
+        self.reviews.get_or_create(&ReviewLabels { webhook: webhook.name(), result }).inc();
         self.review_durations.get_or_create(&WebhookLabel { webhook: webhook.name() }).observe(duration.as_secs_f64());
     }
 

@@ -75,6 +75,11 @@ impl Identity {
         &self.whose
     }
 
+    /// The policy that the pod itself names.
+    pub(crate) fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+
     fn kind_and_name(&self) -> (&str, &str) {
         match &self.whose {
             Whose::Workload(kind, name) => (kind.name(), name),

@@ -23,12 +23,16 @@ use crate::events::Events;
 use crate::logs::{self, Level};
 use crate::metrics::Metrics;
 use crate::network_policy::Peers;
+use crate::plan::{Backend, Config, PodSecurity};
 use crate::reviews::Reviews;
 use crate::secrets::Keeper;
 use crate::server::{self, Reply, text};
 
 /// How long the server goes on after SIGTERM, so that API servers stop asking it before it stops answering.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Images that are taken for model servers, whatever registry they come from.
+const MODEL_SERVERS: [&str; 4] = ["ollama/ollama", "vllm/vllm-openai", "ggml-org/llama.cpp", "lmsysorg/sglang"];
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +48,36 @@ pub(crate) struct Args {
     /// Where /metrics, /healthz, /readyz and /unguarded are
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
     metrics_listen: SocketAddr,
+    /// The guard's image, which is put into pods
+    #[arg(long, value_name = "IMAGE")]
+    guard_image: String,
+    /// When nodes pull it
+    #[arg(long, value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    guard_pull_policy: String,
+    /// A Secret in the pods' namespaces to pull it with; repeatable
+    #[arg(long, value_name = "NAME")]
+    guard_pull_secret: Vec<String>,
+    /// What the guard's containers ask of a node
+    #[arg(long, value_name = "QUANTITY", default_value = "20m")]
+    guard_cpu_request: String,
+    /// What they get at most [default: as much as there is]
+    #[arg(long, value_name = "QUANTITY")]
+    guard_cpu_limit: Option<String>,
+    /// What they ask of a node
+    #[arg(long, value_name = "QUANTITY", default_value = "32Mi")]
+    guard_memory_request: String,
+    /// What they get at most
+    #[arg(long, value_name = "QUANTITY", default_value = "512Mi")]
+    guard_memory_limit: String,
+    /// Through which interface of the kernel the interception rules are written
+    #[arg(long, value_name = "BACKEND", default_value = "nft", value_parser = ["nft", "legacy"])]
+    backend: String,
+    /// The Pod Security level of namespaces that don't name one
+    #[arg(long, value_name = "LEVEL", default_value = "privileged", value_parser = ["privileged", "baseline", "restricted"])]
+    pod_security_default: String,
+    /// An image that is taken for a model server, by the last parts of its path; repeatable, in place of the list that there is
+    #[arg(long, value_name = "IMAGE", default_values = MODEL_SERVERS)]
+    model_server_image: Vec<String>,
     /// Who else may reach the guards' metrics: a NetworkPolicyPeer as JSON; repeatable
     #[arg(long, value_name = "JSON", value_parser = peer)]
     monitoring_from: Vec<NetworkPolicyPeer>,
@@ -56,6 +90,27 @@ pub(crate) struct Args {
     /// For how many seconds settings are kept that no pod mounts
     #[arg(long, hide = true, default_value = "3600")]
     retention: u64,
+}
+
+impl Args {
+    fn config(&self) -> Config {
+        Config {
+            guard_image: self.guard_image.clone(),
+            guard_pull_policy: self.guard_pull_policy.clone(),
+            guard_pull_secrets: self.guard_pull_secret.clone(),
+            cpu_request: Some(self.guard_cpu_request.clone()),
+            cpu_limit: self.guard_cpu_limit.clone(),
+            memory_request: Some(self.guard_memory_request.clone()),
+            memory_limit: Some(self.guard_memory_limit.clone()),
+            backend: if self.backend == "legacy" { Backend::Legacy } else { Backend::Nft },
+            pod_security_default: match self.pod_security_default.as_str() {
+                "privileged" => PodSecurity::Privileged,
+                "baseline" => PodSecurity::Baseline,
+                _ => PodSecurity::Restricted,
+            },
+            model_server_images: self.model_server_image.clone(),
+        }
+    }
 }
 
 fn peer(text: &str) -> Result<NetworkPolicyPeer, String> {
@@ -110,6 +165,7 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
     };
     let pages = tokio::spawn(server::serve(pages, None, page, stopped.clone()));
 
+    let config = args.config();
     let shown = Arc::new(Shown::default());
     let tls = TlsAcceptor::from(Arc::new(shown.server_config()?));
     let serving = async {
@@ -128,7 +184,7 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
             move || looks.mark_all()
         }));
         tokio::spawn(looks.run(copies));
-        let reviews = Arc::new(Reviews::new(applier, Arc::clone(&metrics)));
+        let reviews = Arc::new(Reviews::new(applier, Arc::clone(&metrics), config));
         let review = move |head: http::request::Parts, body: Bytes| {
             let reviews = Arc::clone(&reviews);
             async move { reviews.answer(&head, &body).await }

@@ -1,0 +1,475 @@
+//! What a pod needs to run behind the guard, or why it is refused: a pure function.
+//!
+//! The invariant: a pod that asks for a guard leaves here with one or with a refusal, whatever else its manifest says; and planning for
+//! a pod that was planned for before gives the same pod (`inject(inject(p)) == inject(p)`).
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`view`] | what is read of a pod |
+//! | [`draft`] | the pod that is being changed, and the list of changes |
+//! | [`keys`] | the label and the annotations |
+//! | [`detect`] | who is guarded, and which container is the model's |
+//! | [`harden`] | what no container may have, and what is set where nothing is |
+//! | [`probes`] | probes and hooks of the model's port |
+//! | [`port`] | interception by port |
+//! | [`mesh`] | whose init containers come first |
+//! | [`guard`] | our own containers and volumes |
+//! | [`obstacles`] | refusals and warnings, each with its sentence |
+
+mod detect;
+mod draft;
+mod guard;
+mod harden;
+pub(crate) mod keys;
+mod mesh;
+mod obstacles;
+mod ollama_host;
+mod port;
+mod probes;
+mod quantity;
+mod view;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Service;
+use llm_guard_engine::policy::settings::Standing;
+use llm_guard_engine::policy::{GuardPolicy, Mode};
+use serde_json::{Value, json};
+
+pub(crate) use detect::{Asks, Untouched, asks_for_guard};
+pub(crate) use draft::{Change, Edit, Path, Step};
+pub(crate) use keys::Asked;
+pub(crate) use obstacles::{Field, Obstacle, Of, Refusal, Warning};
+pub(crate) use port::PodSecurity;
+
+use detect::Told;
+use draft::{Draft, Misshapen};
+use guard::Parts;
+use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, SETTINGS, WORKLOAD};
+use obstacles::List as Names;
+use view::{Placed, Pod};
+
+/// The guard's user, which no other container may have.
+const GUARD_UID: i64 = 11434;
+
+/// What runs in a namespace, and what is asked of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// What the injector was told for all pods.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) guard_image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub(crate) guard_pull_policy: String,
+    pub(crate) guard_pull_secrets: Vec<String>,
+    pub(crate) cpu_request: Option<String>,
+    pub(crate) cpu_limit: Option<String>,
+    pub(crate) memory_request: Option<String>,
+    pub(crate) memory_limit: Option<String>,
+    pub(crate) backend: Backend,
+    /// The level of namespaces that name none.
+    pub(crate) pod_security_default: PodSecurity,
+    /// Images that are taken for model servers: the last parts of their paths.
+    pub(crate) model_server_images: Vec<String>,
+}
+
+/// The kernel interface through which the rules are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Backend {
+    #[default]
+    Nft,
+    Legacy,
+}
+
+/// Where a pod's guard finds its settings, and how it knows them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct SettingsRef {
+    pub(crate) config_map: String,
+    /// `CLUSTER/NSUID/KIND/NAME[/POLICY]`
+    pub(crate) audience: String,
+    pub(crate) workload_hash: String,
+    /// As people say it: `Deployment/ollama`.
+    pub(crate) workload: String,
+    pub(crate) serial: u64,
+    pub(crate) digest: String,
+    /// The current public key and the next, in hexadecimal digits.
+    pub(crate) keys: [String; 2],
+}
+
+/// All that a plan depends on beside the pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) namespace: Namespace,
+    pub(crate) services: Vec<Service>,
+    pub(crate) config: Config,
+    /// A random number, of which the guard's group is made. Never one that stood in the pod: whoever can foretell the group can
+    /// build an image that has it.
+    pub(crate) random: u32,
+    pub(crate) settings: SettingsRef,
+    /// The annotations of the pod's workload.
+    pub(crate) workload_annotations: BTreeMap<String, String>,
+    /// Whether the pod has no workload of its own that the injector can read.
+    pub(crate) bare: bool,
+    /// The policy that will hold, if it is known: a warning names the controls that stay below an annotated mode.
+    pub(crate) policy: Option<GuardPolicy>,
+}
+
+/// What becomes of a pod.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It stays as it is.
+    Untouched(Untouched),
+    /// It can't run behind a guard.
+    Refused(Vec<Refusal>),
+    /// It runs behind one.
+    Guard(Box<Plan>),
+}
+
+/// The pod as it shall be, how it gets there, and what is worth saying about it.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    draft: Draft,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+impl Plan {
+    /// The pod as it shall be.
+    pub(crate) fn pod(&self) -> &Value {
+        self.draft.pod()
+    }
+
+    /// The changes that lead there, in their order.
+    pub(crate) fn changes(&self) -> &[Change] {
+        self.draft.changes()
+    }
+}
+
+/// Plans for one pod.
+pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
+    let view = match Pod::read(pod) {
+        Ok(view) => view,
+        Err(error) => return Outcome::Refused(vec![detect::unreadable(&error)]),
+    };
+    match detect::asks(&view, &s.namespace, &s.services, &s.config) {
+        Asks::Untouched(why) => return Outcome::Untouched(why),
+        Asks::Refused(refusals) => return Outcome::Refused(refusals),
+        Asks::Guard => {}
+    }
+    let asked = Asked::of(&view.metadata.annotations);
+    let injected = guard::recognised(&view);
+    let interception = port::interception(&asked, &s.namespace, &s.config);
+    let mut refusals = obstacles(&view, &asked, injected, s);
+    let interception = match interception {
+        Ok(interception) => {
+            if interception == Interception::Port {
+                refusals.extend(port::obstacles(&view, &asked, &s.namespace, &s.config));
+            }
+            refusals.extend(other_ports(&view, &asked, injected.then_some(interception)));
+            interception
+        }
+        Err(refusal) => {
+            refusals.push(refusal);
+            return Outcome::Refused(refusals);
+        }
+    };
+    if !refusals.is_empty() {
+        return Outcome::Refused(refusals);
+    }
+    match draft(pod, &view, &asked, interception, injected, s) {
+        Ok(plan) => Outcome::Guard(Box::new(plan)),
+        Err(misshapen) => Outcome::Refused(vec![Refusal::pod("spec", Obstacle::Unreadable(misshapen.to_string()))]),
+    }
+}
+
+/// Everything that stands in the way, whichever interception it is.
+fn obstacles(view: &Pod, asked: &Asked, injected: bool, s: &Surroundings) -> Vec<Refusal> {
+    let mut refusals = harden::obstacles(view, asked);
+    refusals.extend(imitations(view, injected, &s.config));
+    refusals.extend(probes::obstacles(view, asked.port()));
+    refusals.extend(
+        guard::above_limit(asked, &s.config)
+            .into_iter()
+            .map(|(key, what)| Refusal::pod(format!("metadata.annotations[{key}]"), Obstacle::RequestAboveLimit { what })),
+    );
+    refusals.extend(more_than_monitor(asked, s));
+    let declared = detect::declared(view);
+    if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) && !injected {
+        let declared = declared.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        refusals.push(Refusal::pod("spec.containers", Obstacle::NoSuchPort { port: asked.port(), declared }));
+    }
+    refusals
+}
+
+/// Containers and volumes that merely bear our names; and those of ours whose image isn't.
+fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for placed in view.containers().filter(|placed| guard::is_our_name(&placed.container.name)) {
+        let one_of_ours =
+            [guard::INIT, guard::VERIFY, guard::GUARD].contains(&placed.container.name.as_str()) && placed.list == view::List::Init;
+        if !injected || !one_of_ours {
+            refusals.push(Refusal::pod(placed.field("name"), Obstacle::OurName));
+        } else if placed.container.image != config.guard_image {
+            refusals.push(Refusal::pod(placed.field("image"), Obstacle::OtherImage { expected: config.guard_image.clone() }));
+        }
+    }
+    let imitated = view.spec.volumes.iter().enumerate().filter(|(_, volume)| guard::is_our_name(&volume.name) && !injected);
+    for (index, _) in imitated {
+        refusals.push(Refusal::pod(format!("spec.volumes[{index}].name"), Obstacle::OurName));
+    }
+    refusals
+}
+
+/// Servers that are told another port than the one that is guarded. `moved`: an earlier injection may have told them.
+fn other_ports(view: &Pod, asked: &Asked, moved: Option<Interception>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for placed in detect::candidates(view) {
+        let Some(Told::Literal { index, host }) = detect::ollama_host(placed.container) else { continue };
+        let by_us = moved == Some(Interception::Port) && host.port == guard::MOVED_PORT;
+        if host.server && host.port != asked.port() && !by_us {
+            let obstacle = Obstacle::OtherPort { found: host.port, guarded: asked.port() };
+            refusals.push(Refusal::pod(placed.field(&format!("env[{index}].value")), obstacle));
+        }
+    }
+    refusals
+}
+
+/// Who allows setuid stays in monitor; who asks for more as well is told so.
+fn more_than_monitor(asked: &Asked, s: &Surroundings) -> Vec<Refusal> {
+    if asked.allow_setuid.is_empty() {
+        return Vec::new();
+    }
+    let read = |value: Option<&String>| value.and_then(|value| keys::mode(value));
+    let asks = [
+        (format!("the pod's {MODE}"), asked.mode),
+        (format!("{MODE} of {}", s.settings.workload), read(s.workload_annotations.get(MODE))),
+        (format!("the namespace's {MINIMUM_MODE}"), read(s.namespace.annotations.get(MINIMUM_MODE))),
+    ];
+    let above = asks.into_iter().filter_map(|(asks, mode)| mode.filter(|mode| *mode > Mode::Monitor).map(|mode| (asks, mode)));
+    above
+        .map(|(asks, mode)| Refusal::pod(format!("metadata.annotations[{ALLOW_SETUID}]"), Obstacle::MoreThanMonitor { asks, mode }))
+        .collect()
+}
+
+/// Changes the pod. Containers are changed where they stand before ours come between them.
+fn draft(pod: &Value, view: &Pod, asked: &Asked, interception: Interception, injected: bool, s: &Surroundings) -> Result<Plan, Misshapen> {
+    let mut draft = Draft::of(pod);
+    let mut warnings = Vec::new();
+    let models = detect::models(view, asked.port(), &s.config);
+
+    let hardened = harden::harden(&mut draft, view, asked)?;
+    if !hardened.is_empty() {
+        warnings.push(Warning::Hardened(hardened.into_iter().collect()));
+    }
+    let before = if injected { guard::originals(view) } else { probes::Originals::new() };
+    let originals = probes::rewrite(&mut draft, view, asked.port(), &before)?;
+    let kept = probes::wait(&mut draft, &models)?;
+    if !kept.is_empty() {
+        warnings.push(Warning::PreStopKept(kept.into_iter().collect()));
+    }
+    let origins = if interception == Interception::Port {
+        let (origins, unread) = port::relocate(&mut draft, view, &s.config)?;
+        warnings.extend(unread.into_iter().map(Warning::OriginsUnread));
+        origins
+    } else {
+        Vec::new()
+    };
+
+    let parts = Parts {
+        config: &s.config,
+        settings: &s.settings,
+        asked,
+        interception,
+        gid: guard::gid(s.random, &view.spec),
+        spec: &view.spec,
+        originals: &originals,
+        origins: &origins,
+    };
+    warnings.extend(place_containers(&mut draft, view, &parts)?);
+    place_volumes(&mut draft, &parts)?;
+    for secret in &s.config.guard_pull_secrets {
+        if !view.spec.image_pull_secrets.iter().any(|named| named.name == *secret) {
+            draft.append(&Path::of(&["spec", "imagePullSecrets"]), json!({"name": secret}))?;
+        }
+    }
+    let metadata = |map: &str, key: &str| Path::of(&["metadata", map, key]);
+    draft.set(&metadata("labels", GUARDED), json!("true"))?;
+    draft.set(&metadata("labels", WORKLOAD), json!(s.settings.workload_hash))?;
+    draft.set(&metadata("annotations", SETTINGS), json!(s.settings.digest))?;
+
+    warnings.extend(said(view, asked, interception, &models, s));
+    Ok(Plan { draft, warnings })
+}
+
+/// Puts our containers after a mesh's and before the pod's own.
+fn place_containers(draft: &mut Draft, view: &Pod, parts: &Parts<'_>) -> Result<Vec<Warning>, Misshapen> {
+    let list = Path::of(&["spec", "initContainers"]);
+    let mut warnings = Vec::new();
+    let mut ours = parts.containers();
+    let found: Vec<Value> = draft.get(&list).and_then(Value::as_array).cloned().unwrap_or_default();
+    for container in &mut ours {
+        if let Some(found) = found.iter().find(|found| found["name"] == container["name"]) {
+            warnings.extend(put_back(container, found));
+        }
+    }
+
+    let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
+    let current: Vec<String> = found.iter().map(name).collect();
+    let meshes: Vec<&String> = current.iter().filter(|name| mesh::is_of_a_mesh(name)).collect();
+    let own: Vec<&String> = current.iter().filter(|name| !mesh::is_of_a_mesh(name) && !guard::is_our_name(name)).collect();
+    let names: Vec<String> = ours.iter().map(name).collect();
+    let wanted: Vec<&String> = meshes.iter().copied().chain(&names).chain(own.iter().copied()).collect();
+    if wanted.iter().copied().eq(&current) {
+        for (index, container) in ours.into_iter().enumerate() {
+            draft.replace(&list.clone().index(meshes.len() + index), container)?;
+        }
+        return Ok(warnings);
+    }
+
+    for index in (0..current.len()).rev().filter(|index| guard::is_our_name(&current[*index])) {
+        draft.remove(&list.clone().index(index))?;
+    }
+    // The mesh's move to the front, in their order, past the pod's own.
+    let rest: Vec<&String> =
+        view.spec.init_containers.iter().map(|container| &container.name).filter(|name| !guard::is_our_name(name)).collect();
+    let mut moved = Vec::new();
+    for (target, name) in meshes.iter().enumerate() {
+        let mut now: Vec<&String> = meshes[..target].to_vec();
+        now.extend(rest.iter().copied().filter(|name| !meshes[..target].contains(name)));
+        let Some(index) = now.iter().position(|other| other == name).filter(|index| *index != target) else { continue };
+        if let Some(container) = draft.remove(&list.clone().index(index))? {
+            draft.insert(&list, target, container)?;
+            moved.push((*name).clone());
+        }
+    }
+    if !moved.is_empty() {
+        warnings.push(Warning::MeshMoved(moved.into_iter().collect()));
+    }
+    for (index, container) in ours.into_iter().enumerate() {
+        draft.insert(&list, meshes.len() + index, container)?;
+    }
+    Ok(warnings)
+}
+
+/// Takes over what others may add to a container of ours: amounts of resources that it doesn't name, and how it is resized. What else
+/// differs is put back, and said unless it is what changes between two injections.
+fn put_back(ours: &mut Value, found: &Value) -> Option<Warning> {
+    if let Some(policy) = found.get("resizePolicy") {
+        ours["resizePolicy"] = policy.clone();
+    }
+    for kind in ["requests", "limits"] {
+        for (name, amount) in found["resources"][kind].as_object().into_iter().flatten() {
+            if ours["resources"][kind].get(name).is_none() {
+                ours["resources"][kind][name] = amount.clone();
+            }
+        }
+    }
+    let names: std::collections::BTreeSet<&String> =
+        [&*ours, found].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
+    // The group, the serial and the keys may have changed in between.
+    let expected = ["args", "securityContext"];
+    let differ = names.into_iter().filter(|name| !expected.contains(&name.as_str()) && ours.get(*name) != found.get(*name));
+    let fields: Names = differ.cloned().collect();
+    let container = ours["name"].as_str().unwrap_or_default().to_owned();
+    (!fields.0.is_empty()).then_some(Warning::PutBack { container, fields })
+}
+
+/// Puts our volumes at the end, or anew where they stand.
+fn place_volumes(draft: &mut Draft, parts: &Parts<'_>) -> Result<(), Misshapen> {
+    let list = Path::of(&["spec", "volumes"]);
+    let ours = parts.volumes();
+    let found: Vec<Value> = draft.get(&list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let is_ours = |volume: &Value| volume["name"].as_str().is_some_and(guard::is_our_name);
+    let wanted = |volume: &Value| ours.iter().any(|own| own["name"] == volume["name"]);
+    let mut index = found.len();
+    for volume in found.iter().rev() {
+        index -= 1;
+        if is_ours(volume) && !wanted(volume) {
+            draft.remove(&list.clone().index(index))?;
+        }
+    }
+    for volume in ours {
+        let standing =
+            draft.get(&list).and_then(Value::as_array).and_then(|all| all.iter().position(|found| found["name"] == volume["name"]));
+        match standing {
+            Some(index) => draft.replace(&list.clone().index(index), volume)?,
+            None => draft.append(&list, volume)?,
+        }
+    }
+    Ok(())
+}
+
+/// What is worth saying about a pod that gets a guard.
+fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<'_>], s: &Surroundings) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let port = asked.port();
+    if !asked.allow_setuid.is_empty() {
+        warnings.push(Warning::StaysMonitor(asked.allow_setuid.iter().cloned().collect()));
+    }
+    if models.is_empty() {
+        warnings.push(Warning::ModelUnknown(port));
+    }
+    for placed in models {
+        let from_elsewhere = match detect::ollama_host(placed.container) {
+            Some(Told::Unread { .. }) => interception == Interception::Iptables,
+            Some(Told::Literal { .. }) => false,
+            None => interception == Interception::Iptables && !placed.container.env_from.is_empty(),
+        };
+        if from_elsewhere && detect::is_ollama(placed.container, &s.config) {
+            warnings.push(Warning::HostUnread { container: placed.container.name.clone(), port });
+        }
+    }
+    if interception == Interception::Port {
+        warnings.push(Warning::PortInterception);
+    }
+    let others = detect::candidates(view)
+        .filter(|placed| placed.lasts() && !models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index)));
+    let others: Names = others.map(|placed| placed.container.name.clone()).collect();
+    if !others.0.is_empty() && models.iter().any(|placed| detect::is_ollama(placed.container, &s.config)) {
+        warnings.push(Warning::Loopback(others));
+    }
+    let read = |value: Option<&String>| value.and_then(|value| keys::mode(value));
+    let floor = read(s.namespace.annotations.get(MINIMUM_MODE));
+    let annotated = read(s.workload_annotations.get(MODE)).or_else(|| read(s.namespace.annotations.get(MODE)));
+    if let (Some(own), Some(held)) = (asked.mode, annotated.max(floor)) {
+        if own < held {
+            warnings.push(Warning::ModeBelow { own, held });
+        }
+    }
+    let declared = detect::declared(view);
+    for service in &s.services {
+        for (name, target) in detect::targets(service, view) {
+            if target != port && !declared.contains(&target) && !asked.open_ports.contains(&target) {
+                warnings.push(Warning::Closes { service: name.to_owned(), port: target });
+            }
+        }
+    }
+    if s.bare {
+        warnings.push(Warning::Shared);
+    }
+    warnings
+}
+
+/// Which controls stay below a mode that somebody annotates.
+pub(crate) fn stay_lower(policy: &GuardPolicy, mode: Mode, floor: Option<Mode>) -> Option<Warning> {
+    let spec = &policy.spec;
+    let standing = Standing { floor, ..Standing::of(Some(mode)) };
+    let controls = [
+        ("promptInjection", spec.prompt_injection.mode),
+        ("redaction", spec.redaction.mode),
+        ("models", spec.models.mode),
+        ("tools", spec.tools.mode),
+        ("management", spec.management.mode),
+    ];
+    let lower = controls.into_iter().map(|(name, own)| (name, standing.resolve(own, spec.mode))).filter(|(_, resolved)| *resolved < mode);
+    let controls: Names = lower.map(|(name, resolved)| format!("{name} ({resolved})")).collect();
+    (!controls.0.is_empty()).then_some(Warning::StayLower { mode, controls })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! Whether a pod is guarded, and which of its containers is the model's.
+//!
+//! The invariant: a pod that asks for a guard, by its label or by looking like a model server in a labelled namespace, is never passed
+//! over: what can't be understood about its asking is refused.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use super::guard;
+use super::keys::{self, Asked, LABEL, MINIMUM_MODE, Scope};
+use super::mesh;
+use super::obstacles::{Obstacle, Refusal};
+use super::ollama_host::OllamaHost;
+use super::view::{Container, List, Placed, Pod, Probe, Variable};
+use super::{Config, Namespace};
+
+/// Whether a pod is to be guarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// It is.
+    Guard,
+    /// It isn't, and nothing is wrong with that.
+    Untouched(Untouched),
+    /// It can't be said: something in its labels or annotations is wrong.
+    Refused(Vec<Refusal>),
+}
+
+/// Why a pod stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untouched {
+    /// Neither it nor its namespace is labelled.
+    Unlabelled,
+    /// Its label exempts it.
+    Disabled,
+    /// The namespace is labelled, but nothing in the pod looks like a model server.
+    NoModel,
+}
+
+/// What shows that a container serves the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Signs {
+    declares: bool,
+    probes: bool,
+    /// `OLLAMA_HOST` says that it is a server.
+    serves: bool,
+    /// Its image is in the list, or its command is `ollama`.
+    image: bool,
+}
+
+/// Whether this pod is to be guarded. The first question of all: settings are written only for pods of which this says so.
+pub(crate) fn asks_for_guard(pod: &Value, namespace: &Namespace, services: &[Service], config: &Config) -> Asks {
+    match Pod::read(pod) {
+        Ok(pod) => asks(&pod, namespace, services, config),
+        Err(error) => Asks::Refused(vec![unreadable(&error)]),
+    }
+}
+
+pub(super) fn unreadable(error: &serde_json::Error) -> Refusal {
+    Refusal::pod("spec", Obstacle::Unreadable(format!("this injector can't read the pod: {error}")))
+}
+
+pub(super) fn asks(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> Asks {
+    let injected = guard::recognised(pod);
+    let mut refusals = keys::check(Scope::Pod, &pod.metadata.labels, &pod.metadata.annotations, injected);
+    let label = pod.metadata.labels.get(LABEL).map(String::as_str);
+    let namespace_keys = keys::check(Scope::Namespace, &namespace.labels, &namespace.annotations, false);
+    let by_namespace = namespace.labels.contains_key(LABEL);
+    let would_be = label == Some("enabled") || injected || (by_namespace && looks_like_a_model(pod, services, config));
+    if would_be {
+        refusals.extend(namespace_keys);
+    } else {
+        // A wrong value of the label itself concerns every pod here; the other keys only those that are guarded.
+        let label = |refusal: &Refusal| matches!(refusal.obstacle, Obstacle::NamespaceLabel(_));
+        refusals.extend(namespace_keys.into_iter().filter(label));
+    }
+    if !refusals.is_empty() {
+        return Asks::Refused(refusals);
+    }
+    match label {
+        Some("disabled") if would_be => match namespace.annotations.get(MINIMUM_MODE).and_then(|floor| keys::mode(floor)) {
+            Some(floor) => Asks::Refused(vec![Refusal::pod(format!("metadata.labels[{LABEL}]"), Obstacle::DisabledUnderFloor(floor))]),
+            None => Asks::Untouched(Untouched::Disabled),
+        },
+        Some("disabled") => Asks::Untouched(Untouched::Disabled),
+        _ if would_be => Asks::Guard,
+        _ if by_namespace => Asks::Untouched(Untouched::NoModel),
+        _ => Asks::Untouched(Untouched::Unlabelled),
+    }
+}
+
+/// Whether something in the pod looks like a model server: what the namespace's label asks for.
+fn looks_like_a_model(pod: &Pod, services: &[Service], config: &Config) -> bool {
+    let asked = Asked::of(&pod.metadata.annotations);
+    // Who names a port means a model behind it.
+    asked.names_port()
+        || candidates(pod).any(|placed| signs(placed.container, asked.port(), config) != Signs::default())
+        || services.iter().any(|service| targets(service, pod).any(|(_, port)| port == asked.port()))
+}
+
+/// The containers that could be the model's: not the mesh's, and not ours.
+pub(super) fn candidates(pod: &Pod) -> impl Iterator<Item = Placed<'_>> {
+    pod.containers().filter(|placed| !mesh::is_of_a_mesh(&placed.container.name) && !guard::is_our_name(&placed.container.name))
+}
+
+fn signs(container: &Container, port: u16, config: &Config) -> Signs {
+    let at = |number: Option<u16>| number == Some(port);
+    let asked = |probe: &Option<Probe>| probe.as_ref().is_some_and(|probe| at(probed(container, probe)));
+    Signs {
+        declares: container.tcp_ports().any(|declared| declared == i64::from(port)),
+        probes: [&container.liveness_probe, &container.readiness_probe, &container.startup_probe].into_iter().any(asked),
+        serves: ollama_host(container).is_some_and(|host| matches!(host, Told::Literal { host, .. } if host.server)),
+        image: is_listed(&container.image, &config.model_server_images) || runs_ollama(container),
+    }
+}
+
+/// The port of the pod that a probe asks, by HTTP, TCP or gRPC. One that names a host asks that host.
+pub(super) fn probed(container: &Container, probe: &Probe) -> Option<u16> {
+    let http = probe.http_get.as_ref().filter(|http| http.host.is_empty()).map(|http| &http.port);
+    let tcp = probe.tcp_socket.as_ref().filter(|tcp| tcp.host.is_empty()).map(|tcp| &tcp.port);
+    let grpc = probe.grpc.as_ref().map(|grpc| &grpc.port);
+    http.or(tcp).or(grpc).and_then(|port| container.resolve(port))
+}
+
+/// The containers that serve the model. What shows it best decides: declaring the port or running a model server, then probing the
+/// port, then `OLLAMA_HOST`; without any of these the only container there is.
+pub(super) fn models<'a>(pod: &'a Pod, port: u16, config: &Config) -> Vec<Placed<'a>> {
+    let lasting: Vec<_> = candidates(pod).filter(Placed::lasts).map(|placed| (placed, signs(placed.container, port, config))).collect();
+    let tiers: [fn(&Signs) -> bool; 3] = [|signs| signs.declares || signs.image, |signs| signs.probes, |signs| signs.serves];
+    for tier in tiers {
+        let found: Vec<_> = lasting.iter().filter(|(_, signs)| tier(signs)).map(|(placed, _)| *placed).collect();
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    match lasting.as_slice() {
+        [(only, _)] => vec![*only],
+        _ => Vec::new(),
+    }
+}
+
+/// Whether anything shows that the model listens on the port; an Ollama does by itself on its default one.
+pub(super) fn shows_port(pod: &Pod, services: &[Service], asked: &Asked, config: &Config) -> bool {
+    let port = asked.port();
+    let shows = |placed: Placed<'_>| {
+        let signs = signs(placed.container, port, config);
+        signs.declares || signs.probes || signs.serves || (is_ollama(placed.container, config) && port == keys::DEFAULT_PORT)
+    };
+    asked.names_port()
+        || candidates(pod).any(shows)
+        || services.iter().any(|service| targets(service, pod).any(|(_, target)| target == port))
+}
+
+/// What `OLLAMA_HOST` of a container says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Its value stands in the pod.
+    Literal { index: usize, host: OllamaHost },
+    /// It comes from elsewhere.
+    Unread { index: usize },
+}
+
+/// The last entry counts, as it does to the kubelet.
+pub(super) fn ollama_host(container: &Container) -> Option<Told> {
+    let index = container.env.iter().rposition(|variable| variable.name == "OLLAMA_HOST")?;
+    Some(match literal(container, index) {
+        Some(value) => Told::Literal { index, host: OllamaHost::read(&value) },
+        None => Told::Unread { index },
+    })
+}
+
+/// The value of a variable, with what it takes from those before it; nothing if any of that comes from elsewhere.
+pub(super) fn literal(container: &Container, index: usize) -> Option<String> {
+    let variable = container.env.get(index)?;
+    if variable.value_from.is_some() {
+        return None;
+    }
+    expand(&variable.value, &container.env[..index])
+}
+
+/// Puts values in the place of `$(NAME)`. The kubelet leaves a name that it doesn't know as it stands; but here it may come from
+/// `envFrom`, or be one that Kubernetes sets, so the value counts as unknown.
+fn expand(text: &str, before: &[Variable]) -> Option<String> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+            let index = before.iter().rposition(|variable| variable.name == name)?;
+            let variable = &before[index];
+            // Each is expanded by those before itself alone, so this ends.
+            expanded.push_str(&(variable.value_from.is_none().then(|| expand(&variable.value, &before[..index])).flatten()?));
+            rest = after;
+        } else {
+            expanded.push('$');
+        }
+    }
+    expanded.push_str(rest);
+    Some(expanded)
+}
+
+/// Whether an image is in a list. Patterns are the last parts of a path, with `*` for any characters in a part.
+fn is_listed(image: &str, patterns: &[String]) -> bool {
+    let parts = path_of(image);
+    patterns.iter().any(|pattern| {
+        let pattern: Vec<&str> = pattern.split('/').collect();
+        parts.len() >= pattern.len() && pattern.iter().zip(&parts[parts.len() - pattern.len()..]).all(|(pattern, part)| fits(pattern, part))
+    })
+}
+
+/// The parts of an image's path, without tag and digest.
+fn path_of(image: &str) -> Vec<&str> {
+    let image = image.split('@').next().unwrap_or_default();
+    let last = image.rfind('/').map_or(0, |slash| slash + 1);
+    let image = image[last..].find(':').map_or(image, |colon| &image[..last + colon]);
+    image.split('/').collect()
+}
+
+fn fits(pattern: &str, part: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == part,
+        Some((start, rest)) => part
+            .strip_prefix(start)
+            .is_some_and(|after| (0..=after.len()).any(|from| after.is_char_boundary(from) && fits(rest, &after[from..]))),
+    }
+}
+
+fn runs_ollama(container: &Container) -> bool {
+    container.command.first().is_some_and(|command| command.rsplit('/').next() == Some("ollama"))
+}
+
+/// Whether a container runs Ollama, which alone reads `OLLAMA_HOST`: by its command, or by an image of the list in whose path Ollama
+/// is named.
+pub(super) fn is_ollama(container: &Container, config: &Config) -> bool {
+    runs_ollama(container)
+        || (is_listed(&container.image, &config.model_server_images)
+            && path_of(&container.image).iter().any(|part| part.contains("ollama")))
+}
+
+/// Whether a container of Ollama's serves, as far as its arguments say: a client's first word is another than `serve`.
+pub(super) fn serves(container: &Container) -> bool {
+    let words =
+        if runs_ollama(container) { container.command[1..].iter().chain(&container.args) } else { [].iter().chain(&container.args) };
+    let entrypoint = runs_ollama(container) || container.command.is_empty();
+    !entrypoint || words.into_iter().next().is_none_or(|word| word == "serve")
+}
+
+/// The ports of this pod to which a Service leads, each with the Service's name.
+pub(super) fn targets<'a>(service: &'a Service, pod: &'a Pod) -> impl Iterator<Item = (&'a str, u16)> {
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let spec = service.spec.as_ref().filter(|spec| {
+        let selector = spec.selector.iter().flatten();
+        spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
+            && spec.type_.as_deref() != Some("ExternalName")
+            && selector.into_iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
+    });
+    let ports =
+        spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
+    ports.filter_map(move |port| {
+        let number = match &port.target_port {
+            None => u16::try_from(port.port).ok(),
+            Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
+            Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
+            Some(IntOrString::String(name)) => named(pod, name),
+        };
+        number.map(|number| (name, number))
+    })
+}
+
+/// The port that a container gives this name, looked for as the Service's endpoints are made: main containers first.
+fn named(pod: &Pod, name: &str) -> Option<u16> {
+    let port = |placed: Placed<'_>| placed.container.ports.iter().find(|port| port.name == name).map(|port| port.container_port);
+    let main = pod.containers().filter(|placed| placed.list == List::Main).find_map(port);
+    main.or_else(|| pod.containers().filter(Placed::lasts).find_map(port)).and_then(|number| u16::try_from(number).ok())
+}
+
+/// Every TCP port that a container of the pod declares.
+pub(super) fn declared(pod: &Pod) -> BTreeSet<u16> {
+    candidates(pod).flat_map(|placed| placed.container.tcp_ports()).filter_map(|port| u16::try_from(port).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn container(value: Value) -> Container {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_image_fits_by_the_last_parts_of_its_path() {
+        let list = ["ollama/ollama".to_owned(), "vllm-*".to_owned()];
+        for image in [
+            "ollama/ollama",
+            "ollama/ollama:0.17.4",
+            "docker.io/ollama/ollama@sha256:00",
+            "registry.example:5000/mirror/ollama/ollama:rocm",
+            "vllm-openai",
+            "a/vllm-openai:v1",
+        ] {
+            assert!(is_listed(image, &list), "{image}");
+        }
+        for image in ["ollama", "example/ollama", "ollama/ollama-webui", "xollama/ollama", "registry.example:5000/vllm", "vllm"] {
+            assert!(!is_listed(image, &list), "{image}");
+        }
+    }
+
+    #[test]
+    fn a_variable_takes_what_stands_before_it() {
+        let env = json!({"env": [
+            {"name": "PORT", "value": "8000"},
+            {"name": "SECRET", "valueFrom": {"secretKeyRef": {}}},
+            {"name": "A", "value": "0.0.0.0:$(PORT)"},
+            {"name": "B", "value": "$$(PORT) $ $x"},
+            {"name": "C", "value": "$(SECRET)"},
+            {"name": "D", "value": "$(LATER)"},
+            {"name": "LATER", "value": "x"},
+            {"name": "SELF", "value": "$(SELF)"},
+        ]});
+        let container = container(env);
+        let value = |name| literal(&container, container.env.iter().position(|variable| variable.name == name).unwrap());
+        assert_eq!(value("A").as_deref(), Some("0.0.0.0:8000"));
+        assert_eq!(value("B").as_deref(), Some("$(PORT) $ $x"));
+        for unknown in ["SECRET", "C", "D", "SELF"] {
+            assert_eq!(value(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_variables_counts() {
+        let container = container(json!({"env": [{"name": "OLLAMA_HOST", "value": "ollama"}, {"name": "OLLAMA_HOST", "value": ":8000"}]}));
+        assert_eq!(ollama_host(&container), Some(Told::Literal { index: 1, host: OllamaHost { server: true, port: 8000 } }));
+    }
+
+    #[test]
+    fn a_service_leads_to_a_pod_by_selector_number_and_name() {
+        const NONE: [u16; 0] = [];
+        let pod = Pod::read(&json!({
+            "metadata": {"labels": {"app": "m", "x": "y"}},
+            "spec": {"containers": [{"name": "m", "ports": [{"name": "http", "containerPort": 11434}]}]}
+        }))
+        .unwrap();
+        let to = |spec: Value| {
+            let service: Service = serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap();
+            targets(&service, &pod).map(|(_, port)| port).collect::<Vec<_>>()
+        };
+        let selector = json!({"app": "m"});
+        assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "targetPort": "http"}]})), [11434]);
+        assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "targetPort": 8000}]})), [8000]);
+        assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80}]})), [80]);
+        assert_eq!(to(json!({"selector": selector, "ports": [{"port": 80, "protocol": "UDP"}, {"port": 9, "targetPort": "no"}]})), NONE);
+        assert_eq!(to(json!({"selector": {"app": "n"}, "ports": [{"port": 80}]})), NONE);
+        assert_eq!(to(json!({"selector": {}, "ports": [{"port": 80}]})), NONE);
+        assert_eq!(to(json!({"ports": [{"port": 80}]})), NONE);
+    }
+}

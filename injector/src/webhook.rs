@@ -1,0 +1,312 @@
+//! The reviews that the API server asks for: what comes in, what is decided, what goes out. Pure: the world is in [`Surroundings`].
+//!
+//! The invariant: a review is answered for the object that it holds, and an object that can't be understood is refused.
+//!
+//! | path | review |
+//! | --- | --- |
+//! | `/mutate/pods` | [`pod_created`]: the guard is put in, or the pod is denied |
+//! | `/validate/pods` | [`pod_changed`]: what counted when the pod was made can't be changed afterwards |
+//! | `/validate/workloads` | [`workload`]: the same refusals and warnings for whoever applies a template |
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use llm_guard_engine::policy::Mode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::patch::patch;
+use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, POLICY, STOP, Scope};
+use crate::plan::{Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, plan, stay_lower};
+
+/// The API server's review, as far as it is read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AdmissionReview {
+    api_version: String,
+    request: Option<Review>,
+}
+
+/// What is asked about one object.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Review {
+    pub(crate) uid: String,
+    pub(crate) kind: Kind,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    pub(crate) operation: String,
+    pub(crate) dry_run: Option<bool>,
+    pub(crate) object: Value,
+    pub(crate) old_object: Value,
+}
+
+/// What kind of object it is, in the version in which it is shown.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kind {
+    pub(crate) kind: String,
+}
+
+/// A body that is no review.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReviewError {
+    /// It isn't JSON of a review's form.
+    #[error("the body is no AdmissionReview: {0}")]
+    Form(#[from] serde_json::Error),
+    /// It is a review of another version, or asks nothing.
+    #[error("this webhook answers AdmissionReviews of admission.k8s.io/v1 with a request, and got one of '{0}'")]
+    Version(String),
+}
+
+/// What is decided.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The object stays as it is, and isn't ours to judge.
+    Untouched(Untouched),
+    /// It may be as it is.
+    Allowed(Vec<Warning>),
+    /// It may be, once it is changed.
+    Injected { patch: json_patch::Patch, warnings: Vec<Warning> },
+    /// It may not be.
+    Refused(Vec<Refusal>, Says),
+    /// It isn't known whether it may be; so it may not.
+    Failed(String),
+}
+
+/// How refusals are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Says {
+    /// What stands before the pod's fields: where in the object the pod is.
+    prefix: &'static str,
+    namespace: String,
+}
+
+/// Reads a review.
+pub(crate) fn read(body: &[u8]) -> Result<Review, ReviewError> {
+    let AdmissionReview { api_version, request } = serde_json::from_slice(body)?;
+    request.filter(|_| api_version == "admission.k8s.io/v1").ok_or(ReviewError::Version(api_version))
+}
+
+// === impl Review ===
+
+impl Review {
+    /// Whether nothing may be written.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run == Some(true)
+    }
+
+    /// The pod that the reviewed workload makes: its template, as a pod.
+    pub(crate) fn template(&self) -> Option<Value> {
+        template(&self.kind.kind, &self.object)
+    }
+
+    /// The object's own annotations: those of the workload, if it is one.
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+        texts(&self.object, "annotations")
+    }
+}
+
+/// The pod of a workload's template.
+fn template(kind: &str, object: &Value) -> Option<Value> {
+    let at = Says::of(kind, "").prefix;
+    let template = at.trim_end_matches('.').split('.').try_fold(object, |value, key| value.get(key))?;
+    let mut pod = serde_json::Map::new();
+    for part in ["metadata", "spec"] {
+        pod.insert(part.into(), template.get(part).cloned().unwrap_or_default());
+    }
+    Some(pod.into())
+}
+
+fn texts(object: &Value, map: &str) -> BTreeMap<String, String> {
+    let members = object["metadata"][map].as_object().into_iter().flatten();
+    members.filter_map(|(key, value)| value.as_str().map(|value| (key.clone(), value.to_owned()))).collect()
+}
+
+/// The keys of an object that are ours.
+fn ours(object: &Value, map: &str) -> BTreeMap<String, String> {
+    texts(object, map).into_iter().filter(|(key, _)| keys::ours(key)).collect()
+}
+
+// === decisions ===
+
+/// A pod is made.
+pub(crate) fn pod_created(review: &Review, s: &Surroundings) -> Verdict {
+    match plan(&review.object, s) {
+        Outcome::Untouched(why) => Verdict::Untouched(why),
+        Outcome::Refused(refusals) => Verdict::Refused(refusals, Says::of("Pod", &s.namespace.name)),
+        Outcome::Guard(plan) => {
+            let patch = patch(&plan);
+            Verdict::Injected { patch, warnings: plan.warnings }
+        }
+    }
+}
+
+/// A pod's labels or annotations are changed. Its mode may be, since the guard reads it while it runs. The rest counted when it was made.
+pub(crate) fn pod_changed(review: &Review) -> Verdict {
+    let mut refusals = Vec::new();
+    for map in ["labels", "annotations"] {
+        let (new, old) = (ours(&review.object, map), ours(&review.old_object, map));
+        let changed = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key))).filter(|key| new.get(*key) != old.get(*key));
+        for key in changed {
+            let field = Field::new(Of::Pod, format!("metadata.{map}[{key}]"));
+            let only = |source: &BTreeMap<String, String>| {
+                source.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())).into_iter().collect()
+            };
+            let wrong = match map {
+                "labels" => keys::check(Scope::Pod, &only(&new), &BTreeMap::new(), false),
+                _ => keys::check(Scope::Pod, &BTreeMap::new(), &only(&new), false),
+            };
+            if !wrong.is_empty() {
+                refusals.extend(wrong);
+            } else if map == "annotations" && key == MODE {
+                let setuid = ours(&review.object, map).contains_key(ALLOW_SETUID);
+                let mode = new.get(key).and_then(|value| keys::mode(value)).filter(|mode| setuid && *mode > Mode::Monitor);
+                refusals.extend(
+                    mode.map(|mode| Refusal { field, obstacle: Obstacle::MoreThanMonitor { asks: format!("the pod's {MODE}"), mode } }),
+                );
+            } else {
+                refusals.push(Refusal { field, obstacle: Obstacle::Settled });
+            }
+        }
+    }
+    if refusals.is_empty() { Verdict::Allowed(Vec::new()) } else { Verdict::Refused(refusals, Says::of("Pod", &review.namespace)) }
+}
+
+/// A workload is applied. Nothing is changed in it; who applies it learns now what its pods would meet.
+pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
+    let kind = review.kind.kind.as_str();
+    if !["CREATE", "UPDATE"].contains(&review.operation.as_str()) || !review.object["metadata"]["deletionTimestamp"].is_null() {
+        return Verdict::Allowed(Vec::new());
+    }
+    let Some(pod) = review.template() else { return Verdict::Allowed(Vec::new()) };
+    let annotations = ours(&review.object, "annotations");
+    if review.operation == "UPDATE"
+        && template(kind, &review.old_object).as_ref() == Some(&pod)
+        && ["labels", "annotations"].into_iter().all(|map| ours(&review.object, map) == ours(&review.old_object, map))
+    {
+        return Verdict::Allowed(Vec::new());
+    }
+
+    let labels = ours(&review.object, "labels");
+    let mut refusals = keys::check(Scope::Workload, &labels, &annotations, false);
+    refusals.extend(between(kind, &review.object));
+    let mut warnings = Vec::new();
+    let s = Surroundings { workload_annotations: annotations.clone(), bare: false, ..s.clone() };
+    match plan(&pod, &s) {
+        Outcome::Refused(more) => refusals.extend(more),
+        Outcome::Untouched(_) => {
+            let idle = [MODE, POLICY, STOP].into_iter().find(|key| annotations.contains_key(*key));
+            warnings.extend(idle.map(Warning::NothingGuarded));
+        }
+        Outcome::Guard(plan) => {
+            warnings.extend(plan.warnings);
+            let read = |map: &BTreeMap<String, String>, key| map.get(key).and_then(|value| keys::mode(value));
+            let floor = read(&s.namespace.annotations, MINIMUM_MODE);
+            if let (Some(policy), Some(mode)) = (&s.policy, read(&annotations, MODE)) {
+                warnings.extend(stay_lower(policy, mode, floor));
+            }
+        }
+    }
+    if labels.contains_key(LABEL) {
+        warnings.push(Warning::LabelOnWorkload(kind.to_owned()));
+    }
+    if refusals.is_empty() { Verdict::Allowed(warnings) } else { Verdict::Refused(refusals, Says::of(kind, &s.namespace.name)) }
+}
+
+/// Keys between a workload and its pods, where nobody reads them: a CronJob's template of Jobs has metadata of its own.
+fn between(kind: &str, object: &Value) -> Vec<Refusal> {
+    if kind != "CronJob" {
+        return Vec::new();
+    }
+    let job = &object["spec"]["jobTemplate"];
+    let place = "the CronJob itself, or its template for the pod";
+    let refuse = |map: &'static str| {
+        ours(job, map).into_keys().map(move |key| Refusal {
+            field: Field::new(Of::Workload, format!("spec.jobTemplate.metadata.{map}[{key}]")),
+            obstacle: Obstacle::Elsewhere { place },
+        })
+    };
+    refuse("labels").chain(refuse("annotations")).collect()
+}
+
+/// Whether a workload's template, or a pod, asks for a guard at all: what is to be known of the cluster before a review.
+pub(crate) fn asks(review: &Review, s: &Surroundings) -> Asks {
+    let pod = review.template().unwrap_or_else(|| review.object.clone());
+    asks_for_guard(&pod, &s.namespace, &s.services, &s.config)
+}
+
+// === answers ===
+
+impl Says {
+    pub(crate) fn of(kind: &str, namespace: &str) -> Self {
+        let prefix = match kind {
+            "Pod" => "",
+            "CronJob" => "spec.jobTemplate.spec.template.",
+            _ => "spec.template.",
+        };
+        Self { prefix, namespace: namespace.to_owned() }
+    }
+
+    /// Everything that stands in the way, one line each.
+    fn sentence(&self, refusals: &[Refusal]) -> String {
+        let mut said = match refusals.len() {
+            1 => String::from("llm-guard:"),
+            count => format!("llm-guard: {count} things stand in the way:"),
+        };
+        for Refusal { field, obstacle } in refusals {
+            said.push_str(if refusals.len() == 1 { " " } else { "\n- " });
+            // Writing to a string can't fail.
+            let _ = match field.of {
+                Of::Pod => write!(said, "{}{}: {obstacle}", self.prefix, field.path),
+                Of::Workload => write!(said, "{}: {obstacle}", field.path),
+                Of::Namespace => write!(said, "namespace {}: {}: {obstacle}", self.namespace, field.path),
+            };
+        }
+        said
+    }
+}
+
+impl Verdict {
+    /// The label of the metric.
+    pub(crate) const fn result(&self) -> &'static str {
+        match self {
+            Self::Untouched(_) => "untouched",
+            Self::Allowed(_) => "allowed",
+            Self::Injected { .. } => "injected",
+            Self::Refused(..) => "refused",
+            Self::Failed(_) => "error",
+        }
+    }
+
+    /// The review with its answer, as the API server reads it.
+    pub(crate) fn answer(&self, uid: &str) -> Value {
+        let mut response = json!({"uid": uid, "allowed": true});
+        let warn = |response: &mut Value, warnings: &[Warning]| {
+            if !warnings.is_empty() {
+                response["warnings"] = warnings.iter().map(ToString::to_string).collect();
+            }
+        };
+        let deny = |response: &mut Value, code: u16, reason: &str, message: String| {
+            response["allowed"] = false.into();
+            response["status"] = json!({"code": code, "message": message, "reason": reason});
+        };
+        match self {
+            Self::Untouched(_) => {}
+            Self::Allowed(warnings) => warn(&mut response, warnings),
+            Self::Injected { patch, warnings } => {
+                if !patch.is_empty() {
+                    response["patchType"] = "JSONPatch".into();
+                    response["patch"] = BASE64_STANDARD.encode(patch.to_string()).into();
+                }
+                warn(&mut response, warnings);
+            }
+            Self::Refused(refusals, says) => deny(&mut response, 403, "Forbidden", says.sentence(refusals)),
+            Self::Failed(message) => deny(&mut response, 500, "InternalError", format!("llm-guard: {message}")),
+        }
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    }
+}
