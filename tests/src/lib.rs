@@ -13,3 +13,4 @@ pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod records;
+pub mod settings;
