@@ -6,11 +6,13 @@
 
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
-use llm_guard_tests::cluster::{Admission, Api, Version};
+use llm_guard_tests::cluster::{Admission, Api, Version, wait_until};
 use serde_json::{Value, json};
 
 use crate::helm::{Objects, deploy, program, render};
+use crate::injector::{Injector, policy};
 
 const NAMESPACE: &str = "llm-guard-system";
 const INJECTOR: &str = "system:serviceaccount:llm-guard-system:llm-guard-injector";
@@ -217,7 +219,7 @@ fn workloads(api: &Api, plain: &str, labelled: &str) -> io::Result<()> {
 
     // The API server takes a new configuration up within about a second; until then nothing is refused.
     let asking = deployment(json!({"labels": {"a": "b", "llm-guard": "enabled"}}));
-    llm_guard_tests::cluster::wait_until("the entry is called", std::time::Duration::from_secs(20), || {
+    wait_until("the entry is called", Duration::from_secs(20), || {
         let outcome = create(plain, &asking).map_err(|error| error.to_string())?;
         if calls(&outcome, "labelled.workloads.llm-guard.io") { Ok(()) } else { Err(format!("{outcome:?}")) }
     })?;
@@ -352,5 +354,50 @@ fn helm_upgrades_what_it_installed_and_leaves_the_policies_when_it_goes() -> io:
     // What was kept doesn't stand in the way of the next installation.
     helm(&["install", "llm-guard", &chart])?;
     assert_eq!(api.json(&["guardpolicy", "p"])?["metadata"]["name"], "p");
+    Ok(())
+}
+
+#[test]
+fn the_injector_gets_by_with_the_rights_that_it_has() -> io::Result<()> {
+    let api = Admission::start(Version::Current)?;
+    let injector = Injector::install(&api)?;
+
+    assert_eq!(policy(&api, "good", &json!({"mode": "hard"}))?, Ok(()));
+    wait_until("the policy's status says that it is accepted", Duration::from_secs(30), || {
+        let shown = api.json(&["-n", "default", "guardpolicy", "good"]).map_err(|error| error.to_string())?;
+        let conditions = shown["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let accepted = conditions.iter().any(|condition| condition["type"] == "Accepted" && condition["status"] == "True");
+        if accepted { Ok(()) } else { Err(format!("{shown}\n{}", injector.said().unwrap_or_default())) }
+    })?;
+    for (spec, expected) in [
+        (json!({"models": {"allow": null}}), "[] allows nothing"),
+        (json!({"models": {"alow": []}}), "alow"),
+        (json!({"redacton": {}}), "redacton"),
+    ] {
+        let refused = policy(&api, "bad", &spec)?.err().unwrap_or_default();
+        assert!(refused.contains("policies.llm-guard.io") && refused.contains(expected), "{spec}: {refused}");
+    }
+
+    // A pod that asks for a guard gets one, and with it what the injector writes for it.
+    let namespace = api.namespace("guarded", &[("llm-guard", "enabled")], &[])?;
+    let model = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ollama"},
+        "spec": {"containers": [{"name": "ollama", "image": "ollama/ollama", "ports": [{"containerPort": 11434}]}]},
+    });
+    namespace.apply(&model.to_string())?;
+    let pod = namespace.json(&["pod", "ollama"])?;
+    assert_eq!(pod["metadata"]["labels"]["llm-guard.io/guarded"], "true", "{pod}");
+    wait_until("settings and network policies are there", Duration::from_secs(30), || {
+        let there = |kind: &str| {
+            let shown = namespace.json(&[kind, "-l", "app.kubernetes.io/managed-by=llm-guard"]).map_err(|error| error.to_string())?;
+            Ok::<_, String>(shown["items"].as_array().map_or(0, Vec::len))
+        };
+        match (there("configmaps")?, there("networkpolicies")?) {
+            (0, _) | (_, 0) => Err(injector.said().unwrap_or_default()),
+            _ => Ok(()),
+        }
+    })?;
+    let said = injector.said()?;
+    assert!(!said.to_lowercase().contains("forbidden"), "{said}");
     Ok(())
 }
