@@ -140,8 +140,8 @@ fn each_panel_shows_something_once_guards_have_worked() -> io::Result<()> {
     let planted = Planted::read()?;
     let secret = planted.secrets.get("OPENAI_KEY").cloned().ok_or_else(|| io::Error::other("planted.json has no OPENAI_KEY"))?;
     let server = FaultyServer::start(move |request| well(request, &format!("The key is {secret}, so to speak.")))?;
-    let policy = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\nspec: {mode: hard}\n";
-    let enforcing = Guard::before(server.url(), "dashboard").policy(policy).start()?;
+    let document = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\nspec: {mode: hard}\n";
+    let enforcing = Guard::before(server.url(), "dashboard").policy(document).start()?;
     let monitoring = Guard::before(server.url(), "dashboard").mode("monitor").start()?;
     let api = Admission::start(Version::Current)?;
     let injector = Injector::install(&api)?;

@@ -79,8 +79,7 @@ fn free() -> io::Result<SocketAddr> {
 /// A kubeconfig with the token of the injector's service account.
 fn as_itself(api: &Api, folder: &TempDir) -> io::Result<std::path::PathBuf> {
     let token = api.kubectl(&["-n", NAMESPACE, "create", "token", "llm-guard-injector"])?;
-    let administrator: Value =
-        serde_saphyr::from_str(&fs::read_to_string(api.kubeconfig())?).map_err(io::Error::other)?;
+    let administrator: Value = serde_saphyr::from_str(&fs::read_to_string(api.kubeconfig())?).map_err(io::Error::other)?;
     let own = json!({
         "apiVersion": "v1",
         "kind": "Config",
