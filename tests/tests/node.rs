@@ -235,7 +235,7 @@ fn the_images_of_the_model_server_run_as_those_they_say() -> Result {
     }
     for (name, uid) in images {
         namespace.wait_ready(name, START)?;
-        let status = node.exec(&namespace.container(name, "model"), &["/bin/busybox", "cat", "/proc/1/status"])?.printed;
+        let status = node.run(&namespace.container(name, "model"), &["/bin/busybox", "cat", "/proc/1/status"])?;
         let line = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
         assert_eq!(line.split_whitespace().nth(1), Some(uid), "{name}: {status}");
         let models = node.ask(&namespace.container(name, "model"), &Request::get("http://127.0.0.1:11434/api/tags"))?.answered()?.json()?;
