@@ -183,8 +183,8 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
             let looks = Arc::clone(&looks);
             move || looks.mark_all()
         }));
-        tokio::spawn(looks.run(copies));
-        let reviews = Arc::new(Reviews::new(applier, Arc::clone(&metrics), config));
+        tokio::spawn(looks.run(copies.clone()));
+        let reviews = Arc::new(Reviews::new(applier, Arc::clone(&metrics), config, copies));
         let review = move |head: http::request::Parts, body: Bytes| {
             let reviews = Arc::clone(&reviews);
             async move { reviews.answer(&head, &body).await }
