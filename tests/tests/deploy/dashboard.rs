@@ -167,6 +167,15 @@ fn each_panel_shows_something_once_guards_have_worked() -> io::Result<()> {
         thread::sleep(Duration::from_millis(500));
     }
 
+    // What nobody counts no alert can tell of.
+    let rules = fs::read_to_string(deploy("alerts/llm-guard.yaml"))?;
+    let words = rules.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    let names: BTreeSet<_> = words.filter(|word| word.starts_with("llm_guard_")).collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        assert!(!prometheus.query(name)?.is_empty(), "an alert asks for {name}, which isn't there");
+    }
+
     for (variable, expected) in [("namespace", vec!["llm"]), ("pod", vec!["ollama-0", "ollama-1"])] {
         let found = list(&dashboard["templating"], "list").iter().find(|found| found["name"] == variable);
         let definition = found.map(|found| filled_in(text(found, "definition"))).unwrap_or_default();
