@@ -128,13 +128,14 @@ impl StandIn {
         let Some(origin) = origin.filter(|_| !is_redirected(parts)) else {
             return Meaning::GoesOn(HeaderMap::new());
         };
-        let host = parts.uri.authority().map(|authority| authority.as_str().as_bytes()).or(field.map(HeaderValue::as_bytes));
+        let named = parts.uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
+        let host = named.map(str::as_bytes).or(field.map(HeaderValue::as_bytes));
         let same = ["http://", "https://"].iter().any(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()) == host);
         if same {
             return Meaning::GoesOn(HeaderMap::new());
         }
         if !self.every_origin && !self.origins.iter().any(|pattern| pattern.fits(origin.as_bytes())) {
-            return Meaning::Answered(empty(StatusCode::FORBIDDEN));
+            return Meaning::Answered(empty(StatusCode::FORBIDDEN, allow(parts)));
         }
         let mut headers = HeaderMap::new();
         let allowed = if self.every_origin { HeaderValue::from_static("*") } else { origin.clone() };
@@ -152,9 +153,8 @@ impl StandIn {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(HEADERS));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
-        let mut response = empty(StatusCode::NO_CONTENT);
-        *response.headers_mut() = headers;
-        Meaning::Answered(response)
+        headers.extend(allow(parts));
+        Meaning::Answered(empty(StatusCode::NO_CONTENT, headers))
     }
 }
 
@@ -172,9 +172,18 @@ fn is_redirected(parts: &Parts) -> bool {
     without_slash.is_some_and(|path| matches!(routes::find(parts.method.as_str(), path), Lookup::Found(..)))
 }
 
-fn empty(status: StatusCode) -> Response<ReplyBody> {
+/// What the server says of a path that it knows when it is asked by another method.
+fn allow(parts: &Parts) -> HeaderMap {
+    let methods = routes::methods(parts.uri.path());
+    let is_other = !methods.is_empty() && !methods.contains(&parts.method.as_str());
+    let value = HeaderValue::try_from(methods.join(", ")).ok().filter(|_| is_other);
+    value.map(|value| (header::ALLOW, value)).into_iter().collect()
+}
+
+fn empty(status: StatusCode, headers: HeaderMap) -> Response<ReplyBody> {
     let mut response = Response::new(body::whole(bytes::Bytes::new()));
     *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }
 
