@@ -156,15 +156,17 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
         Ok(view) => view,
         Err(error) => return Outcome::Refused(vec![detect::unreadable(&error)]),
     };
-    match detect::asks(&view, &s.namespace, &s.services, &s.config) {
+    let mut refusals = match detect::asks(&view, &s.namespace, &s.services, &s.config) {
         Asks::Untouched(why) => return Outcome::Untouched(why),
+        // Who would be guarded learns at once all that stands in the way.
+        Asks::Refused(refusals) if detect::would_be_guarded(&view, &s.namespace, &s.services, &s.config) => refusals,
         Asks::Refused(refusals) => return Outcome::Refused(refusals),
-        Asks::Guard => {}
-    }
+        Asks::Guard => Vec::new(),
+    };
     let asked = Asked::of(&view.metadata.annotations);
     let injected = guard::recognised(&view);
     let interception = port::interception(&asked, &s.namespace, &s.config);
-    let mut refusals = obstacles(&view, &asked, injected, s);
+    refusals.extend(obstacles(&view, &asked, injected, s));
     let interception = match interception {
         Ok(interception) => {
             if interception == Interception::Port {
@@ -467,4 +469,4 @@ pub(crate) fn stay_lower(policy: &GuardPolicy, mode: Mode, floor: Option<Mode>) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -194,7 +194,8 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
     let mut refusals = keys::check(Scope::Workload, &labels, &annotations, false);
     refusals.extend(between(kind, &review.object));
     let mut warnings = Vec::new();
-    let s = Surroundings { workload_annotations: annotations.clone(), bare: false, ..s.clone() };
+    let mut s = Surroundings { workload_annotations: annotations.clone(), bare: false, ..s.clone() };
+    s.settings.workload = format!("{kind}/{}", review.object["metadata"]["name"].as_str().unwrap_or_default());
     match plan(&pod, &s) {
         Outcome::Refused(more) => refusals.extend(more),
         Outcome::Untouched(_) => {
@@ -309,3 +310,6 @@ impl Verdict {
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,13 +62,20 @@ pub(super) fn unreadable(error: &serde_json::Error) -> Refusal {
     Refusal::pod("spec", Obstacle::Unreadable(format!("this injector can't read the pod: {error}")))
 }
 
+/// Whether this pod is to be guarded, but for what is wrong with its keys and its namespace's.
+pub(super) fn would_be_guarded(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> bool {
+    pod.metadata.labels.get(LABEL).is_some_and(|value| value == "enabled")
+        || guard::recognised(pod)
+        || (namespace.labels.contains_key(LABEL) && looks_like_a_model(pod, services, config))
+}
+
 pub(super) fn asks(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> Asks {
     let injected = guard::recognised(pod);
     let mut refusals = keys::check(Scope::Pod, &pod.metadata.labels, &pod.metadata.annotations, injected);
     let label = pod.metadata.labels.get(LABEL).map(String::as_str);
     let namespace_keys = keys::check(Scope::Namespace, &namespace.labels, &namespace.annotations, false);
     let by_namespace = namespace.labels.contains_key(LABEL);
-    let would_be = label == Some("enabled") || injected || (by_namespace && looks_like_a_model(pod, services, config));
+    let would_be = would_be_guarded(pod, namespace, services, config);
     if would_be {
         refusals.extend(namespace_keys);
     } else {

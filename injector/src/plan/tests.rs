@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 
 /// A namespace with a label, and an injector with its defaults.
-pub(super) fn surroundings() -> Surroundings {
+pub(crate) fn surroundings() -> Surroundings {
     let labels = BTreeMap::from([("llm-guard".to_owned(), "enabled".to_owned())]);
     Surroundings {
         namespace: Namespace { name: "llm".into(), uid: "1b6f2a44-0000-4000-8000-000000000001".into(), labels, annotations: BTreeMap::new() },
