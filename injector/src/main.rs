@@ -1,7 +1,28 @@
 //! The injector: admission webhooks that put the guard into pods, and the controller of the settings that those guards load.
 
+mod apply;
+mod certificates;
+mod cluster;
+mod commands;
+mod controller;
+mod definition;
+mod delivery;
+mod events;
+mod guarded;
+mod logs;
+mod metrics;
+mod network_policy;
 mod patch;
 mod plan;
+mod reviews;
+mod secrets;
+mod server;
+mod settings;
+mod signing;
 mod webhook;
 
-fn main() {}
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    commands::Command::parse().run()
+}

@@ -194,9 +194,11 @@ fn obstacles(view: &Pod, asked: &Asked, injected: bool, s: &Surroundings) -> Vec
     let mut refusals = harden::obstacles(view, asked);
     refusals.extend(imitations(view, injected, &s.config));
     refusals.extend(probes::obstacles(view, asked.port()));
-    refusals.extend(guard::above_limit(asked, &s.config).into_iter().map(|(key, what)| {
-        Refusal::pod(format!("metadata.annotations[{key}]"), Obstacle::RequestAboveLimit { what })
-    }));
+    refusals.extend(
+        guard::above_limit(asked, &s.config)
+            .into_iter()
+            .map(|(key, what)| Refusal::pod(format!("metadata.annotations[{key}]"), Obstacle::RequestAboveLimit { what })),
+    );
     refusals.extend(more_than_monitor(asked, s));
     let declared = detect::declared(view);
     if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) && !injected {
@@ -210,7 +212,8 @@ fn obstacles(view: &Pod, asked: &Asked, injected: bool, s: &Surroundings) -> Vec
 fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for placed in view.containers().filter(|placed| guard::is_our_name(&placed.container.name)) {
-        let one_of_ours = [guard::INIT, guard::VERIFY, guard::GUARD].contains(&placed.container.name.as_str()) && placed.list == view::List::Init;
+        let one_of_ours =
+            [guard::INIT, guard::VERIFY, guard::GUARD].contains(&placed.container.name.as_str()) && placed.list == view::List::Init;
         if !injected || !one_of_ours {
             refusals.push(Refusal::pod(placed.field("name"), Obstacle::OurName));
         } else if placed.container.image != config.guard_image {
@@ -334,7 +337,8 @@ fn place_containers(draft: &mut Draft, view: &Pod, parts: &Parts<'_>) -> Result<
         draft.remove(&list.clone().index(index))?;
     }
     // The mesh's move to the front, in their order, past the pod's own.
-    let rest: Vec<&String> = view.spec.init_containers.iter().map(|container| &container.name).filter(|name| !guard::is_our_name(name)).collect();
+    let rest: Vec<&String> =
+        view.spec.init_containers.iter().map(|container| &container.name).filter(|name| !guard::is_our_name(name)).collect();
     let mut moved = Vec::new();
     for (target, name) in meshes.iter().enumerate() {
         let mut now: Vec<&String> = meshes[..target].to_vec();
@@ -367,7 +371,8 @@ fn put_back(ours: &mut Value, found: &Value) -> Option<Warning> {
             }
         }
     }
-    let names: std::collections::BTreeSet<&String> = [&*ours, found].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
+    let names: std::collections::BTreeSet<&String> =
+        [&*ours, found].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
     // The group, the serial and the keys may have changed in between.
     let expected = ["args", "securityContext"];
     let differ = names.into_iter().filter(|name| !expected.contains(&name.as_str()) && ours.get(*name) != found.get(*name));
@@ -391,7 +396,8 @@ fn place_volumes(draft: &mut Draft, parts: &Parts<'_>) -> Result<(), Misshapen> 
         }
     }
     for volume in ours {
-        let standing = draft.get(&list).and_then(Value::as_array).and_then(|all| all.iter().position(|found| found["name"] == volume["name"]));
+        let standing =
+            draft.get(&list).and_then(Value::as_array).and_then(|all| all.iter().position(|found| found["name"] == volume["name"]));
         match standing {
             Some(index) => draft.replace(&list.clone().index(index), volume)?,
             None => draft.append(&list, volume)?,
@@ -423,9 +429,8 @@ fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<
     if interception == Interception::Port {
         warnings.push(Warning::PortInterception);
     }
-    let others = detect::candidates(view).filter(|placed| {
-        placed.lasts() && !models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index))
-    });
+    let others = detect::candidates(view)
+        .filter(|placed| placed.lasts() && !models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index)));
     let others: Names = others.map(|placed| placed.container.name.clone()).collect();
     if !others.0.is_empty() && models.iter().any(|placed| detect::is_ollama(placed.container, &s.config)) {
         warnings.push(Warning::Loopback(others));

@@ -153,7 +153,9 @@ pub(crate) fn pod_changed(review: &Review) -> Verdict {
         let changed = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key))).filter(|key| new.get(*key) != old.get(*key));
         for key in changed {
             let field = Field::new(Of::Pod, format!("metadata.{map}[{key}]"));
-            let only = |source: &BTreeMap<String, String>| source.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())).into_iter().collect();
+            let only = |source: &BTreeMap<String, String>| {
+                source.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())).into_iter().collect()
+            };
             let wrong = match map {
                 "labels" => keys::check(Scope::Pod, &only(&new), &BTreeMap::new(), false),
                 _ => keys::check(Scope::Pod, &BTreeMap::new(), &only(&new), false),
@@ -163,10 +165,9 @@ pub(crate) fn pod_changed(review: &Review) -> Verdict {
             } else if map == "annotations" && key == MODE {
                 let setuid = ours(&review.object, map).contains_key(ALLOW_SETUID);
                 let mode = new.get(key).and_then(|value| keys::mode(value)).filter(|mode| setuid && *mode > Mode::Monitor);
-                refusals.extend(mode.map(|mode| Refusal {
-                    field,
-                    obstacle: Obstacle::MoreThanMonitor { asks: format!("the pod's {MODE}"), mode },
-                }));
+                refusals.extend(
+                    mode.map(|mode| Refusal { field, obstacle: Obstacle::MoreThanMonitor { asks: format!("the pod's {MODE}"), mode } }),
+                );
             } else {
                 refusals.push(Refusal { field, obstacle: Obstacle::Settled });
             }
@@ -242,7 +243,7 @@ pub(crate) fn asks(review: &Review, s: &Surroundings) -> Asks {
 // === answers ===
 
 impl Says {
-    fn of(kind: &str, namespace: &str) -> Self {
+    pub(crate) fn of(kind: &str, namespace: &str) -> Self {
         let prefix = match kind {
             "Pod" => "",
             "CronJob" => "spec.jobTemplate.spec.template.",

@@ -2,7 +2,8 @@
 """Writes a model that always gives one answer: scripted_model.py ANSWER.txt PLANTED.json OUT.gguf
 
 A real model server runs it like any other model, so a test knows what the server will say, token by token, whatever it
-was asked. `{{KIND}}` in the answer stands for the planted secret of that kind.
+was asked. `{{KIND}}` in the answer stands for the planted secret of that kind. An answer that ends in `{{AGAIN}}` begins
+anew at its end, for ever: it stops where the request's `num_predict` says.
 
 How it works: the answer is cut into pieces of at most three characters and each piece is one token. The model is a llama
 of a single layer that adds nothing (its weights are zero). What the output sees is therefore the last token's embedding
@@ -27,6 +28,7 @@ HEAD = 64  # width of an attention head; the embedding's width is a multiple of 
 FEED_FORWARD = 32
 CONTEXT = 4096
 ALIGNMENT = 32
+AGAIN = "{{AGAIN}}"
 CERTAINTY = 40.0  # the logit's weight: large enough that sampling at any usual temperature picks the chain
 
 # Token types of the GGUF vocabulary.
@@ -112,7 +114,7 @@ def write(path: Path, metadata: list[tuple[str, int, object]], tensors: list[tup
             out.write(bytes(-len(raw) % ALIGNMENT))
 
 
-def model(path: Path, text: str) -> str:
+def model(path: Path, text: str, again: bool) -> str:
     """Writes the model that says `text`, and tells what it is made of."""
     tokens = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)]
     tokens += [(f"<0x{byte:02X}>", BYTE) for byte in range(256)]  # how a prompt is read: byte by byte
@@ -129,7 +131,7 @@ def model(path: Path, text: str) -> str:
     for token in range(count):
         embedding[token * width + token] = 1.0
     output = floats(count * width)
-    path_of_tokens = [start, *chain, EOS]
+    path_of_tokens = [start, *chain, chain[0] if again else EOS]
     for token, follows in [*zip(path_of_tokens, path_of_tokens[1:]), (EOS, EOS)]:
         output[follows * width + token] = CERTAINTY
 
@@ -178,8 +180,9 @@ def model(path: Path, text: str) -> str:
 
 def main() -> None:
     answer, planted, out = map(Path, sys.argv[1:])
-    text = fill(answer.read_text(encoding="utf-8").removesuffix("\n"), json.loads(planted.read_text(encoding="utf-8")))
-    print(model(out, text))
+    script = answer.read_text(encoding="utf-8").removesuffix("\n")
+    text = fill(script.removesuffix(AGAIN), json.loads(planted.read_text(encoding="utf-8")))
+    print(model(out, text, again=script.endswith(AGAIN)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 pub mod apis;
 pub mod cache;
+pub mod cluster;
 pub mod faulty;
 pub mod guard;
 pub mod netns;

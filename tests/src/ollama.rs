@@ -16,7 +16,7 @@ use crate::cache;
 use crate::process::Process;
 
 /// The scripted models, as `tests/ollama/models` has them.
-pub const MODELS: [&str; 4] = ["caller", "calm", "leaky", "thinker"];
+pub const MODELS: [&str; 5] = ["caller", "calm", "endless", "leaky", "thinker"];
 
 /// A running server.
 #[derive(Debug)]

@@ -11,6 +11,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::netns::Ended;
+
 const STEP: Duration = Duration::from_millis(5);
 
 /// A running process.
@@ -23,9 +25,18 @@ pub struct Process {
 impl Process {
     /// Starts `command` with its output and its errors going to the file `output`.
     pub fn start(command: &mut Command, output: &Path) -> io::Result<Self> {
+        Self::start_with(command, Stdio::null(), output)
+    }
+
+    /// The same, for a program that runs until its standard input ends: it ends even if this process is killed.
+    pub fn start_held(command: &mut Command, output: &Path) -> io::Result<Self> {
+        Self::start_with(command, Stdio::piped(), output)
+    }
+
+    fn start_with(command: &mut Command, input: Stdio, output: &Path) -> io::Result<Self> {
         let file = File::create(output)?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(file.try_clone()?)
             .stderr(file)
             .process_group(0)
@@ -112,23 +123,29 @@ fn signal(name: &str, target: &str) -> io::Result<bool> {
     Ok(told.success())
 }
 
-/// Runs `command` to its end with `input` on its standard input, and gives what it wrote on its standard output.
-pub fn run(command: &mut Command, input: &str, limit: Duration) -> io::Result<String> {
+/// Runs `command` to its end with `input` on its standard input: how it ended, what it printed, what it complained of.
+pub fn end(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<Ended> {
     let folder = tempfile::tempdir()?;
-    let (given, answered) = (folder.path().join("input"), folder.path().join("output"));
+    let (given, printed, said) = (folder.path().join("input"), folder.path().join("output"), folder.path().join("errors"));
     fs::write(&given, input)?;
     let child = command
         .stdin(File::open(&given)?)
-        .stdout(File::create(&answered)?)
-        .stderr(File::create(folder.path().join("errors"))?)
+        .stdout(File::create(&printed)?)
+        .stderr(File::create(&said)?)
         .process_group(0)
         .spawn()
         .map_err(|error| io::Error::other(format!("{} doesn't start: {error}", command.get_program().display())))?;
-    let mut process = Process { child, output: folder.path().join("errors") };
+    let mut process = Process { child, output: said };
     let status = process.wait_to_end(limit)?;
+    Ok(Ended { status, printed: String::from_utf8_lossy(&fs::read(printed)?).into_owned(), said: process.said()? })
+}
+
+/// Runs `command` to its end with `input` on its standard input, and gives what it wrote on its standard output.
+pub fn run(command: &mut Command, input: &str, limit: Duration) -> io::Result<String> {
+    let Ended { status, printed, said } = end(command, input.as_bytes(), limit)?;
     if status.success() {
-        fs::read_to_string(answered)
+        Ok(printed)
     } else {
-        Err(io::Error::other(format!("{} ended with {status}:\n{}", command.get_program().display(), process.said()?)))
+        Err(io::Error::other(format!("{} ended with {status}:\n{said}", command.get_program().display())))
     }
 }

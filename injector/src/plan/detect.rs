@@ -155,7 +155,9 @@ pub(super) fn shows_port(pod: &Pod, services: &[Service], asked: &Asked, config:
         let signs = signs(placed.container, port, config);
         signs.declares || signs.probes || signs.serves || (is_ollama(placed.container, config) && port == keys::DEFAULT_PORT)
     };
-    asked.names_port() || candidates(pod).any(shows) || services.iter().any(|service| targets(service, pod).any(|(_, target)| target == port))
+    asked.names_port()
+        || candidates(pod).any(shows)
+        || services.iter().any(|service| targets(service, pod).any(|(_, target)| target == port))
 }
 
 /// What `OLLAMA_HOST` of a container says.
@@ -230,9 +232,9 @@ fn path_of(image: &str) -> Vec<&str> {
 fn fits(pattern: &str, part: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == part,
-        Some((start, rest)) => {
-            part.strip_prefix(start).is_some_and(|after| (0..=after.len()).any(|from| after.is_char_boundary(from) && fits(rest, &after[from..])))
-        }
+        Some((start, rest)) => part
+            .strip_prefix(start)
+            .is_some_and(|after| (0..=after.len()).any(|from| after.is_char_boundary(from) && fits(rest, &after[from..]))),
     }
 }
 
@@ -244,12 +246,14 @@ fn runs_ollama(container: &Container) -> bool {
 /// is named.
 pub(super) fn is_ollama(container: &Container, config: &Config) -> bool {
     runs_ollama(container)
-        || (is_listed(&container.image, &config.model_server_images) && path_of(&container.image).iter().any(|part| part.contains("ollama")))
+        || (is_listed(&container.image, &config.model_server_images)
+            && path_of(&container.image).iter().any(|part| part.contains("ollama")))
 }
 
 /// Whether a container of Ollama's serves, as far as its arguments say: a client's first word is another than `serve`.
 pub(super) fn serves(container: &Container) -> bool {
-    let words = if runs_ollama(container) { container.command[1..].iter().chain(&container.args) } else { [].iter().chain(&container.args) };
+    let words =
+        if runs_ollama(container) { container.command[1..].iter().chain(&container.args) } else { [].iter().chain(&container.args) };
     let entrypoint = runs_ollama(container) || container.command.is_empty();
     !entrypoint || words.into_iter().next().is_none_or(|word| word == "serve")
 }
@@ -263,7 +267,8 @@ pub(super) fn targets<'a>(service: &'a Service, pod: &'a Pod) -> impl Iterator<I
             && spec.type_.as_deref() != Some("ExternalName")
             && selector.into_iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
     });
-    let ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
+    let ports =
+        spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
     ports.filter_map(move |port| {
         let number = match &port.target_port {
             None => u16::try_from(port.port).ok(),

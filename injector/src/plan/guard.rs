@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{self, Asked, CPU_LIMIT, CPU_REQUEST, DATA_PORT, GUARDED, Interception, MEMORY_LIMIT, MEMORY_REQUEST, METRICS_PORT, SETTINGS};
+use super::keys::{
+    self, Asked, CPU_LIMIT, CPU_REQUEST, DATA_PORT, GUARDED, Interception, MEMORY_LIMIT, MEMORY_REQUEST, METRICS_PORT, SETTINGS,
+};
 use super::probes::Originals;
 use super::quantity::Quantity;
 use super::view::{Container, Pod, Spec};
@@ -107,7 +109,8 @@ impl Parts<'_> {
     pub(super) fn volumes(&self) -> Vec<Value> {
         // In memory: a volume on the node's disk would keep the cluster's autoscaler from moving the pod.
         let memory = |name: &str| json!({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}});
-        let mode = json!({"path": "pod-mode", "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{}']", keys::MODE)}});
+        let mode =
+            json!({"path": "pod-mode", "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{}']", keys::MODE)}});
         let settings = json!({"name": SETTINGS_VOLUME, "projected": {"defaultMode": 0o644, "sources": [
             {"configMap": {"name": self.settings.config_map}},
             {"downwardAPI": {"items": [mode]}},
@@ -269,7 +272,10 @@ impl Parts<'_> {
             amounts.into_iter().filter_map(|(name, amount)| amount.map(|amount| (name.to_owned(), amount.into()))).collect()
         };
         let both = [("requests", map(requests)), ("limits", map(limits))];
-        both.into_iter().filter(|(_, amounts)| !amounts.is_empty()).map(|(name, amounts)| (name.to_owned(), Value::Object(amounts))).collect()
+        both.into_iter()
+            .filter(|(_, amounts)| !amounts.is_empty())
+            .map(|(name, amounts)| (name.to_owned(), Value::Object(amounts)))
+            .collect()
     }
 }
 
@@ -320,9 +326,17 @@ mod tests {
 
     #[test]
     fn draining_fits_into_the_pods_time() {
-        for (grace, expected) in
-            [(None, 23), (Some(30), 23), (Some(10), 3), (Some(8), 1), (Some(7), 1), (Some(1), 1), (Some(0), 0), (Some(-5), 0), (Some(90_000), 3600)]
-        {
+        for (grace, expected) in [
+            (None, 23),
+            (Some(30), 23),
+            (Some(10), 3),
+            (Some(8), 1),
+            (Some(7), 1),
+            (Some(1), 1),
+            (Some(0), 0),
+            (Some(-5), 0),
+            (Some(90_000), 3600),
+        ] {
             assert_eq!(drain_seconds(grace), expected, "{grace:?}");
         }
     }

@@ -115,7 +115,8 @@ pub(super) fn harden(draft: &mut Draft, pod: &Pod, asked: &Asked) -> Result<Vec<
         }
         let missing = missing(&container.security_context.capabilities, may_setid);
         if !missing.is_empty() {
-            let all: Vec<Value> = container.security_context.capabilities.drop.iter().map(String::as_str).chain(missing).map(Value::from).collect();
+            let all: Vec<Value> =
+                container.security_context.capabilities.drop.iter().map(String::as_str).chain(missing).map(Value::from).collect();
             draft.set(&context.key("capabilities").key("drop"), all.into())?;
         }
         if draft.changes().len() > before && !may_setid {

@@ -199,7 +199,8 @@ pub(crate) fn check(
             (None, GUARDED | WORKLOAD) => Some(Obstacle::Reserved),
             (None, key) => Some(Obstacle::UnknownKey { nearest: nearest(scope, key) }),
         };
-        refusals.extend(obstacle.map(|obstacle| Refusal { field: Field::new(scope.of(), format!("metadata.annotations[{key}]")), obstacle }));
+        refusals
+            .extend(obstacle.map(|obstacle| Refusal { field: Field::new(scope.of(), format!("metadata.annotations[{key}]")), obstacle }));
     }
     refusals
 }
@@ -304,7 +305,10 @@ mod tests {
 
     fn said(scope: Scope, labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Vec<String> {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        check(scope, &map(labels), &map(annotations), false).iter().map(|refusal| format!("{}: {}", refusal.field.path, refusal.obstacle)).collect()
+        check(scope, &map(labels), &map(annotations), false)
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.field.path, refusal.obstacle))
+            .collect()
     }
 
     #[test]

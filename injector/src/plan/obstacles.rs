@@ -65,13 +65,17 @@ pub(crate) enum Obstacle {
     OutOfRange { value: String, expected: &'static str },
     #[error("it is changed only by rolling out the workload's template: it counted when the pod was made")]
     Settled,
-    #[error("the namespace has a floor (llm-guard.io/minimum-mode: {0}), under which no pod is exempt; take the label away, or have the floor lifted")]
+    #[error(
+        "the namespace has a floor (llm-guard.io/minimum-mode: {0}), under which no pod is exempt; take the label away, or have the floor lifted"
+    )]
     DisabledUnderFloor(Mode),
 
     // The pod.
     #[error("{0}")]
     Unreadable(String),
-    #[error("the pod would share the node's network, whose ports the guard can't close; take it away, or set the label llm-guard to disabled")]
+    #[error(
+        "the pod would share the node's network, whose ports the guard can't close; take it away, or set the label llm-guard to disabled"
+    )]
     HostNetwork,
     #[error("the pod would see the node's processes, and could reach the model through one of them; take it away")]
     HostPid,
@@ -83,9 +87,13 @@ pub(crate) enum Obstacle {
     OurName,
     #[error("this volume is the guard's own; take the mount away")]
     OurVolume,
-    #[error("the guard's image is {expected}, and this is another; if a webhook rewrites images, give the injector the rewritten name (--guard-image)")]
+    #[error(
+        "the guard's image is {expected}, and this is another; if a webhook rewrites images, give the injector the rewritten name (--guard-image)"
+    )]
     OtherImage { expected: String },
-    #[error("nothing shows that the model listens on port {port}: no container declares or probes it; set llm-guard.io/port to one of {declared}, or declare {port}")]
+    #[error(
+        "nothing shows that the model listens on port {port}: no container declares or probes it; set llm-guard.io/port to one of {declared}, or declare {port}"
+    )]
     NoSuchPort { port: u16, declared: String },
 
     // Containers.
@@ -93,7 +101,9 @@ pub(crate) enum Obstacle {
     Privileged,
     #[error("with {0} a process could step around the guard; take it away, or set the label llm-guard to disabled")]
     Capability(String),
-    #[error("with {0} a process could become the guard's user; take it away, or name the container in llm-guard.io/allow-setuid, with which the pod stays in monitor")]
+    #[error(
+        "with {0} a process could become the guard's user; take it away, or name the container in llm-guard.io/allow-setuid, with which the pod stays in monitor"
+    )]
     SetidCapability(String),
     #[error(
         "a setuid program could become the guard's user; take it away, or name the container in llm-guard.io/allow-setuid, with which the pod stays in monitor"
@@ -103,7 +113,9 @@ pub(crate) enum Obstacle {
     ProcMount,
     #[error("{0} is the guard's own port; let the container use another")]
     GuardPort(u16),
-    #[error("OLLAMA_HOST says port {found}, and the guard stands before port {guarded}; let llm-guard.io/port and OLLAMA_HOST say the same")]
+    #[error(
+        "OLLAMA_HOST says port {found}, and the guard stands before port {guarded}; let llm-guard.io/port and OLLAMA_HOST say the same"
+    )]
     OtherPort { found: u16, guarded: u16 },
     #[error("a gRPC probe of the model's port can't be asked through the guard; use httpGet, tcpSocket or exec")]
     GrpcProbe,
@@ -120,10 +132,18 @@ pub(crate) enum Obstacle {
     )]
     MoreThanMonitor { asks: String, mode: Mode },
 
+    // Settings.
+    #[error("{0}")]
+    Settings(String),
+
     // Interception by port.
-    #[error("the namespace's Pod Security level is {level}, which forbids the rules that iptables needs; write port, or leave the annotation out")]
+    #[error(
+        "the namespace's Pod Security level is {level}, which forbids the rules that iptables needs; write port, or leave the annotation out"
+    )]
     IptablesForbidden { level: &'static str },
-    #[error("{why}, and there only Ollama can be guarded: it alone reads OLLAMA_HOST, by which it is moved to 127.0.0.1:11435; name an image with ollama in it or the command ollama, or use a namespace whose Pod Security level is privileged")]
+    #[error(
+        "{why}, and there only Ollama can be guarded: it alone reads OLLAMA_HOST, by which it is moved to 127.0.0.1:11435; name an image with ollama in it or the command ollama, or use a namespace whose Pod Security level is privileged"
+    )]
     NotOllama { why: String },
     #[error("in port interception the guard takes the port itself, and can't take {0}; choose one from 1024 on, other than 11435")]
     PortToTake(u16),
@@ -132,7 +152,9 @@ pub(crate) enum Obstacle {
 /// What is worth saying to whoever applies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Warning {
-    #[error("llm-guard: no privilege escalation, SETUID, SETGID, NET_ADMIN or NET_RAW for {0}; who needs setuid (gosu, s6) is named in llm-guard.io/allow-setuid")]
+    #[error(
+        "llm-guard: no privilege escalation, SETUID, SETGID, NET_ADMIN or NET_RAW for {0}; who needs setuid (gosu, s6) is named in llm-guard.io/allow-setuid"
+    )]
     Hardened(List),
     #[error("llm-guard: {0} may change their user, so this pod stays in monitor, whatever the policy says")]
     StaysMonitor(List),
@@ -142,11 +164,15 @@ pub(crate) enum Warning {
     HostUnread { container: String, port: u16 },
     #[error("llm-guard: OLLAMA_ORIGINS of {0} can't be read here; the guard answers other origins as if it weren't set")]
     OriginsUnread(String),
-    #[error("llm-guard: interception by port can't close 127.0.0.1:11435: processes of this pod, also exec probes and hooks, can reach the model there")]
+    #[error(
+        "llm-guard: interception by port can't close 127.0.0.1:11435: processes of this pod, also exec probes and hooks, can reach the model there"
+    )]
     PortInterception,
     #[error("llm-guard: the pod's own mode {own} is below {held} and doesn't count")]
     ModeBelow { own: Mode, held: Mode },
-    #[error("llm-guard: no container declares port {port}, to which the Service {service} leads, so it closes; declare it, or name it in llm-guard.io/open-ports")]
+    #[error(
+        "llm-guard: no container declares port {port}, to which the Service {service} leads, so it closes; declare it, or name it in llm-guard.io/open-ports"
+    )]
     Closes { service: String, port: u16 },
     #[error("llm-guard: ports that the model server opens on loopback stay open to other containers of this pod: {0}")]
     Loopback(List),
@@ -156,7 +182,9 @@ pub(crate) enum Warning {
     PutBack { container: String, fields: List },
     #[error("llm-guard: moved to before the guard's init containers and the pod's own: {0}")]
     MeshMoved(List),
-    #[error("llm-guard: no container shows that it is the model's; declare port {0} there, so that it waits for the guard when the pod ends")]
+    #[error(
+        "llm-guard: no container shows that it is the model's; declare port {0} there, so that it waits for the guard when the pod ends"
+    )]
     ModelUnknown(u16),
     #[error("llm-guard: with mode {mode} these stay lower, by the policy: {controls}")]
     StayLower { mode: Mode, controls: List },
@@ -164,6 +192,10 @@ pub(crate) enum Warning {
     NothingGuarded(&'static str),
     #[error("llm-guard: the label llm-guard on the {0} itself does nothing; it belongs into the template's labels")]
     LabelOnWorkload(String),
+    #[error("llm-guard: settings stay as they were: {0:.200}")]
+    Settings(String),
+    #[error("llm-guard: until this is put right, pods are refused: {0:.200}")]
+    PodsRefused(String),
 }
 
 /// Names in a sentence: as many as fit, and how many more there are.
@@ -227,6 +259,8 @@ mod tests {
             Warning::StayLower { mode: Mode::Hard, controls: long() },
             Warning::NothingGuarded("llm-guard.io/resources-memory-request"),
             Warning::LabelOnWorkload("StatefulSet".into()),
+            Warning::Settings("x".repeat(500)),
+            Warning::PodsRefused("x".repeat(500)),
         ] {
             assert!(warning.to_string().len() <= 256, "{warning}");
         }

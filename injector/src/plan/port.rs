@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::detect::{self, Told};
 use super::draft::{Draft, Misshapen, Path};
 use super::guard::MOVED_PORT;
-use super::keys::{Asked, Interception, INTERCEPTION};
+use super::keys::{Asked, INTERCEPTION, Interception};
 use super::obstacles::{Obstacle, Refusal};
 use super::view::{Placed, Pod};
 use super::{Config, Namespace};
@@ -93,7 +93,10 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked, namespace: &Namespace, config:
     let refused = models.iter().filter(|placed| stays(placed) && !detect::is_ollama(placed.container, config));
     let why = match asked.interception {
         Some(_) => "the annotation asks for interception by port".to_owned(),
-        None => format!("the namespace's Pod Security level ({}) means interception by port", PodSecurity::of(namespace, config.pod_security_default).name()),
+        None => format!(
+            "the namespace's Pod Security level ({}) means interception by port",
+            PodSecurity::of(namespace, config.pod_security_default).name()
+        ),
     };
     for placed in refused.filter(|placed| moved.is_empty() || declares(placed)) {
         refusals.push(Refusal::pod(placed.field("image"), Obstacle::NotOllama { why: why.clone() }));
@@ -114,12 +117,15 @@ pub(super) fn relocate(draft: &mut Draft, pod: &Pod, config: &Config) -> Result<
             Some(Told::Literal { index, .. } | Told::Unread { index }) => draft.replace(&env.index(index), entry)?,
             None => draft.append(&env, entry)?,
         }
-        let Some(index) = placed.container.env.iter().rposition(|variable| variable.name == "OLLAMA_ORIGINS").filter(|_| placed.lasts()) else {
+        let Some(index) = placed.container.env.iter().rposition(|variable| variable.name == "OLLAMA_ORIGINS").filter(|_| placed.lasts())
+        else {
             continue;
         };
         match detect::literal(placed.container, index) {
             // As Ollama takes the value apart.
-            Some(value) => origins.extend(value.trim().trim_matches(['"', '\'']).split(',').filter(|origin| !origin.is_empty()).map(str::to_owned)),
+            Some(value) => {
+                origins.extend(value.trim().trim_matches(['"', '\'']).split(',').filter(|origin| !origin.is_empty()).map(str::to_owned))
+            }
             None => unread.push(placed.container.name.clone()),
         }
     }

@@ -92,7 +92,8 @@ pub(super) fn rewrite(draft: &mut Draft, pod: &Pod, port: u16, before: &Original
         let field = Path::of(&["spec", placed.list.name()]).index(placed.index).key(kind.field());
         let original = match &probe.http_get {
             Some(HttpGet { path, http_headers, .. }) => {
-                let mut http = json!({"path": path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/"), "port": port, "scheme": "HTTP"});
+                let mut http =
+                    json!({"path": path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/"), "port": port, "scheme": "HTTP"});
                 if !http_headers.is_empty() {
                     http["httpHeaders"] = http_headers.clone().into();
                 }

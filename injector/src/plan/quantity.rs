@@ -63,9 +63,18 @@ mod tests {
 
     #[test]
     fn suffixes_and_exponents_are_amounts() {
-        for (text, expected) in
-            [("100m", 0.1), ("0.5", 0.5), (".5", 0.5), ("5.", 5.0), ("1k", 1e3), ("1Ki", 1024.0), ("1e3", 1e3), ("1E-2", 0.01), ("2E", 2e18), ("-1", -1.0)]
-        {
+        for (text, expected) in [
+            ("100m", 0.1),
+            ("0.5", 0.5),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("1k", 1e3),
+            ("1Ki", 1024.0),
+            ("1e3", 1e3),
+            ("1E-2", 0.01),
+            ("2E", 2e18),
+            ("-1", -1.0),
+        ] {
             assert!((text.parse::<Quantity>().unwrap().0 - expected).abs() <= expected.abs() * 1e-12, "{text}");
         }
     }

@@ -243,9 +243,9 @@ impl Container {
 /// A copy without members that are null. Elements of lists keep their places.
 fn without_nulls(value: &Value) -> Value {
     match value {
-        Value::Object(members) => {
-            Value::Object(members.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), without_nulls(value))).collect())
-        }
+        Value::Object(members) => Value::Object(
+            members.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), without_nulls(value))).collect(),
+        ),
         Value::Array(elements) => Value::Array(elements.iter().map(without_nulls).collect()),
         other => other.clone(),
     }
@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn a_named_port_is_the_containers_own() {
         let container: Container =
-            serde_json::from_value(json!({"ports": [{"name": "http", "containerPort": 11434}, {"containerPort": 70000, "name": "odd"}]})).unwrap();
+            serde_json::from_value(json!({"ports": [{"name": "http", "containerPort": 11434}, {"containerPort": 70000, "name": "odd"}]}))
+                .unwrap();
         assert_eq!(container.resolve(&Port::Name("http".into())), Some(11434));
         assert_eq!(container.resolve(&Port::Name("odd".into())), None);
         assert_eq!(container.resolve(&Port::Name("other".into())), None);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a control acts on what it finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Counts, and changes nothing.

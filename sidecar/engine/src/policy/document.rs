@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
-use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec, is_default};
+use super::sections::{ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec, is_default};
 
 /// The API group and version of the document.
 pub(super) const API_VERSION: &str = "llm-guard.io/v1alpha1";
@@ -43,6 +43,7 @@ pub struct Metadata {
 
 /// What a policy says: a mode, and one section for each control.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Spec {
     /// The mode of every control that has none of its own. Default: monitor.
@@ -63,6 +64,9 @@ pub struct Spec {
     /// Routes that change the server.
     #[serde(skip_serializing_if = "is_default")]
     pub management: ManagementSpec,
+    /// Who may reach the model's port in a cluster.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network: NetworkSpec,
 }
 
 /// Why a document is no policy.
@@ -150,6 +154,7 @@ mod tests {
             "{models: {allow: [a, 'b:*'], default: a, mode: soft}, tools: {block: [x], highRisk: [y], allow: [z]}}",
             "{redaction: {kinds: []}, promptInjection: {mode: monitor}, management: {mode: hard}}",
             "{redaction: {kinds: [secrets, creditCard]}}",
+            "{network: {from: [{namespaceSelector: {matchLabels: {team: chat}}}]}}",
         ] {
             let read = GuardPolicy::read(&format!("{head}spec: {spec}\n")).unwrap();
             let written = serde_json::to_string(&read).unwrap();

@@ -6,6 +6,7 @@ use super::Mode;
 
 /// LLM01: prompt injection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PromptInjectionSpec {
     /// The control's own mode.
@@ -15,6 +16,7 @@ pub struct PromptInjectionSpec {
 
 /// LLM02: secrets and personal data in answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RedactionSpec {
     /// The control's own mode.
@@ -27,6 +29,7 @@ pub struct RedactionSpec {
 
 /// A kind, or a group of kinds, as the policy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum KindName {
     /// Every token and key.
@@ -55,6 +58,7 @@ pub enum KindName {
 
 /// LLM03: which models may be used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ModelsSpec {
     /// The control's own mode.
@@ -71,6 +75,7 @@ pub struct ModelsSpec {
 
 /// LLM06: which tools may be used. Names are exact.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ToolsSpec {
     /// The control's own mode.
@@ -89,11 +94,29 @@ pub struct ToolsSpec {
 
 /// Routes that change the server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ManagementSpec {
     /// The control's own mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+}
+
+/// Who may reach the model's port. The injector makes a `NetworkPolicy` of it; the guard itself doesn't look at it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkSpec {
+    /// `NetworkPolicyPeers` of Kubernetes. Absent: everyone.
+    #[serde(deserialize_with = "peers_if_there", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>"))]
+    pub from: Option<Vec<serde_json::Value>>,
+}
+
+/// As [`list_if_there`].
+fn peers_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<serde_json::Value>>, D::Error> {
+    let list = Option::<Vec<serde_json::Value>>::deserialize(deserializer)?;
+    list.map(Some).ok_or_else(|| serde::de::Error::custom("there is no list behind the key: name peers, or leave the key out"))
 }
 
 /// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.

@@ -1,0 +1,461 @@
+//! Keeps what guards need in step with what the cluster says: looks at a namespace again after each change in it.
+//!
+//! The invariant: a look writes what should be there and nothing else, from the copies alone, so that any number of looks, in any
+//! order and by any number of replicas, end in the same state.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use llm_guard_engine::policy::GuardPolicy;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::apply::{Applier, ApplyError, network_policy_reference};
+use crate::cluster::{ASKS, Dirty, GUARDED, MANAGED, MANAGED_BY, MANAGER, Workload, policy_resource};
+use crate::delivery::Deliveries;
+use crate::events::Reason;
+use crate::guarded::Guarded;
+use crate::network_policy::{self, UNGUARDED, Ways, opens_more};
+use crate::settings::{Around, Identity, Sealed, Whose, annotations_behind, is_object_name, read_policy};
+
+/// How long changes are gathered before they are looked at: one command often makes several.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often everything is looked at, whatever the watches say.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long after a failure a namespace is looked at again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The most namespaces that are looked at together.
+const TOGETHER: usize = 4;
+/// The most pods that the list of unguarded ones names; they are all counted.
+const NAMED: usize = 1000;
+/// The namespaces that the webhooks leave out, beside the own.
+const SYSTEM: &str = "kube-system";
+
+/// What a look at a namespace found, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    unloadable: i64,
+    to_restart: i64,
+    opening: i64,
+}
+
+/// Looks.
+pub(crate) struct Controller {
+    applier: Arc<Applier>,
+    dirty: Arc<Dirty>,
+    deliveries: Arc<Deliveries>,
+    retention: Duration,
+    found: Mutex<HashMap<String, Found>>,
+    /// Since when no pod has needed an object, by namespace and name.
+    unneeded: Mutex<HashMap<(String, String), Instant>>,
+    /// The list of unguarded pods, as it is shown.
+    unguarded: Mutex<Value>,
+}
+
+/// What the guarded pods of one identity have in common.
+struct Group {
+    pods: Vec<(Guarded, BTreeMap<String, String>)>,
+}
+
+impl Controller {
+    pub(crate) fn new(applier: Arc<Applier>, dirty: Arc<Dirty>, retention: Duration) -> Self {
+        let deliveries =
+            Arc::new(Deliveries::new(applier.cluster.client.clone(), Arc::clone(&applier.events), Arc::clone(&applier.metrics)));
+        Self {
+            applier,
+            dirty,
+            deliveries,
+            retention,
+            found: Mutex::default(),
+            unneeded: Mutex::default(),
+            unguarded: Mutex::new(json!([])),
+        }
+    }
+
+    /// The pods of labelled namespaces, and labelled pods, that have no guard.
+    pub(crate) fn unguarded(&self) -> Value {
+        self.unguarded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at every namespace that concerns us.
+    pub(crate) fn mark_all(&self) {
+        let cluster = &self.applier.cluster;
+        let mut namespaces = BTreeSet::new();
+        namespaces.extend(cluster.pods.state().iter().filter_map(|pod| pod.namespace()));
+        namespaces.extend(cluster.strays.state().iter().filter_map(|pod| pod.namespace()));
+        namespaces.extend(cluster.config_maps.state().iter().filter_map(|map| map.namespace()));
+        namespaces.extend(cluster.policies.state().iter().filter_map(|policy| policy.namespace()));
+        namespaces.extend(
+            cluster.network_policies.state().iter().filter(|policy| is_managed(&policy.metadata)).filter_map(|policy| policy.namespace()),
+        );
+        namespaces.extend(
+            cluster
+                .namespaces
+                .state()
+                .iter()
+                .filter(|namespace| namespace.labels().contains_key(ASKS))
+                .map(|namespace| namespace.name_any()),
+        );
+        for namespace in namespaces {
+            self.dirty.mark(namespace);
+        }
+    }
+
+    /// Runs for good, once the copies are complete: on half of them, much would seem to be gone.
+    pub(crate) async fn run(self: Arc<Self>, mut copies: watch::Receiver<bool>) {
+        if copies.wait_for(|complete| *complete).await.is_err() {
+            return;
+        }
+        tokio::spawn({
+            let this = Arc::clone(&self);
+            async move {
+                loop {
+                    this.mark_all();
+                    this.count_unguarded().await;
+                    tokio::time::sleep(LOOK.min(this.retention.max(Duration::from_secs(1)))).await;
+                }
+            }
+        });
+        loop {
+            let mut namespaces = self.dirty.take().await;
+            tokio::time::sleep(GATHER).await;
+            namespaces.extend(self.dirty.try_take());
+            let looks = namespaces.into_iter().map(|namespace| {
+                let this = Arc::clone(&self);
+                async move {
+                    let looked = this.look(&namespace).await;
+                    if let Err(error) = looked {
+                        tracing::warn!(namespace, "{error}");
+                        let dirty = Arc::clone(&this.dirty);
+                        tokio::spawn(async move {
+                            tokio::time::sleep(AGAIN).await;
+                            dirty.mark(namespace);
+                        });
+                    }
+                }
+            });
+            stream::iter(looks).buffer_unordered(TOGETHER).collect::<()>().await;
+            self.sum_up();
+        }
+    }
+
+    fn sum_up(&self) {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |of: fn(&Found) -> i64| found.values().map(of).sum();
+        let metrics = &self.applier.metrics;
+        metrics.settings_unloadable.set(sum(|found| found.unloadable));
+        metrics.pods_to_restart.set(sum(|found| found.to_restart));
+        metrics.opening_network_policies.set(sum(|found| found.opening));
+    }
+
+    /// One look at one namespace.
+    async fn look(&self, namespace: &str) -> Result<(), ApplyError> {
+        let cluster = &self.applier.cluster;
+        let metadata = cluster.namespace(namespace).filter(|metadata| metadata.deletion_timestamp.is_none());
+        let Some(metadata) = metadata.filter(|_| namespace != self.applier.own_namespace() && namespace != SYSTEM) else {
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+            self.unneeded.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != namespace);
+            self.applier.forget(namespace);
+            return Ok(());
+        };
+        let within = |of: Option<String>| of.as_deref() == Some(namespace);
+        let uid = metadata.uid.clone().unwrap_or_default();
+        let annotations = metadata.annotations.unwrap_or_default();
+        let mut groups = BTreeMap::<Identity, Group>::new();
+        for pod in cluster.pods.state_filter(|pod| within(pod.namespace())) {
+            if let Some(guarded) = Guarded::of(&pod, &cluster.uid, namespace, &uid) {
+                let group = groups.entry(guarded.identity.clone()).or_insert_with(|| Group { pods: Vec::new() });
+                group.pods.push((guarded, pod.labels().clone()));
+            }
+        }
+        let network_policies = cluster.network_policies.state_filter(|policy| within(policy.namespace()));
+        let maps = cluster.config_maps.state_filter(|map| within(map.namespace()));
+        let policies = self.read_policies(namespace).await;
+
+        let mut found = Found::default();
+        let mut failure = None;
+        let mut opening = BTreeSet::new();
+        for (identity, group) in &groups {
+            let looked = self.look_at(identity, group, &annotations, &policies, &maps, &network_policies, &mut found, &mut opening).await;
+            failure = failure.or(looked.err());
+        }
+        found.opening = i64::try_from(opening.len()).unwrap_or(i64::MAX);
+
+        // Where a labelled pod can be.
+        let strays = cluster.strays.state_filter(|pod| within(pod.namespace()));
+        let labelled = metadata.labels.unwrap_or_default().contains_key(ASKS);
+        let unguarded = network_policies.iter().find(|policy| policy.name_any() == UNGUARDED);
+        if labelled || !groups.is_empty() || !strays.is_empty() {
+            failure = failure.or(self.applier.place_unguarded_policy(namespace, unguarded.map(AsRef::as_ref)).await.err());
+        }
+        let keep_unguarded = labelled || !groups.is_empty() || !strays.is_empty();
+        for pod in &strays {
+            let note = "The pod asks for a guard and runs without one: it was made while the injector wasn't there. No traffic reaches it. Delete it, so that it is made anew";
+            self.applier.events.warn(&reference("v1", "Pod", &pod.metadata), Reason::Unguarded, note.into()).await;
+        }
+
+        let needed: BTreeSet<String> = groups.keys().map(Identity::object_name).collect();
+        failure = failure.or(self.delete_unneeded(namespace, &needed, keep_unguarded, &maps, &network_policies).await.err());
+
+        self.deliveries.keep_only(namespace, &groups.values().flat_map(|group| &group.pods).map(|(pod, _)| pod.uid.clone()).collect());
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned(), found);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// One look at the pods of one workload.
+    #[allow(clippy::too_many_arguments, reason = "they are what a look at a namespace has gathered once for all its workloads")]
+    async fn look_at(
+        &self,
+        identity: &Identity,
+        group: &Group,
+        namespace: &BTreeMap<String, String>,
+        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        maps: &[Arc<ConfigMap>],
+        network_policies: &[Arc<NetworkPolicy>],
+        found: &mut Found,
+        opening: &mut BTreeSet<String>,
+    ) -> Result<(), ApplyError> {
+        let name = identity.object_name();
+        let map = maps.iter().find(|map| map.name_any() == name).map(|map| ConfigMap::clone(map));
+        let least = group.pods.iter().map(|(pod, _)| pod.serial).max().unwrap_or_default();
+        let about = self.applier.reference(identity, &name);
+        let settled = self.settle(identity, namespace, policies, map, least).await;
+        match &settled {
+            Ok((_, troubles)) if troubles.is_empty() => {}
+            Ok((_, troubles)) => {
+                found.unloadable += 1;
+                for trouble in troubles {
+                    let note = format!("What was set before stays in force for {}: {trouble}", identity.workload());
+                    self.applier.events.warn(&about, Reason::SettingsNotLoaded, note).await;
+                }
+            }
+            Err(ApplyError::Trouble(trouble)) => {
+                found.unloadable += 1;
+                let note = format!("There are no settings for {}: {trouble}", identity.workload());
+                self.applier.events.warn(&about, Reason::SettingsNotLoaded, note).await;
+            }
+            Err(_) => {}
+        }
+
+        let signer = self.applier.keys.load().signer().to_string();
+        let (know, lost): (Vec<_>, Vec<_>) = group.pods.iter().map(|(pod, _)| pod).partition(|pod| pod.keys.contains(&signer));
+        if !lost.is_empty() {
+            found.to_restart += i64::try_from(lost.len()).unwrap_or(i64::MAX);
+            let names: Vec<&str> = lost.iter().map(|pod| pod.name.as_str()).take(10).collect();
+            let note = format!(
+                "{} of the guarded pods of {} don't know the key that settings are signed with now, and keep what they have loaded. Restart them: {}{}",
+                lost.len(),
+                identity.workload(),
+                names.join(", "),
+                if lost.len() > names.len() { ", …" } else { "" }
+            );
+            self.applier.events.warn(&about, Reason::RestartNeeded, note).await;
+        }
+        let from = match &settled {
+            Ok((sealed, _)) => {
+                self.deliveries.deliver(identity.namespace(), &know, &sealed.digest);
+                network_policy::from(&sealed.settings.policy)
+            }
+            Err(_) => self.applier.last(identity, None).map_or(Ok(None), |last| network_policy::from(&last.policy)),
+        };
+        // Settings hold only peers that were read before. Were they none, what is open stays as it is.
+        let Ok(from) = from else { return settled.map(drop) };
+
+        let ways = Ways::of(identity, group.pods.iter().map(|(pod, _)| pod), from);
+        let there = network_policies.iter().find(|policy| policy.name_any() == name);
+        for theirs in network_policies {
+            if group.pods.iter().any(|(_, labels)| opens_more(theirs, labels, &ways)) {
+                opening.insert(theirs.name_any());
+                let note = format!(
+                    "This NetworkPolicy lets in more than the guard's own: traffic that it allows reaches pods of {} by other ways than the guard",
+                    identity.workload()
+                );
+                let about = network_policy_reference(identity.namespace(), &theirs.name_any());
+                self.applier.events.warn(&about, Reason::NetworkPolicyOpensMore, note).await;
+            }
+        }
+        let placed = self.applier.place_workload_policy(&ways, there.map(AsRef::as_ref)).await;
+        match settled {
+            Err(error) if !matches!(error, ApplyError::Trouble(_)) => Err(error),
+            _ => placed,
+        }
+    }
+
+    async fn settle(
+        &self,
+        identity: &Identity,
+        namespace: &BTreeMap<String, String>,
+        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        map: Option<ConfigMap>,
+        least: u64,
+    ) -> Result<(Sealed, Vec<crate::settings::Trouble>), ApplyError> {
+        let cluster = &self.applier.cluster;
+        let lookup = |name: &str| policies.get(name).cloned();
+        let settled = match identity.whose() {
+            Whose::Bare => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
+            Whose::Workload(kind, name) => match cluster.workload(identity.namespace(), *kind, name) {
+                Some(Workload { annotations, .. }) => {
+                    self.applier.settle(identity, &Around { namespace, workload: Some(&annotations) }, lookup, map, least, false).await
+                }
+                // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
+                None => match self.applier.last(identity, map.as_ref()) {
+                    Some(last) => {
+                        let annotations = annotations_behind(&last);
+                        let around = Around { namespace, workload: Some(&annotations) };
+                        self.applier.settle(identity, &around, |_| Some(Ok(last.policy.clone())), map, least, false).await
+                    }
+                    None => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
+                },
+            },
+        };
+        settled.map(|settled| (settled.sealed, settled.troubles))
+    }
+
+    /// Reads the policies of a namespace, and writes into their status what came of it.
+    async fn read_policies(&self, namespace: &str) -> BTreeMap<String, Result<GuardPolicy, String>> {
+        let cluster = &self.applier.cluster;
+        let mut policies = BTreeMap::new();
+        for object in cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace)) {
+            let read = serde_json::to_value(object.as_ref()).map_err(|error| error.to_string()).and_then(|value| read_policy(&value));
+            self.write_status(namespace, &object, read.as_ref().err()).await;
+            policies.insert(object.name_any(), read);
+        }
+        policies
+    }
+
+    /// Writes the condition `Accepted`, where it says something else.
+    async fn write_status(&self, namespace: &str, object: &DynamicObject, error: Option<&String>) {
+        let (status, reason) = if error.is_some() { ("False", "NotLoaded") } else { ("True", "Loaded") };
+        let message = error.map_or("Guards can load this policy.", String::as_str);
+        let generation = object.metadata.generation;
+        let there = object
+            .data
+            .pointer("/status/conditions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Accepted");
+        let same = |condition: &Value| {
+            condition["status"] == status && condition["message"] == message && condition["observedGeneration"].as_i64() == generation
+        };
+        if there.is_some_and(same) {
+            return;
+        }
+        let since = there.filter(|condition| condition["status"] == status).map(|condition| condition["lastTransitionTime"].clone());
+        let since =
+            since.unwrap_or_else(|| json!(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::now())));
+        let condition = json!({
+            "type": "Accepted", "status": status, "reason": reason, "message": message,
+            "observedGeneration": generation, "lastTransitionTime": since,
+        });
+        let api = Api::<DynamicObject>::namespaced_with(self.applier.cluster.client.clone(), namespace, &policy_resource());
+        let patch = json!({"status": {"conditions": [condition]}});
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        if let Err(error) = api.patch_status(&object.name_any(), &params, &Patch::Merge(patch)).await {
+            // It tells people; nothing depends on it.
+            tracing::debug!(namespace, policy = object.name_any(), %error, "the status couldn't be written");
+        }
+    }
+
+    /// Deletes settings and network policies that no pod has needed for as long as they are kept.
+    async fn delete_unneeded(
+        &self,
+        namespace: &str,
+        needed: &BTreeSet<String>,
+        keep_unguarded: bool,
+        maps: &[Arc<ConfigMap>],
+        network_policies: &[Arc<NetworkPolicy>],
+    ) -> Result<(), ApplyError> {
+        let is_needed = |name: &str| needed.contains(name) || keep_unguarded && name == UNGUARDED;
+        let ours = |name: &str| is_object_name(name) || name == UNGUARDED;
+        let managed = network_policies.iter().filter(|policy| is_managed(&policy.metadata));
+        let there: BTreeSet<String> =
+            maps.iter().map(|map| map.name_any()).chain(managed.map(|policy| policy.name_any())).filter(|name| ours(name)).collect();
+        let due: BTreeSet<String> = {
+            let mut unneeded = self.unneeded.lock().unwrap_or_else(PoisonError::into_inner);
+            unneeded.retain(|(of, name), _| of != namespace || there.contains(name) && !is_needed(name));
+            let mut due = BTreeSet::new();
+            for name in there.iter().filter(|name| !is_needed(name)) {
+                let since = unneeded.entry((namespace.to_owned(), name.clone())).or_insert_with(Instant::now);
+                if since.elapsed() >= self.retention {
+                    due.insert(name.clone());
+                }
+            }
+            due
+        };
+        for map in maps.iter().filter(|map| due.contains(&map.name_any())) {
+            self.applier.delete_settings(map).await?;
+        }
+        for policy in network_policies.iter().filter(|policy| is_managed(&policy.metadata) && due.contains(&policy.name_any())) {
+            self.applier.delete_network_policy(policy).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts and lists the pods that are meant and have no guard.
+    async fn count_unguarded(&self) {
+        let cluster = &self.applier.cluster;
+        let mut count = 0;
+        let mut named = Vec::new();
+        let mut tell = |namespace: String, pod: String, labelled: bool| {
+            count += 1;
+            if named.len() < NAMED {
+                named.push(json!({"namespace": namespace, "pod": pod, "asksForGuard": labelled}));
+            }
+        };
+        let left_out = |namespace: &str| namespace == SYSTEM || namespace == self.applier.own_namespace();
+        for pod in cluster.strays.state() {
+            tell(pod.namespace().unwrap_or_default(), pod.name_any(), true);
+        }
+        let labelled =
+            cluster.namespaces.state_filter(|namespace| namespace.labels().contains_key(ASKS) && !left_out(&namespace.name_any()));
+        for namespace in labelled {
+            let api = Api::<Pod>::namespaced(cluster.client.clone(), &namespace.name_any());
+            let mut page = ListParams::default()
+                .labels(&format!("!{GUARDED},{ASKS}!=enabled"))
+                .fields("status.phase!=Succeeded,status.phase!=Failed")
+                .limit(500);
+            loop {
+                match api.list_metadata(&page).await {
+                    Ok(pods) => {
+                        for pod in &pods {
+                            tell(namespace.name_any(), pod.name_any(), false);
+                        }
+                        match pods.metadata.continue_.filter(|token| !token.is_empty()) {
+                            Some(token) => page.continue_token = Some(token),
+                            None => break,
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(namespace = namespace.name_any(), %error, "pods can't be listed, so unguarded ones aren't counted");
+                        break;
+                    }
+                }
+            }
+        }
+        self.applier.metrics.unguarded_pods.set(count);
+        *self.unguarded.lock().unwrap_or_else(PoisonError::into_inner) = Value::Array(named);
+    }
+}
+
+fn is_managed(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
+    metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGED)
+}
+
+fn reference(api_version: &str, kind: &str, metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version.into()),
+        kind: Some(kind.into()),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,125 @@
+//! Events for people: what was put right, what can't be loaded, what to restart. Each is told once, and again only after a while.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+/// For how long the same sentence about the same object isn't said again.
+const QUIET: Duration = Duration::from_secs(600);
+/// The most sentences that are remembered; beyond that, the oldest may be said again.
+const REMEMBERED: usize = 4096;
+/// The most characters of a note: Kubernetes takes a kilobyte.
+const NOTE: usize = 1000;
+
+/// What an event is about. One place for the words that `kubectl describe` shows as the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// Settings were edited, replaced or deleted by somebody else.
+    SettingsPutRight,
+    /// A policy or an annotation can't be used, and the old settings stay.
+    SettingsNotLoaded,
+    /// A guard doesn't report what it should have loaded.
+    SettingsPending,
+    /// A pod's guard knows none of the keys.
+    RestartNeeded,
+    /// A labelled pod runs without a guard.
+    Unguarded,
+    /// A `NetworkPolicy` was edited or deleted by somebody else.
+    NetworkPolicyPutRight,
+    /// A `NetworkPolicy` of somebody else's opens more.
+    NetworkPolicyOpensMore,
+    /// A Secret was damaged, and is replaced.
+    SecretReplaced,
+}
+
+impl Reason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::SettingsPutRight => "SettingsPutRight",
+            Self::SettingsNotLoaded => "SettingsNotLoaded",
+            Self::SettingsPending => "SettingsPending",
+            Self::RestartNeeded => "RestartNeeded",
+            Self::Unguarded => "Unguarded",
+            Self::NetworkPolicyPutRight => "NetworkPolicyPutRight",
+            Self::NetworkPolicyOpensMore => "NetworkPolicyOpensMore",
+            Self::SecretReplaced => "SecretReplaced",
+        }
+    }
+}
+
+/// Tells events.
+pub(crate) struct Events {
+    client: Client,
+    /// This replica: two replicas may tell the same.
+    instance: String,
+    told: Mutex<HashMap<(String, Reason, String), Instant>>,
+}
+
+impl Events {
+    pub(crate) fn new(client: Client, instance: String) -> Self {
+        Self { client, instance, told: Mutex::default() }
+    }
+
+    /// Tells a warning about an object, in the log and as an event, unless it was told lately.
+    pub(crate) async fn warn(&self, about: &ObjectReference, reason: Reason, note: String) {
+        let object = format!(
+            "{}/{}/{}",
+            about.kind.as_deref().unwrap_or_default(),
+            about.namespace.as_deref().unwrap_or_default(),
+            about.name.as_deref().unwrap_or_default()
+        );
+        if !self.is_news(&object, reason, &note, Instant::now()) {
+            return;
+        }
+        tracing::warn!(object, reason = reason.name(), "{note}");
+        // Events about objects without a namespace live in `default`.
+        let namespace = about.namespace.clone().unwrap_or_else(|| "default".into());
+        let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
+        let event = self.event(about, reason, &note, namespace);
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            tracing::warn!(object, reason = reason.name(), %error, "the event couldn't be written");
+        }
+    }
+
+    fn event(&self, about: &ObjectReference, reason: Reason, note: &str, namespace: String) -> Event {
+        let now = Timestamp::now();
+        let name = about.name.as_deref().unwrap_or("llm-guard").chars().take(200).collect::<String>();
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+                namespace: Some(namespace),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            type_: Some("Warning".into()),
+            reason: Some(reason.name().into()),
+            action: Some(reason.name().into()),
+            note: Some(note.chars().take(NOTE).collect()),
+            regarding: Some(about.clone()),
+            reporting_controller: Some("llm-guard.io/injector".into()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
+        }
+    }
+
+    fn is_news(&self, object: &str, reason: Reason, note: &str, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        told.retain(|_, when| now.duration_since(*when) < QUIET);
+        let key = (object.to_owned(), reason, note.to_owned());
+        if told.contains_key(&key) {
+            return false;
+        }
+        if told.len() >= REMEMBERED {
+            told.clear();
+        }
+        told.insert(key, now);
+        true
+    }
+}

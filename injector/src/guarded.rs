@@ -1,0 +1,162 @@
+//! A guarded pod, as the controller looks at it.
+//!
+//! What a pod is, it says in the arguments of its guard, since nobody can change those while it runs; labels and annotations can be.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use kube::ResourceExt;
+
+use crate::settings::Identity;
+
+/// The name of the guard's container.
+pub(crate) const GUARD: &str = "llm-guard";
+/// The annotation with the digest of what the guard should have loaded.
+pub(crate) const SETTINGS: &str = "llm-guard.io/settings";
+/// The port that is guarded where no annotation names one.
+const PORT: u16 = 11434;
+/// The guard's own ports.
+pub(crate) const DATA_PORT: u16 = 15434;
+pub(crate) const METRICS_PORT: u16 = 15435;
+
+/// A port that a container declares, or an annotation keeps open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct OpenPort {
+    pub(crate) number: u16,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub(crate) protocol: String,
+}
+
+/// A pod with a guard.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Guarded {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) identity: Identity,
+    /// The public keys that its guard knows.
+    pub(crate) keys: Vec<String>,
+    /// The least serial that its guard takes.
+    pub(crate) serial: u64,
+    /// What the annotation says that the guard should have loaded.
+    pub(crate) told: Option<String>,
+    /// Where its guard answers, once it runs: already while init containers do.
+    pub(crate) address: Option<IpAddr>,
+    /// The port that is guarded.
+    pub(crate) port: u16,
+    /// The others.
+    pub(crate) open: BTreeSet<OpenPort>,
+}
+
+impl Guarded {
+    /// Reads a pod. Nothing if it holds no guard of this namespace, or has ended.
+    pub(crate) fn of(pod: &Pod, cluster: &str, namespace: &str, namespace_uid: &str) -> Option<Self> {
+        let spec = pod.spec.as_ref()?;
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        if matches!(phase, "Succeeded" | "Failed") {
+            return None;
+        }
+        let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
+        let guard = containers().find(|container| container.name == GUARD)?;
+        let args = guard.args.as_deref().unwrap_or_default();
+        let identity = values(args, "--settings-for").find_map(|audience| Identity::parse(audience, cluster, namespace, namespace_uid))?;
+        let annotation = |key: &str| pod.annotations().get(key).map(String::as_str);
+        let port = annotation("llm-guard.io/port").and_then(|text| text.parse().ok()).unwrap_or(PORT);
+        let mut open = ports(containers().filter(|container| !container.name.starts_with(GUARD)));
+        let kept = annotation("llm-guard.io/open-ports").unwrap_or_default().split(',');
+        open.extend(kept.filter_map(|port| Some(OpenPort { number: port.trim().parse().ok()?, protocol: "TCP".into() })));
+        open.retain(|open| open.protocol != "TCP" || ![port, DATA_PORT, METRICS_PORT].contains(&open.number));
+        Some(Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            identity,
+            keys: values(args, "--settings-key").map(str::to_owned).collect(),
+            serial: values(args, "--settings-serial").find_map(|text| text.parse().ok()).unwrap_or_default(),
+            told: annotation(SETTINGS).map(str::to_owned),
+            address: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),
+            port,
+            open,
+        })
+    }
+
+    /// For events.
+    pub(crate) fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            namespace: Some(self.identity.namespace().to_owned()),
+            name: Some(self.name.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// The ports that containers which keep running declare.
+fn ports<'a>(containers: impl Iterator<Item = &'a Container>) -> BTreeSet<OpenPort> {
+    containers
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+            Some(OpenPort { number: u16::try_from(port.container_port).ok()?, protocol })
+        })
+        .collect()
+}
+
+/// The values of a flag, written as `--flag VALUE` or `--flag=VALUE`.
+fn values<'a>(args: &'a [String], flag: &'a str) -> impl Iterator<Item = &'a str> {
+    args.iter().enumerate().filter_map(move |(place, arg)| match arg.strip_prefix(flag)? {
+        "" => args.get(place + 1).map(String::as_str),
+        rest => rest.strip_prefix('='),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(args: &[&str]) -> Pod {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {
+                "name": "p", "namespace": "n", "uid": "u",
+                "annotations": {"llm-guard.io/port": "8000", "llm-guard.io/open-ports": "9000, 8000"},
+            },
+            "spec": {
+                "initContainers": [{"name": "llm-guard", "args": args, "ports": [{"containerPort": 15435}]}],
+                "containers": [{"name": "m", "ports": [{"containerPort": 8000}, {"containerPort": 53, "protocol": "UDP"}, {"containerPort": 15435}]}],
+            },
+            "status": {"podIP": "10.0.0.1", "phase": "Running"},
+        }))
+        .unwrap()
+    }
+
+    const FOR: &str = "cluster/uid/Deployment/ollama";
+
+    #[test]
+    fn a_pod_is_what_its_guards_arguments_say() {
+        let args = ["run", "--settings-for", FOR, "--settings-key", "a", "--settings-key=b", "--settings-serial=7"];
+        let guarded = Guarded::of(&pod(&args), "cluster", "n", "uid").unwrap();
+        assert_eq!((guarded.identity.audience("cluster").as_str(), guarded.serial), (FOR, 7));
+        assert_eq!(guarded.keys, ["a", "b"]);
+        assert_eq!(guarded.port, 8000);
+        assert_eq!(guarded.address, Some("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_guarded_port_and_the_guards_own_are_not_among_the_others() {
+        let guarded = Guarded::of(&pod(&["--settings-for", FOR]), "cluster", "n", "uid").unwrap();
+        let open: Vec<_> = guarded.open.iter().map(|open| (open.number, open.protocol.as_str())).collect();
+        assert_eq!(open, [(53, "UDP"), (9000, "TCP")]);
+    }
+
+    #[test]
+    fn a_pod_of_another_cluster_or_namespace_or_without_a_guard_is_none() {
+        for args in [&["--settings-for", "other/uid/Deployment/ollama"][..], &["--settings-for", "cluster/x/Deployment/ollama"], &["run"]] {
+            assert_eq!(Guarded::of(&pod(args), "cluster", "n", "uid"), None, "{args:?}");
+        }
+        let mut ended = pod(&["--settings-for", FOR]);
+        ended.status.as_mut().unwrap().phase = Some("Succeeded".into());
+        assert_eq!(Guarded::of(&ended, "cluster", "n", "uid"), None);
+    }
+}

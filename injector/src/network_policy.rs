@@ -1,0 +1,211 @@
+//! The `NetworkPolicies` around guarded pods, and those of others that open more. Pure.
+//!
+//! The invariant: where these are the only ones, nothing outside of a guarded pod reaches it but by the guarded port, by ports that its
+//! containers declare, and by the guard's own port for metrics, from those who may.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::{Selector, SelectorExt};
+use llm_guard_engine::policy::GuardPolicy;
+
+use crate::cluster::{ASKS, GUARDED, MANAGED, MANAGED_BY};
+use crate::guarded::{Guarded, METRICS_PORT, OpenPort};
+use crate::settings::{Identity, digest};
+
+/// The policy of pods that ask for a guard and have none.
+pub(crate) const UNGUARDED: &str = "llm-guard-unguarded";
+/// The annotation with the digest of what we wrote, by which edits of others are told from our own.
+const WRITTEN: &str = "llm-guard.io/written";
+
+/// Who reaches the guards' metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Peers {
+    pub(crate) own_namespace: String,
+    pub(crate) monitoring: Vec<NetworkPolicyPeer>,
+}
+
+impl Peers {
+    /// The injector asks guards what they have loaded; the others read metrics.
+    fn all(&self) -> Vec<NetworkPolicyPeer> {
+        let injector = NetworkPolicyPeer {
+            namespace_selector: Some(labels([("kubernetes.io/metadata.name", self.own_namespace.as_str())])),
+            pod_selector: Some(labels([("app.kubernetes.io/name", "llm-guard-injector")])),
+            ip_block: None,
+        };
+        std::iter::once(injector).chain(self.monitoring.iter().cloned()).collect()
+    }
+}
+
+/// What stands around one workload's pods.
+pub(crate) struct Ways<'a> {
+    pub(crate) identity: &'a Identity,
+    /// The guarded port; several while a rollout changes it.
+    pub(crate) guarded: BTreeSet<u16>,
+    /// The others that are open to everyone.
+    pub(crate) open: BTreeSet<OpenPort>,
+    /// Who may come to the guarded port; nothing means everyone.
+    pub(crate) from: Option<Vec<NetworkPolicyPeer>>,
+}
+
+impl<'a> Ways<'a> {
+    pub(crate) fn of<'p>(
+        identity: &'a Identity,
+        pods: impl IntoIterator<Item = &'p Guarded>,
+        from: Option<Vec<NetworkPolicyPeer>>,
+    ) -> Self {
+        let mut this = Self { identity, guarded: BTreeSet::new(), open: BTreeSet::new(), from };
+        for pod in pods {
+            this.guarded.insert(pod.port);
+            this.open.extend(pod.open.iter().cloned());
+        }
+        this
+    }
+
+    /// The policy of this workload's pods.
+    pub(crate) fn policy(&self, peers: &Peers) -> NetworkPolicy {
+        let tcp = |number: &u16| port(*number, "TCP");
+        let mut ingress = vec![
+            NetworkPolicyIngressRule { ports: Some(self.guarded.iter().map(tcp).collect()), from: self.from.clone() },
+            NetworkPolicyIngressRule { ports: Some(vec![port(METRICS_PORT, "TCP")]), from: Some(peers.all()) },
+        ];
+        if !self.open.is_empty() {
+            let ports = self.open.iter().map(|open| port(open.number, &open.protocol)).collect();
+            ingress.push(NetworkPolicyIngressRule { ports: Some(ports), from: None });
+        }
+        let selector = labels([(GUARDED, "true"), ("llm-guard.io/workload", self.identity.hash().as_str())]);
+        policy(self.identity.namespace(), &self.identity.object_name(), selector, ingress)
+    }
+
+    /// Whether a rule of somebody else's lets in what ours wouldn't. What can't be shown to be within ours counts as more.
+    fn is_exceeded_by(&self, rule: &NetworkPolicyIngressRule) -> bool {
+        let Some(ports) = rule.ports.as_ref().filter(|ports| !ports.is_empty()) else { return true };
+        ports.iter().any(|port| {
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            let Some(IntOrString::Int(number)) = port.port.as_ref() else { return true };
+            let Ok(number) = u16::try_from(*number) else { return true };
+            if port.end_port.is_some_and(|end| end != i32::from(number)) {
+                return true;
+            }
+            if self.open.contains(&OpenPort { number, protocol: protocol.into() }) {
+                return false;
+            }
+            if protocol != "TCP" || !self.guarded.contains(&number) {
+                return true;
+            }
+            match (&self.from, rule.from.as_ref().filter(|from| !from.is_empty())) {
+                (None, _) => false,
+                (Some(_), None) => true,
+                (Some(ours), Some(theirs)) => !theirs.iter().all(|peer| ours.contains(peer)),
+            }
+        })
+    }
+}
+
+/// The policy that closes pods which ask for a guard and have none: made while the webhook wasn't there.
+pub(crate) fn unguarded(namespace: &str) -> NetworkPolicy {
+    let mut selector = labels([(ASKS, "enabled")]);
+    let lacks = LabelSelectorRequirement { key: GUARDED.into(), operator: "DoesNotExist".into(), values: None };
+    selector.match_expressions = Some(vec![lacks]);
+    policy(namespace, UNGUARDED, selector, Vec::new())
+}
+
+/// Whether a policy of somebody else's opens more on a pod with these labels.
+pub(crate) fn opens_more(theirs: &NetworkPolicy, pod: &BTreeMap<String, String>, ways: &Ways<'_>) -> bool {
+    let Some(spec) = &theirs.spec else { return false };
+    let is_ours = theirs.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGED);
+    // Without policyTypes a policy is about ingress.
+    let about_ingress = spec.policy_types.as_ref().is_none_or(|types| types.iter().any(|sort| sort == "Ingress"));
+    if is_ours || !about_ingress {
+        return false;
+    }
+    let selects = match spec.pod_selector.clone().map(Selector::try_from) {
+        None => true,
+        Some(Ok(selector)) => selector.matches(pod),
+        Some(Err(_)) => false,
+    };
+    selects && spec.ingress.iter().flatten().any(|rule| ways.is_exceeded_by(rule))
+}
+
+/// What is there, seen against what should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// As it should be.
+    Right,
+    /// As we wrote it, for what was right then.
+    Outdated,
+    /// Somebody else wrote it.
+    Edited,
+}
+
+/// Compares.
+pub(crate) fn standing(there: &NetworkPolicy, wanted: &NetworkPolicy) -> Standing {
+    let of = |policy: &NetworkPolicy, key: &str| policy.metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned();
+    let labelled = there.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGED);
+    if there.spec == wanted.spec && labelled && of(there, WRITTEN) == of(wanted, WRITTEN) {
+        Standing::Right
+    } else if of(there, WRITTEN) == Some(written(there.spec.as_ref())) {
+        Standing::Outdated
+    } else {
+        Standing::Edited
+    }
+}
+
+/// The peers of a policy's `network.from`, if they are peers. A typing error must not widen what is open.
+pub(crate) fn from(policy: &GuardPolicy) -> Result<Option<Vec<NetworkPolicyPeer>>, String> {
+    let Some(from) = &policy.spec.network.from else { return Ok(None) };
+    if from.is_empty() {
+        return Err("spec.network.from: [] would mean everyone to Kubernetes: name peers, or leave the key out".into());
+    }
+    let peer = |(place, value): (usize, &serde_json::Value)| {
+        let wrong = |why: &str| format!("spec.network.from[{place}]: {why}");
+        let peer: NetworkPolicyPeer = serde_json::from_value(value.clone()).map_err(|error| wrong(&error.to_string()))?;
+        if peer == NetworkPolicyPeer::default()
+            || peer.ip_block.is_some() && (peer.pod_selector.is_some() || peer.namespace_selector.is_some())
+        {
+            return Err(wrong("a peer has a podSelector, a namespaceSelector or both, or an ipBlock alone"));
+        }
+        for selector in [&peer.pod_selector, &peer.namespace_selector].into_iter().flatten() {
+            Selector::try_from(selector.clone()).map_err(|error| wrong(&error.to_string()))?;
+        }
+        // What isn't there again was not understood.
+        if serde_json::to_value(&peer).ok().as_ref() != Some(value) {
+            return Err(wrong("it has a key that Kubernetes doesn't know"));
+        }
+        Ok(peer)
+    };
+    from.iter().enumerate().map(peer).collect::<Result<_, _>>().map(Some)
+}
+
+fn policy(namespace: &str, name: &str, pod_selector: LabelSelector, ingress: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(pod_selector),
+        // An empty list isn't kept by the API server.
+        ingress: Some(ingress).filter(|ingress| !ingress.is_empty()),
+        policy_types: Some(vec!["Ingress".into()]),
+        egress: None,
+    };
+    let metadata = ObjectMeta {
+        name: Some(name.into()),
+        namespace: Some(namespace.into()),
+        labels: Some([(MANAGED_BY.to_owned(), MANAGED.to_owned())].into()),
+        annotations: Some([(WRITTEN.to_owned(), written(Some(&spec)))].into()),
+        ..ObjectMeta::default()
+    };
+    NetworkPolicy { metadata, spec: Some(spec) }
+}
+
+fn written(spec: Option<&NetworkPolicySpec>) -> String {
+    digest(&serde_json::to_string(&spec).unwrap_or_default())
+}
+
+fn port(number: u16, protocol: &str) -> NetworkPolicyPort {
+    NetworkPolicyPort { port: Some(IntOrString::Int(number.into())), protocol: Some(protocol.into()), end_port: None }
+}
+
+fn labels<const N: usize>(labels: [(&str, &str); N]) -> LabelSelector {
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    LabelSelector { match_labels: Some(labels.into()), match_expressions: None }
+}

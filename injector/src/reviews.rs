@@ -1,0 +1,278 @@
+//! The webhooks' paths: gathers what a review needs of the cluster, has it decided, sees to it that what an admitted pod needs is there.
+//!
+//! The invariant: a pod is admitted with a guard only when its settings and its `NetworkPolicy` are in place; a dry run and a refused pod
+//! leave no trace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Api, ResourceExt};
+use llm_guard_engine::policy::GuardPolicy;
+use serde_json::{Value, json};
+
+use crate::apply::{Applier, ApplyError};
+use crate::cluster::{Kind, ReadError, Workload};
+use crate::guarded::Guarded;
+use crate::metrics::{Metrics, Webhook};
+use crate::network_policy::{self, UNGUARDED, Ways};
+use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Warning};
+use crate::server::{Reply, reply, text};
+use crate::settings::{Around, Identity, POLICY, Trouble, Whose, read_policy};
+use crate::webhook::{self, Review, Says, Verdict};
+
+/// Answers reviews.
+pub(crate) struct Reviews {
+    applier: Arc<Applier>,
+    metrics: Arc<Metrics>,
+    config: Config,
+}
+
+/// Why a review can't be decided.
+#[derive(Debug, thiserror::Error)]
+enum Undecided {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the system gives no randomness for the guard's group: {0}")]
+    Random(getrandom::Error),
+    #[error("the patched pod can't be read: {0}")]
+    Patch(String),
+}
+
+/// What is known of the cluster before a pod is planned for.
+struct Gathered {
+    namespace: Namespace,
+    services: Vec<Service>,
+    workload: Option<Workload>,
+    identity: Identity,
+}
+
+impl Reviews {
+    pub(crate) fn new(applier: Arc<Applier>, metrics: Arc<Metrics>, config: Config) -> Self {
+        Self { applier, metrics, config }
+    }
+
+    /// One review.
+    pub(crate) async fn answer(&self, head: &http::request::Parts, body: &[u8]) -> Reply {
+        let webhook = match head.uri.path() {
+            "/mutate/pods" => Webhook::Pods,
+            "/validate/workloads" => Webhook::Workloads,
+            "/validate/pods" => Webhook::PodUpdates,
+            "/validate/policies" => Webhook::Policies,
+            _ => return text(StatusCode::NOT_FOUND, "there is no such webhook"),
+        };
+        if head.method != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only POST");
+        }
+        let began = Instant::now();
+        let review = match webhook::read(body) {
+            Ok(review) => review,
+            Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        let decided = match webhook {
+            Webhook::Pods => self.pod(&review).await,
+            Webhook::Workloads => self.workload(&review).await,
+            Webhook::PodUpdates => Ok(webhook::pod_changed(&review)),
+            Webhook::Policies => Ok(policy(&review)),
+        };
+        let verdict = decided.unwrap_or_else(|error| {
+            tracing::error!(namespace = review.namespace, "a review can't be decided: {error}");
+            Verdict::Failed(error.to_string())
+        });
+        self.metrics.review(webhook, verdict.result(), began.elapsed());
+        reply(StatusCode::OK, "application/json", verdict.answer(&review.uid).to_string().into())
+    }
+
+    /// A pod is made.
+    async fn pod(&self, review: &Review) -> Result<Verdict, Undecided> {
+        let owners = review.object.pointer("/metadata/ownerReferences").cloned().unwrap_or_default();
+        let owners: Vec<OwnerReference> = serde_json::from_value(owners).unwrap_or_default();
+        let (namespace, workload) = tokio::join!(
+            self.applier.cluster.read_namespace(&review.namespace),
+            self.applier.cluster.read_workload(&review.namespace, &owners)
+        );
+        let gathered = self.gather(namespace?, workload?, None, &review.annotations());
+        // What is refused, or stays as it is, needs no settings.
+        let mut surroundings =
+            self.surroundings(&gathered, SettingsRef { workload: gathered.identity.workload(), ..SettingsRef::default() })?;
+        let first = webhook::pod_created(review, &surroundings);
+        if !matches!(first, Verdict::Injected { .. }) {
+            return Ok(first);
+        }
+
+        let (around, policy) = self.policy_for(&gathered).await?;
+        let map = gathered.identity.object_name();
+        let api = Api::<ConfigMap>::namespaced(self.applier.cluster.client.clone(), &review.namespace);
+        let there = api.get_opt(&map).await.map_err(|source| ReadError::Api { what: format!("the ConfigMap {map}"), source })?;
+        let lookup = |_: &str| policy.clone();
+        let settled = match self.applier.settle(&gathered.identity, &around, lookup, there, 0, review.is_dry_run()).await {
+            Ok(settled) => settled,
+            Err(ApplyError::Trouble(trouble)) => return Ok(refused(&gathered, trouble, "Pod")),
+            Err(error) => return Err(error.into()),
+        };
+        surroundings.settings = SettingsRef {
+            config_map: map,
+            audience: gathered.identity.audience(&self.applier.cluster.uid),
+            workload_hash: gathered.identity.hash(),
+            workload: gathered.identity.workload(),
+            serial: settled.sealed.settings.serial,
+            digest: settled.sealed.digest.clone(),
+            keys: self.applier.keys.load().for_guards(),
+        };
+        surroundings.policy = Some(settled.sealed.settings.policy.clone());
+        let mut verdict = webhook::pod_created(review, &surroundings);
+        if let Verdict::Injected { patch, warnings } = &mut verdict {
+            warnings.extend(settled.troubles.iter().map(|trouble| Warning::Settings(trouble.to_string())));
+            if !review.is_dry_run() {
+                let pod = patched(&review.object, patch, &review.namespace)?;
+                self.close(&gathered, &pod, &settled.sealed.settings.policy).await?;
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Puts the network policies in place that the pod needs from its first moment on.
+    async fn close(&self, gathered: &Gathered, pod: &Pod, policy: &GuardPolicy) -> Result<(), Undecided> {
+        let cluster = &self.applier.cluster;
+        let Namespace { name: namespace, uid, .. } = &gathered.namespace;
+        let read = |pod: &Pod| Guarded::of(pod, &cluster.uid, namespace, uid).filter(|guarded| guarded.identity == gathered.identity);
+        let mut pods: Vec<Guarded> =
+            cluster.pods.state_filter(|pod| pod.namespace().as_ref() == Some(namespace)).iter().filter_map(|pod| read(pod)).collect();
+        pods.extend(read(pod));
+        // Peers that can't be read were refused with the policy; where they come from older settings, nothing more is opened now.
+        if let Ok(from) = network_policy::from(policy) {
+            let ways = Ways::of(&gathered.identity, &pods, from);
+            let name = gathered.identity.object_name();
+            self.applier.place_workload_policy(&ways, cluster.network_policy(namespace, &name).as_deref()).await?;
+        }
+        self.applier.place_unguarded_policy(namespace, cluster.network_policy(namespace, UNGUARDED).as_deref()).await?;
+        Ok(())
+    }
+
+    /// A workload is applied.
+    async fn workload(&self, review: &Review) -> Result<Verdict, Undecided> {
+        let namespace = self.applier.cluster.read_namespace(&review.namespace).await?;
+        let workload = Kind::from_name(&review.kind.kind).map(|kind| Workload {
+            kind,
+            name: review.name.clone(),
+            uid: String::new(),
+            annotations: review.annotations(),
+        });
+        let template = review.template().map(|pod| annotations(&pod)).unwrap_or_default();
+        let gathered = self.gather(namespace, workload, None, &template);
+        let mut surroundings =
+            self.surroundings(&gathered, SettingsRef { workload: gathered.identity.workload(), ..SettingsRef::default() })?;
+        let (around, policy) = self.policy_for(&gathered).await?;
+        let resolved = around.resolve(&gathered.identity, |_| policy.clone(), None);
+        surroundings.policy = resolved.as_ref().ok().map(|resolved| resolved.content.policy.clone());
+        let mut verdict = webhook::workload(review, &surroundings);
+        // Not a refusal: whoever applies a folder may apply the policy after the workload. The pods are refused until it is there.
+        if let (Verdict::Allowed(warnings), Err(trouble)) = (&mut verdict, resolved)
+            && webhook::asks(review, &surroundings) == crate::plan::Asks::Guard
+        {
+            warnings.push(Warning::PodsRefused(trouble.to_string()));
+        }
+        Ok(verdict)
+    }
+
+    fn gather(
+        &self,
+        namespace: k8s_openapi::api::core::v1::Namespace,
+        workload: Option<Workload>,
+        services: Option<Vec<Service>>,
+        pod: &BTreeMap<String, String>,
+    ) -> Gathered {
+        let metadata = namespace.metadata;
+        let namespace = Namespace {
+            name: metadata.name.unwrap_or_default(),
+            uid: metadata.uid.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+        };
+        let services = services.unwrap_or_else(|| {
+            let all = self.applier.cluster.services.state_filter(|service| service.namespace().as_ref() == Some(&namespace.name));
+            all.iter().map(|service| Service::clone(service)).collect()
+        });
+        let whose = workload.as_ref().map_or(Whose::Bare, |workload| Whose::Workload(workload.kind, workload.name.clone()));
+        let identity = Identity::new(&namespace.name, &namespace.uid, whose, pod.get(POLICY).map(String::as_str));
+        Gathered { namespace, services, workload, identity }
+    }
+
+    fn surroundings(&self, gathered: &Gathered, settings: SettingsRef) -> Result<Surroundings, Undecided> {
+        let random = getrandom::u32().map_err(Undecided::Random)?;
+        Ok(Surroundings {
+            namespace: gathered.namespace.clone(),
+            services: gathered.services.clone(),
+            config: self.config.clone(),
+            random,
+            settings,
+            workload_annotations: gathered.workload.as_ref().map(|workload| workload.annotations.clone()).unwrap_or_default(),
+            bare: gathered.workload.is_none(),
+            policy: None,
+        })
+    }
+
+    /// The policy that counts, read now.
+    async fn policy_for<'g>(&self, gathered: &'g Gathered) -> Result<(Around<'g>, Option<Result<GuardPolicy, String>>), Undecided> {
+        let around = Around {
+            namespace: &gathered.namespace.annotations,
+            workload: gathered.workload.as_ref().map(|workload| &workload.annotations),
+        };
+        let (name, _) = around.policy_name(&gathered.identity);
+        let object = self.applier.cluster.read_policy(&gathered.namespace.name, name).await?;
+        let policy =
+            object.map(|object| serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value)));
+        Ok((around, policy))
+    }
+}
+
+/// A policy is stored only if every guard can load it.
+fn policy(review: &Review) -> Verdict {
+    // One that goes away may be as it is; so may one of which only the status is written.
+    if !review.object["metadata"]["deletionTimestamp"].is_null()
+        || review.object["spec"] == review.old_object["spec"] && !review.old_object.is_null()
+    {
+        return Verdict::Allowed(Vec::new());
+    }
+    match read_policy(&review.object) {
+        Ok(_) => Verdict::Allowed(Vec::new()),
+        Err(reason) => {
+            let field = Field::new(Of::Workload, format!("GuardPolicy {}", review.name));
+            Verdict::Refused(vec![Refusal { field, obstacle: Obstacle::Settings(reason) }], Says::of("GuardPolicy", &review.namespace))
+        }
+    }
+}
+
+/// Who wrote what can't be used, and what it is.
+fn refused(gathered: &Gathered, trouble: Trouble, kind: &str) -> Verdict {
+    let key = match &trouble {
+        Trouble::Value { key, .. } => key,
+        Trouble::NoPolicy(_) | Trouble::Policy { .. } => POLICY,
+    };
+    let of = match &trouble {
+        Trouble::Value { holder: "workload", .. } => Of::Workload,
+        Trouble::Value { .. } => Of::Namespace,
+        _ if gathered.identity.policy().is_some() => Of::Pod,
+        _ if gathered.workload.as_ref().is_some_and(|workload| workload.annotations.contains_key(POLICY)) => Of::Workload,
+        _ => Of::Namespace,
+    };
+    let field = Field::new(of, format!("metadata.annotations[{key}]"));
+    Verdict::Refused(vec![Refusal { field, obstacle: Obstacle::Settings(trouble.to_string()) }], Says::of(kind, &gathered.namespace.name))
+}
+
+fn annotations(object: &Value) -> BTreeMap<String, String> {
+    serde_json::from_value(object["metadata"]["annotations"].clone()).unwrap_or_default()
+}
+
+/// The pod as the API server will have it.
+fn patched(pod: &Value, patch: &json_patch::Patch, namespace: &str) -> Result<Pod, Undecided> {
+    let mut pod = pod.clone();
+    json_patch::patch(&mut pod, patch).map_err(|error| Undecided::Patch(error.to_string()))?;
+    pod["metadata"]["namespace"] = json!(namespace);
+    serde_json::from_value(pod).map_err(|error| Undecided::Patch(error.to_string()))
+}

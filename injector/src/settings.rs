@@ -1,0 +1,377 @@
+//! What the guards of one workload go by: made of the namespace's and the workload's annotations and a `GuardPolicy`. Pure.
+//!
+//! The invariant: what can't be used is left as it was and said; nothing is loosened because something couldn't be read.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::policy::settings::{OpenError, PublicKey, Settings, Standing, open, seal};
+use llm_guard_engine::policy::{GuardPolicy, Mode};
+use sha2::{Digest, Sha256};
+
+use crate::cluster::Kind;
+use crate::signing::Keys;
+
+pub(crate) const MODE: &str = "llm-guard.io/mode";
+pub(crate) const POLICY: &str = "llm-guard.io/policy";
+pub(crate) const FLOOR: &str = "llm-guard.io/minimum-mode";
+pub(crate) const STOP: &str = "llm-guard.io/stop";
+/// The policy of a namespace in which none is named.
+pub(crate) const DEFAULT_POLICY: &str = "default";
+/// The kind that bare pods' settings are written for.
+const SHARED: &str = "Namespace";
+/// The key in the `ConfigMap`.
+pub(crate) const KEY: &str = "settings";
+/// The most bytes of a policy as it stands in the settings: a `ConfigMap` has a mebibyte for all that it holds.
+const POLICY_BYTES: usize = 1_000_000;
+/// The most characters of a `ConfigMap`'s name that we make: it may be used as a label's value.
+const NAME: usize = 63;
+
+/// Whose settings: a workload's, or what the bare pods of a namespace share; and the policy that its pods name, if they do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Identity {
+    namespace: String,
+    namespace_uid: String,
+    whose: Whose,
+    policy: Option<String>,
+}
+
+/// See [`Identity`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Whose {
+    /// A workload's.
+    Workload(Kind, String),
+    /// Pods' that belong to no workload whose annotations count.
+    Bare,
+}
+
+impl Identity {
+    /// `policy`: the one that the pod itself names.
+    pub(crate) fn new(namespace: &str, namespace_uid: &str, whose: Whose, policy: Option<&str>) -> Self {
+        Self { namespace: namespace.into(), namespace_uid: namespace_uid.into(), whose, policy: policy.map(str::to_owned) }
+    }
+
+    /// Reads an audience, if it is of this cluster and namespace.
+    pub(crate) fn parse(audience: &str, cluster: &str, namespace: &str, namespace_uid: &str) -> Option<Self> {
+        let mut parts = audience.split('/');
+        let (of, within, kind, name, policy) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next());
+        if of != cluster || within != namespace_uid || name.is_empty() || policy == Some("") || parts.next().is_some() {
+            return None;
+        }
+        let whose = match Kind::from_name(kind) {
+            Some(kind) => Whose::Workload(kind, name.into()),
+            None if kind == SHARED && name == namespace => Whose::Bare,
+            None => return None,
+        };
+        Some(Self::new(namespace, namespace_uid, whose, policy))
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(crate) fn whose(&self) -> &Whose {
+        &self.whose
+    }
+
+    /// The policy that the pod itself names.
+    pub(crate) fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+
+    fn kind_and_name(&self) -> (&str, &str) {
+        match &self.whose {
+            Whose::Workload(kind, name) => (kind.name(), name),
+            Whose::Bare => (SHARED, &self.namespace),
+        }
+    }
+
+    /// For people: `Deployment/ollama`.
+    pub(crate) fn workload(&self) -> String {
+        let (kind, name) = self.kind_and_name();
+        format!("{kind}/{name}")
+    }
+
+    /// What the guard compares.
+    pub(crate) fn audience(&self, cluster: &str) -> String {
+        let (kind, name) = self.kind_and_name();
+        let mut audience = format!("{cluster}/{}/{kind}/{name}", self.namespace_uid);
+        if let Some(policy) = &self.policy {
+            let _ = write!(audience, "/{policy}");
+        }
+        audience
+    }
+
+    /// The value of the label `llm-guard.io/workload`.
+    pub(crate) fn hash(&self) -> String {
+        let (kind, name) = self.kind_and_name();
+        let parts = [self.namespace_uid.as_str(), kind, name, self.policy.as_deref().unwrap_or_default()];
+        hex(&Sha256::digest(parts.join("/").as_bytes())[..8])
+    }
+
+    /// The name of the `ConfigMap`, and of the `NetworkPolicy`.
+    pub(crate) fn object_name(&self) -> String {
+        let (kind, name) = self.kind_and_name();
+        let (head, tail) = (format!("llm-guard-{}-", kind.to_lowercase()), format!("-{}", self.hash()));
+        let room = NAME - head.len() - tail.len();
+        let name: String = name.to_lowercase().chars().take(room).collect();
+        format!("{head}{}{tail}", name.trim_end_matches(['-', '.']))
+    }
+}
+
+/// Whether the injector may have made an object of this name for settings.
+pub(crate) fn is_object_name(name: &str) -> bool {
+    let hash = name.rsplit_once('-').map(|(_, hash)| hash);
+    name.starts_with("llm-guard-") && hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Why something of the settings can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// An annotation says what nobody understands.
+    #[error("the annotation {key} of the {holder} is '{value}': it must be {expected}")]
+    Value {
+        /// Which.
+        key: &'static str,
+        /// `namespace` or `workload`.
+        holder: &'static str,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        expected: &'static str,
+    },
+    /// A policy that is named isn't there.
+    #[error("there is no GuardPolicy '{0}' in this namespace: create it, or name another in the annotation llm-guard.io/policy")]
+    NoPolicy(String),
+    /// A policy isn't one.
+    #[error("the GuardPolicy '{name}' can't be used: {reason}")]
+    Policy {
+        /// Which.
+        name: String,
+        /// The engine's sentence.
+        reason: String,
+    },
+}
+
+/// What stands around a workload.
+pub(crate) struct Around<'a> {
+    pub(crate) namespace: &'a BTreeMap<String, String>,
+    /// Nothing for bare pods.
+    pub(crate) workload: Option<&'a BTreeMap<String, String>>,
+}
+
+/// Settings but for their serial.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Content {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) floor: Option<Mode>,
+    pub(crate) stop: bool,
+    pub(crate) policy: GuardPolicy,
+}
+
+/// Content, and what of it is older than it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Resolved {
+    pub(crate) content: Content,
+    pub(crate) troubles: Vec<Trouble>,
+}
+
+impl Around<'_> {
+    /// The name of the policy that counts, and whether somebody named it.
+    pub(crate) fn policy_name<'a>(&'a self, identity: &'a Identity) -> (&'a str, bool) {
+        let named = identity.policy.as_ref().or_else(|| self.annotation(POLICY).map(|(_, value)| value));
+        named.map_or((DEFAULT_POLICY, false), |name| (name.as_str(), true))
+    }
+
+    /// The workload's annotation, else the namespace's.
+    fn annotation(&self, key: &str) -> Option<(&'static str, &String)> {
+        let of_workload = self.workload.and_then(|annotations| annotations.get(key)).map(|value| ("workload", value));
+        of_workload.or_else(|| self.namespace.get(key).map(|value| ("namespace", value)))
+    }
+
+    /// Makes the content. What can't be used stays as it is in `last`; without that there is no content, and the first trouble is why.
+    /// `policy` gives the policy of a name.
+    pub(crate) fn resolve(
+        &self,
+        identity: &Identity,
+        policy: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
+        last: Option<&Settings>,
+    ) -> Result<Resolved, Trouble> {
+        let mut troubles = Vec::new();
+        let mut or_last = |value: Result<Option<Mode>, Trouble>, last: Option<Option<Mode>>| match (value, last) {
+            (Ok(value), _) => Ok(value),
+            (Err(trouble), Some(last)) => {
+                troubles.push(trouble);
+                Ok(last)
+            }
+            (Err(trouble), None) => Err(trouble),
+        };
+        let mode = or_last(mode(MODE, self.annotation(MODE)), last.map(|last| last.mode))?;
+        let floor = self.namespace.get(FLOOR).map(|value| ("namespace", value));
+        let floor = or_last(self::mode(FLOOR, floor), last.map(|last| last.floor))?;
+        let stop = match (self.stop(), last) {
+            (Ok(stop), _) => stop,
+            (Err(trouble), Some(last)) => {
+                troubles.push(trouble);
+                last.stop
+            }
+            (Err(trouble), None) => return Err(trouble),
+        };
+        let (name, named) = self.policy_name(identity);
+        let policy = match policy(name) {
+            Some(Ok(policy)) => Ok(policy),
+            Some(Err(reason)) => Err(Trouble::Policy { name: name.into(), reason }),
+            None if named => Err(Trouble::NoPolicy(name.into())),
+            None => Ok(GuardPolicy::built_in()),
+        };
+        let policy = match (policy, last) {
+            (Ok(policy), _) => policy,
+            (Err(trouble), Some(last)) => {
+                troubles.push(trouble);
+                last.policy.clone()
+            }
+            (Err(trouble), None) => return Err(trouble),
+        };
+        Ok(Resolved { content: Content { mode, floor, stop, policy }, troubles })
+    }
+
+    /// Either of the two stops.
+    fn stop(&self) -> Result<bool, Trouble> {
+        let of = |holder: &'static str, annotations: Option<&BTreeMap<String, String>>| match annotations
+            .and_then(|annotations| annotations.get(STOP))
+            .map(String::as_str)
+        {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(value) => Err(Trouble::Value { key: STOP, holder, value: value.into(), expected: "'true' or 'false'" }),
+        };
+        match (of("workload", self.workload), of("namespace", Some(self.namespace))) {
+            (Ok(true), _) | (_, Ok(true)) => Ok(true),
+            (Err(trouble), _) | (_, Err(trouble)) => Err(trouble),
+            (Ok(false), Ok(false)) => Ok(false),
+        }
+    }
+}
+
+fn mode(key: &'static str, annotation: Option<(&'static str, &String)>) -> Result<Option<Mode>, Trouble> {
+    let Some((holder, value)) = annotation else { return Ok(None) };
+    let expected = "'monitor', 'soft' or 'hard'";
+    let mode = Mode::ALL.into_iter().find(|mode| mode.name() == value);
+    mode.map(Some).ok_or_else(|| Trouble::Value { key, holder, value: value.clone(), expected })
+}
+
+/// Reads a policy out of an object of the cluster, and sees that it compiles.
+pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, String> {
+    let mut document = serde_json::Map::new();
+    for key in ["apiVersion", "kind", "spec"] {
+        if let Some(value) = object.get(key) {
+            document.insert(key.into(), value.clone());
+        }
+    }
+    // Of the metadata the guard reads the name. A key at the top that nobody knows is named, but for what Kubernetes writes itself.
+    document.insert("metadata".into(), serde_json::json!({"name": object.pointer("/metadata/name")}));
+    for (key, value) in object.as_object().into_iter().flatten() {
+        if key != "status" && !document.contains_key(key) {
+            document.insert(key.clone(), value.clone());
+        }
+    }
+    let policy = GuardPolicy::read(&serde_json::Value::Object(document).to_string()).map_err(|error| error.to_string())?;
+    Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
+    crate::network_policy::from(&policy)?;
+    let written = serde_json::to_vec_pretty(&policy).map_or(usize::MAX, |text| text.len());
+    if written > POLICY_BYTES {
+        return Err(format!("written out it has {written} bytes; at most {POLICY_BYTES} fit into a ConfigMap"));
+    }
+    Ok(policy)
+}
+
+/// What the annotations of a workload said when these settings were made, as far as it shows.
+pub(crate) fn annotations_behind(settings: &Settings) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    if let Some(mode) = settings.mode {
+        annotations.insert(MODE.to_owned(), mode.name().to_owned());
+    }
+    if settings.stop {
+        annotations.insert(STOP.to_owned(), "true".to_owned());
+    }
+    annotations
+}
+
+/// Settings as they are, or will be, in force.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sealed {
+    pub(crate) settings: Settings,
+    pub(crate) digest: String,
+}
+
+/// What is to be done about a `ConfigMap`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// Nothing: it is right.
+    Keep(Sealed),
+    /// Write this.
+    Write {
+        /// What it says.
+        sealed: Sealed,
+        /// How.
+        text: String,
+        /// What was wrong with what is there, if somebody else did it.
+        wrong: Option<&'static str>,
+    },
+}
+
+/// What is known of the settings that are there.
+pub(crate) struct There<'a> {
+    pub(crate) text: Option<&'a str>,
+    pub(crate) audience: &'a str,
+    /// No less has been given out: what is older was put back by somebody.
+    pub(crate) least: u64,
+}
+
+impl There<'_> {
+    /// What is there, if it is ours, this audience's, and not older than what was there before.
+    pub(crate) fn read(&self, keys: &[PublicKey]) -> Result<Settings, &'static str> {
+        let settings = match open(self.text.ok_or("it was deleted")?, keys) {
+            Ok(settings) => settings,
+            Err(OpenError::ForeignKey) => return Err("it was signed with another key"),
+            Err(OpenError::Form { .. }) => return Err("it was written by another version"),
+            Err(OpenError::Unsigned | OpenError::Signature | OpenError::TooLarge(_)) => return Err("it was edited"),
+        };
+        if settings.audience != self.audience {
+            return Err("it was replaced by another workload's");
+        }
+        if settings.serial < self.least {
+            return Err("it was replaced by an older one");
+        }
+        Ok(settings)
+    }
+
+    /// What is to be done so that `content` is in force. `now` in milliseconds since 1970.
+    pub(crate) fn step(&self, content: &Content, keys: &Keys, now: u64) -> Step {
+        let Content { mode, floor, stop, policy } = content.clone();
+        let there = self.read(&keys.ours());
+        let before = there.as_ref().map_or(self.least, |there| there.serial.max(self.least));
+        if let (Ok(there), Some(text)) = (&there, self.text) {
+            let same = Settings { audience: there.audience.clone(), serial: there.serial, mode, floor, stop, policy: policy.clone() };
+            if *there == same && open(text, &[keys.signer()]).is_ok() {
+                return Step::Keep(Sealed { settings: same, digest: digest(text) });
+            }
+        }
+        let settings = Settings { audience: self.audience.into(), serial: now.max(before.saturating_add(1)), mode, floor, stop, policy };
+        let text = seal(&settings, keys.current());
+        Step::Write { sealed: Sealed { settings, digest: digest(&text) }, text, wrong: there.err() }
+    }
+}
+
+/// The digest that guards report.
+pub(crate) fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

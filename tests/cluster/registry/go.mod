@@ -1,0 +1,3 @@
+module llm-guard.io/tests/registry
+
+go 1.21

@@ -1,0 +1,143 @@
+//! Every known way to step around the guard, tried from the model's own container.
+
+use serde_json::Value;
+
+use crate::kit::{Place, Scene, Stage, chat, ensure, eventually};
+use crate::manifests;
+
+/// A pod that has what an attacker might bring: tools, and the model's server beside them.
+fn pod(namespace: &str, name: &str, image: &str, annotations: &str, security: &str, neighbour: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {namespace}, labels: {{llm-guard: enabled, app: {name}}}, annotations: {{llm-guard.io/mode: hard{annotations}}}}}
+spec:
+  terminationGracePeriodSeconds: 5
+  containers:
+  - name: ollama
+    image: localhost/{image}:test
+    imagePullPolicy: Never
+    ports: [{{containerPort: 11434}}]
+    env: [{{name: OLLAMA_MODELS, value: /models}}]
+    securityContext: {security}
+    readinessProbe: {{httpGet: {{path: /, port: 11434}}, periodSeconds: 1}}
+{neighbour}"
+    )
+}
+
+/// Tries each way as the container's user; each must end at the guard or nowhere.
+fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
+    let gid = guards_group(stage, place)?;
+    let body = chat("leaky", "hello", false);
+    let direct = format!("curl -sS -m 5 -d '{body}' http://127.0.0.1:11434/api/chat");
+    let address = stage.address(&place.namespace, &place.pod)?;
+    let ways: Vec<(&str, String)> = vec![
+        ("loopback", direct.clone()),
+        ("IPv6 loopback", direct.replace("127.0.0.1", "[::1]")),
+        ("mapped address", direct.replace("127.0.0.1", "[::ffff:127.0.0.1]")),
+        ("other loopback address", direct.replace("127.0.0.1", "127.0.0.2")),
+        ("the pod's address", direct.replace("127.0.0.1", &address)),
+        ("unspecified address", direct.replace("127.0.0.1", "0.0.0.0")),
+        ("from the model's own port", direct.replace("curl ", "curl --local-port 11434 ")),
+        ("from the guard's port", direct.replace("curl ", "curl --local-port 15434 ")),
+        ("become the guard", format!("setpriv --reuid 11434 --regid {gid} --clear-groups {direct}")),
+        ("become its user", format!("setpriv --reuid 11434 {direct}")),
+        ("become its group", format!("setpriv --regid {gid} {direct}")),
+        ("busybox becomes the guard", format!("busybox setuidgid 11434:{gid} {direct}")),
+        (
+            "a program that is the guard's",
+            format!(
+                "cp /usr/bin/curl /tmp/curl && chown 11434:{gid} /tmp/curl; chmod 6755 /tmp/curl; {}",
+                direct.replace("curl ", "/tmp/curl ")
+            ),
+        ),
+        ("no rules", format!("iptables -t nat -F && iptables -t filter -F && {direct}")),
+        ("no rules for IPv6", format!("ip6tables -t nat -F && {}", direct.replace("127.0.0.1", "[::1]"))),
+        ("an own network", format!("busybox unshare -n true && {direct}")),
+        ("an own user namespace", format!("busybox unshare -U -r iptables -t nat -F && {direct}")),
+        ("the guard's processes", "busybox kill -9 $(busybox pidof llm-guard-sidecar) && false".to_owned()),
+    ];
+    for (way, command) in ways {
+        let mut words: Vec<&str> = as_user.to_vec();
+        words.extend(["/bin/sh", "-c", &command]);
+        let said = stage.run_in(place, &words).unwrap_or_else(|error| error);
+        for (kind, value) in &stage.planted.secrets {
+            ensure(!said.contains(value), || format!("{way}, as {as_user:?}: the {kind} came through"))?;
+        }
+    }
+    // The ways are closed, and the road is open: what was asked for is there, judged.
+    let said = stage.run_in(place, &[as_user, &["/bin/sh", "-c", &direct]].concat())?;
+    ensure(said.contains("[REDACTED_GITHUB_TOKEN]"), || format!("the guard's answer: {said}"))
+}
+
+/// The group that the injector drew.
+fn guards_group(stage: &Stage, place: &Place) -> Result<u64, String> {
+    let pod = stage.object(&place.namespace, &format!("pod/{}", place.pod))?;
+    let containers = pod.pointer("/spec/initContainers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let guard = containers.iter().find(|container| container["name"] == "llm-guard").ok_or("the pod has no guard")?;
+    guard.pointer("/securityContext/runAsGroup").and_then(Value::as_u64).ok_or_else(|| "the guard has no group".to_owned())
+}
+
+/// As root, with the runtime's own capabilities, as the official image runs.
+pub(crate) fn as_root(stage: &Stage) -> Scene {
+    stage.apply(&format!("{}{}", manifests::namespace("ways-root", ""), pod("ways-root", "ollama", "ollama-attacker", "", "{}", "")))?;
+    stage.ready("ways-root", "ollama")?;
+    let place = Place::new("ways-root", "ollama", "ollama");
+    ensure(stage.run_in(&place, &["busybox", "id", "-u"])?.trim() == "0", || "it should run as root".into())?;
+    tries(stage, &place, &[])
+}
+
+/// As a user without privileges.
+pub(crate) fn as_its_user(stage: &Stage) -> Scene {
+    let security = "{runAsUser: 1000, runAsGroup: 1000}";
+    stage.apply(&format!(
+        "{}{}",
+        manifests::namespace("ways-user", ""),
+        pod("ways-user", "ollama", "ollama-attacker", "", security, "")
+    ))?;
+    stage.ready("ways-user", "ollama")?;
+    tries(stage, &Place::new("ways-user", "ollama", "ollama"), &[])
+}
+
+/// From an image whose user is the guard's, which the injector can't see.
+pub(crate) fn as_the_guards_user(stage: &Stage) -> Scene {
+    stage.apply(&format!("{}{}", manifests::namespace("ways-guard", ""), pod("ways-guard", "ollama", "ollama-user", "", "{}", "")))?;
+    stage.ready("ways-guard", "ollama")?;
+    let place = Place::new("ways-guard", "ollama", "ollama");
+    ensure(stage.run_in(&place, &["busybox", "id", "-u"])?.trim() == "11434", || "it should run as 11434".into())?;
+    tries(stage, &place, &[])
+}
+
+/// A neighbour that drops root by itself: not without `allow-setuid`, and with it in monitor alone.
+pub(crate) fn neighbour_that_drops_root(stage: &Stage) -> Scene {
+    let neighbour = "  - name: helper
+    image: localhost/gosu:test
+    imagePullPolicy: Never
+    command: [/usr/sbin/gosu, '65534:65534', /bin/busybox, sleep, '100000']
+";
+    let monitor = "}}, annotations: {{";
+    let _ = monitor;
+    let plain = pod("ways-gosu", "plain", "ollama", "", "{}", neighbour);
+    let allowed = pod("ways-gosu", "allowed", "ollama", ", llm-guard.io/allow-setuid: helper", "{}", neighbour)
+        .replace("llm-guard.io/mode: hard", "llm-guard.io/mode: monitor");
+    stage.apply(&format!("{}{plain}{allowed}", manifests::namespace("ways-gosu", "")))?;
+    // Without it the neighbour can't become another, and says so by ending.
+    eventually("the neighbour fails", std::time::Duration::from_mins(1), || {
+        let pod = stage.object("ways-gosu", "pod/plain")?;
+        let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array).cloned().unwrap_or_default();
+        let helper = statuses.iter().find(|status| status["name"] == "helper").cloned().unwrap_or_default();
+        ensure(helper["restartCount"].as_u64() > Some(0), || helper.to_string())
+    })?;
+    stage.ready("ways-gosu", "allowed")?;
+    let helper = Place::new("ways-gosu", "allowed", "helper");
+    ensure(stage.run_in(&helper, &["busybox", "id", "-u"]).is_ok(), || "the helper should run".into())?;
+    let settings = stage.guards_settings("ways-gosu", "allowed")?;
+    ensure(settings["mode"] == "monitor", || settings.to_string())?;
+    // More is refused where it is asked for.
+    let more = pod("ways-gosu", "more", "ollama", ", llm-guard.io/allow-setuid: helper", "{}", neighbour);
+    match stage.apply(&more) {
+        Err(said) if said.contains("allow-setuid") && said.contains("monitor") => Ok(()),
+        other => Err(format!("hard beside allow-setuid: {other:?}")),
+    }
+}
