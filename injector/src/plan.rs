@@ -140,6 +140,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The pod as it shall be.
+    #[cfg(test)]
     pub(crate) fn pod(&self) -> &Value {
         self.draft.pod()
     }
@@ -438,10 +439,10 @@ fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<
     let read = |value: Option<&String>| value.and_then(|value| keys::mode(value));
     let floor = read(s.namespace.annotations.get(MINIMUM_MODE));
     let annotated = read(s.workload_annotations.get(MODE)).or_else(|| read(s.namespace.annotations.get(MODE)));
-    if let (Some(own), Some(held)) = (asked.mode, annotated.max(floor)) {
-        if own < held {
-            warnings.push(Warning::ModeBelow { own, held });
-        }
+    if let (Some(own), Some(held)) = (asked.mode, annotated.max(floor))
+        && own < held
+    {
+        warnings.push(Warning::ModeBelow { own, held });
     }
     let declared = detect::declared(view);
     for service in &s.services {

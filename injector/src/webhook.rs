@@ -218,7 +218,7 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
     if refusals.is_empty() { Verdict::Allowed(warnings) } else { Verdict::Refused(refusals, Says::of(kind, &s.namespace.name)) }
 }
 
-/// Keys between a workload and its pods, where nobody reads them: a CronJob's template of Jobs has metadata of its own.
+/// Keys between a workload and its pods, where nobody reads them: a `CronJob`'s template of Jobs has metadata of its own.
 fn between(kind: &str, object: &Value) -> Vec<Refusal> {
     if kind != "CronJob" {
         return Vec::new();
@@ -296,7 +296,7 @@ impl Verdict {
             response["status"] = json!({"code": code, "message": message, "reason": reason});
         };
         match self {
-            Self::Untouched(_) => {}
+            Self::Untouched(why) => response["auditAnnotations"] = json!({"untouched": why.name()}),
             Self::Allowed(warnings) => warn(&mut response, warnings),
             Self::Injected { patch, warnings } => {
                 if !patch.is_empty() {

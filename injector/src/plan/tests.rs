@@ -12,7 +12,12 @@ use super::*;
 pub(crate) fn surroundings() -> Surroundings {
     let labels = BTreeMap::from([("llm-guard".to_owned(), "enabled".to_owned())]);
     Surroundings {
-        namespace: Namespace { name: "llm".into(), uid: "1b6f2a44-0000-4000-8000-000000000001".into(), labels, annotations: BTreeMap::new() },
+        namespace: Namespace {
+            name: "llm".into(),
+            uid: "1b6f2a44-0000-4000-8000-000000000001".into(),
+            labels,
+            annotations: BTreeMap::new(),
+        },
         services: Vec::new(),
         config: Config {
             guard_image: "registry.example/llm-guard-sidecar:0.1.0".into(),

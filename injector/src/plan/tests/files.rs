@@ -53,7 +53,7 @@ fn decided(object: &Value, s: &Surroundings) -> Value {
         decided["message"] = status["message"].clone();
     }
     match verdict {
-        Verdict::Untouched(why) => decided["why"] = json!(format!("{why:?}")),
+        Verdict::Untouched(why) => decided["why"] = json!(why.name()),
         Verdict::Injected { patch, .. } => {
             let mut pod = object.clone();
             json_patch::patch(&mut pod, &patch).unwrap();

@@ -23,30 +23,35 @@ fn optional<S: Strategy<Value = Value> + 'static>(strategy: S) -> BoxedStrategy<
 fn probe() -> BoxedStrategy<Value> {
     let port = select(vec![json!(11434), json!(8080), json!("api"), json!("none")]);
     let headers = select(vec![json!([]), json!([{"name": "A", "value": "$(B)$$"}])]);
-    let http = (port.clone(), headers, odd()).prop_map(|(port, headers, odd)| {
-        json!({"httpGet": {"path": "/x", "port": port, "httpHeaders": headers}, "periodSeconds": 5, "odd": odd})
-    });
+    let http = (port.clone(), headers, odd()).prop_map(
+        |(port, headers, odd)| json!({"httpGet": {"path": "/x", "port": port, "httpHeaders": headers}, "periodSeconds": 5, "odd": odd}),
+    );
     let tcp = port.prop_map(|port| json!({"tcpSocket": {"port": port}, "failureThreshold": 2}));
     optional(prop_oneof![http, tcp, Just(json!({"exec": {"command": ["true"]}}))])
 }
 
 fn container() -> impl Strategy<Value = Value> {
-    let security = optional((select(vec![json!(null), json!(false), json!([])]), odd(), select(vec![json!(null), json!(["ALL"]), json!(["SETUID", "KILL"])])).prop_map(
-        |(escalation, odd, drop)| {
-            json!({
-                "allowPrivilegeEscalation": if escalation.is_array() { Value::Null } else { escalation },
-                "oddProfile": odd,
-                "capabilities": {"drop": drop, "add": ["CHOWN"]},
-            })
-        },
-    ));
+    let security = optional(
+        (select(vec![json!(null), json!(false), json!([])]), odd(), select(vec![json!(null), json!(["ALL"]), json!(["SETUID", "KILL"])]))
+            .prop_map(|(escalation, odd, drop)| {
+                json!({
+                    "allowPrivilegeEscalation": if escalation.is_array() { Value::Null } else { escalation },
+                    "oddProfile": odd,
+                    "capabilities": {"drop": drop, "add": ["CHOWN"]},
+                })
+            }),
+    );
     let env = select(vec![
         json!(null),
         json!([]),
         json!([{"name": "OLLAMA_HOST", "value": "0.0.0.0"}, {"name": "A", "valueFrom": {"odd": 1}}]),
         json!([{"name": "OLLAMA_HOST", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]),
     ]);
-    let ports = select(vec![json!(null), json!([{"name": "api", "containerPort": 11434, "odd": 1}]), json!([{"containerPort": 8080}, {"containerPort": 11434}])]);
+    let ports = select(vec![
+        json!(null),
+        json!([{"name": "api", "containerPort": 11434, "odd": 1}]),
+        json!([{"containerPort": 8080}, {"containerPort": 11434}]),
+    ]);
     let lifecycle = select(vec![json!(null), json!({}), json!({"stopSignal": "SIGTERM"}), json!({"preStop": {"sleep": {"seconds": 1}}})]);
     let image = select(vec!["ollama/ollama:1", "x/y", "mirror/ollama/ollama@sha256:0"]);
     (image, security, env, ports, (probe(), probe(), lifecycle, odd())).prop_map(

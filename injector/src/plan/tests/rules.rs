@@ -141,9 +141,21 @@ fn whoever_could_step_around_is_refused_with_the_field() {
         (container, json!({"runAsUser": 11434}), "spec.containers[0].securityContext.runAsUser"),
         (container, json!({"procMount": "Unmasked"}), "spec.containers[0].securityContext.procMount"),
         (container, json!({"allowPrivilegeEscalation": true}), "spec.containers[0].securityContext.allowPrivilegeEscalation"),
-        ("/spec/containers/0/ports", json!([{"containerPort": 11434}, {"containerPort": 15434}]), "spec.containers[0].ports[1].containerPort"),
-        ("/spec/containers/0/ports", json!([{"containerPort": 15435}, {"containerPort": 11434}]), "spec.containers[0].ports[0].containerPort"),
-        ("/spec/containers/0/volumeMounts", json!([{"name": "llm-guard-run", "mountPath": "/x"}]), "spec.containers[0].volumeMounts[0].name"),
+        (
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 11434}, {"containerPort": 15434}]),
+            "spec.containers[0].ports[1].containerPort",
+        ),
+        (
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 15435}, {"containerPort": 11434}]),
+            "spec.containers[0].ports[0].containerPort",
+        ),
+        (
+            "/spec/containers/0/volumeMounts",
+            json!([{"name": "llm-guard-run", "mountPath": "/x"}]),
+            "spec.containers[0].volumeMounts[0].name",
+        ),
         ("/spec/volumes", json!([{"name": "a"}, {"name": "llm-guard-run"}]), "spec.volumes[1].name"),
         ("/spec/initContainers", json!([{"name": "llm-guard", "args": ["run", "--in-pod"]}]), "spec.initContainers[0].name"),
         ("/spec/initContainers", json!([{"name": "llm-guard-x"}]), "spec.initContainers[0].name"),
@@ -185,7 +197,9 @@ fn all_that_stands_in_the_way_is_said_at_once() {
 
 #[test]
 fn what_can_not_be_read_is_refused() {
-    for pod in [json!("text"), json!({"spec": {"containers": "x"}}), json!({"spec": {"containers": [{"securityContext": {"privileged": "yes"}}]}})] {
+    for pod in
+        [json!("text"), json!({"spec": {"containers": "x"}}), json!({"spec": {"containers": [{"securityContext": {"privileged": "yes"}}]}})]
+    {
         assert_eq!(refused(&pod, &surroundings()).len(), 1, "{pod}");
     }
 }
@@ -247,7 +261,11 @@ fn a_container_that_is_not_there_can_not_be_allowed_anything() {
 #[test]
 fn setid_capabilities_and_escalation_are_left_to_whom_they_are_allowed() {
     let mut pod = annotated(&[("llm-guard.io/allow-setuid", "ollama")]);
-    put(&mut pod, "/spec/containers/0/securityContext", json!({"allowPrivilegeEscalation": true, "capabilities": {"add": ["SETUID"], "drop": ["ALL"]}}));
+    put(
+        &mut pod,
+        "/spec/containers/0/securityContext",
+        json!({"allowPrivilegeEscalation": true, "capabilities": {"add": ["SETUID"], "drop": ["ALL"]}}),
+    );
     let plan = planned(&pod, &surroundings());
     assert_eq!(plan.pod()["spec"]["containers"][0]["securityContext"], pod["spec"]["containers"][0]["securityContext"]);
 }
@@ -258,7 +276,10 @@ fn setid_capabilities_and_escalation_are_left_to_whom_they_are_allowed() {
 fn every_other_container_is_hardened_where_nothing_is_set_and_named() {
     let mut pod = pod();
     put(&mut pod, "/spec/initContainers", json!([{"name": "pull"}]));
-    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "tidy", "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}));
+    pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "tidy", "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}));
     let plan = planned(&pod, &surroundings());
     let drop = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["SETUID", "SETGID", "NET_ADMIN", "NET_RAW"]}});
     assert_eq!(plan.pod()["spec"]["containers"][0]["securityContext"], drop);
@@ -271,7 +292,11 @@ fn every_other_container_is_hardened_where_nothing_is_set_and_named() {
 fn a_meshs_init_containers_come_first_and_keep_what_they_ask_for() {
     let mut pod = pod();
     let istio = json!({"name": "istio-init", "securityContext": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}, "runAsUser": 0}});
-    put(&mut pod, "/spec/initContainers", json!([{"name": "own"}, istio, {"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "other"}]));
+    put(
+        &mut pod,
+        "/spec/initContainers",
+        json!([{"name": "own"}, istio, {"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "other"}]),
+    );
     let plan = planned(&pod, &surroundings());
     assert_eq!(
         names(plan.pod(), "initContainers"),
@@ -295,7 +320,11 @@ fn probes_of_the_port_are_asked_by_the_guard_and_others_stay() {
     let mut pod = pod();
     put(&mut pod, "/spec/containers/0/ports", json!([{"name": "api", "containerPort": 11434}]));
     let headers = json!([{"name": "X", "value": "$(Y) $"}]);
-    put(&mut pod, "/spec/containers/0/livenessProbe", json!({"httpGet": {"path": "/api/tags", "port": "api", "httpHeaders": headers}, "periodSeconds": 3}));
+    put(
+        &mut pod,
+        "/spec/containers/0/livenessProbe",
+        json!({"httpGet": {"path": "/api/tags", "port": "api", "httpHeaders": headers}, "periodSeconds": 3}),
+    );
     put(&mut pod, "/spec/containers/0/readinessProbe", json!({"tcpSocket": {"port": 11434}, "failureThreshold": 9}));
     put(&mut pod, "/spec/containers/0/startupProbe", json!({"exec": {"command": ["ollama", "list"]}}));
     let plan = planned(&pod, &surroundings());
@@ -388,11 +417,18 @@ fn every_container_of_ours_is_bounded_confined_and_without_a_token() {
             assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
             assert!(container["resources"]["requests"]["memory"].is_string() && container["resources"]["limits"]["memory"].is_string());
             let mounts = container["volumeMounts"].as_array().unwrap();
-            assert!(mounts.iter().any(|mount| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount" && mount["readOnly"] == true));
+            assert!(
+                mounts
+                    .iter()
+                    .any(|mount| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount" && mount["readOnly"] == true)
+            );
         }
         let init = &plan.pod()["spec"]["initContainers"][0];
         let legacy = backend == Backend::Legacy;
-        assert_eq!(init["securityContext"]["capabilities"]["add"], if legacy { json!(["NET_ADMIN", "NET_RAW"]) } else { json!(["NET_ADMIN"]) });
+        assert_eq!(
+            init["securityContext"]["capabilities"]["add"],
+            if legacy { json!(["NET_ADMIN", "NET_RAW"]) } else { json!(["NET_ADMIN"]) }
+        );
         assert_eq!(init["args"].as_array().unwrap().ends_with(&[json!("--backend"), json!("legacy")]), legacy);
         assert_eq!(names(plan.pod(), "volumes").contains(&"llm-guard-xtables".to_owned()), legacy);
     }
@@ -400,7 +436,10 @@ fn every_container_of_ours_is_bounded_confined_and_without_a_token() {
 
 #[test]
 fn annotations_set_the_guards_resources_and_a_pods_own_are_shared() {
-    let plan = planned(&annotated(&[("llm-guard.io/resources-cpu-limit", "500m"), ("llm-guard.io/resources-memory-limit", "1Gi")]), &surroundings());
+    let plan = planned(
+        &annotated(&[("llm-guard.io/resources-cpu-limit", "500m"), ("llm-guard.io/resources-memory-limit", "1Gi")]),
+        &surroundings(),
+    );
     let guard = |plan: &Plan| plan.pod()["spec"]["initContainers"][2]["resources"].clone();
     assert_eq!(guard(&plan), json!({"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "1Gi"}}));
     let plan = planned(&with("/spec/resources", json!({"limits": {"memory": "8Gi"}})), &surroundings());
@@ -440,7 +479,10 @@ fn another_webhooks_container_is_hardened_the_second_time_and_nothing_is_doubled
     let mut pod = planned(&pod(), &s).pod().clone();
     pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "agent"}));
     pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, json!({"name": "first"}));
-    pod["spec"]["initContainers"].as_array_mut().unwrap().push(json!({"name": "istio-init", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}));
+    pod["spec"]["initContainers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "istio-init", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}));
     let plan = planned(&pod, &s);
     assert_eq!(names(plan.pod(), "initContainers"), ["istio-init", "llm-guard-init", "llm-guard-verify", "llm-guard", "first"]);
     assert_eq!(plan.pod()["spec"]["containers"][1]["securityContext"]["allowPrivilegeEscalation"], false);
@@ -509,7 +551,8 @@ fn restricted() -> Surroundings {
 
 #[test]
 fn where_rules_are_forbidden_the_guard_takes_the_port_and_the_model_moves() {
-    let env = json!([{"name": "OLLAMA_HOST", "value": "0.0.0.0:11434"}, {"name": "OLLAMA_ORIGINS", "value": "https://a.example,http://*.b"}]);
+    let env =
+        json!([{"name": "OLLAMA_HOST", "value": "0.0.0.0:11434"}, {"name": "OLLAMA_ORIGINS", "value": "https://a.example,http://*.b"}]);
     let plan = planned(&with("/spec/containers/0/env", env), &restricted());
     assert_eq!(names(plan.pod(), "initContainers"), ["llm-guard"]);
     assert_eq!(plan.pod()["spec"]["containers"][0]["env"][0], json!({"name": "OLLAMA_HOST", "value": "127.0.0.1:11435"}));
@@ -538,7 +581,10 @@ fn clients_in_the_same_pod_stay_where_they_are() {
 fn who_can_not_be_moved_is_refused_by_name() {
     let containers = json!([{"name": "vllm", "image": "vllm/vllm-openai", "ports": [{"containerPort": 11434}]}]);
     let refusals = refused(&with("/spec/containers", containers), &restricted());
-    assert!(refusals.len() == 1 && refusals[0].starts_with("spec.containers[0].image: ") && refusals[0].contains("restricted"), "{refusals:?}");
+    assert!(
+        refusals.len() == 1 && refusals[0].starts_with("spec.containers[0].image: ") && refusals[0].contains("restricted"),
+        "{refusals:?}"
+    );
 }
 
 #[test]
@@ -573,7 +619,10 @@ fn controls_that_stay_below_an_annotated_mode_are_named() {
         "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {mode: monitor, tools: {mode: soft}, models: {mode: hard}}",
     )
     .unwrap();
-    assert_eq!(stay_lower(&policy, Mode::Hard, None).unwrap().to_string(), "llm-guard: with mode hard these stay lower, by the policy: tools (soft)");
+    assert_eq!(
+        stay_lower(&policy, Mode::Hard, None).unwrap().to_string(),
+        "llm-guard: with mode hard these stay lower, by the policy: tools (soft)"
+    );
     assert_eq!(stay_lower(&policy, Mode::Hard, Some(Mode::Hard)), None);
     assert_eq!(stay_lower(&policy, Mode::Soft, None), None);
 }
