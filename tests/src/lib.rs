@@ -12,3 +12,4 @@ pub mod planted;
 pub mod process;
 pub mod raw;
 pub mod records;
+pub mod settings;
