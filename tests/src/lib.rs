@@ -10,6 +10,7 @@ pub mod ollama;
 pub mod plain;
 pub mod planted;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod records;
 pub mod settings;
