@@ -7,8 +7,6 @@ mod proxy;
 mod settings;
 mod telemetry;
 
-use clap::Parser;
-
 fn main() -> std::process::ExitCode {
-    commands::Command::parse().run()
+    commands::Command::of_process().run()
 }

@@ -1,22 +1,33 @@
-//! The policy in force: read once before a port is bound, read again when its file changes.
+//! What is in force: read once before the data port opens, read again when its file changes.
 //!
-//! The invariant: there is always one policy in force, whole. A file that doesn't load changes nothing but a counter and a log line.
+//! The invariant: there is always one policy in force, whole. What doesn't load changes nothing but a counter and a log line. As
+//! long as nothing has been loaded, everything is refused.
 
-use std::path::PathBuf;
+mod signed;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use llm_guard_engine::controls::Policy;
 use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError};
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub(crate) use self::signed::Signed;
+use self::signed::{Judge, Looker};
 use crate::telemetry::metrics::Metrics;
 
 /// How often the file is looked at. A change is in force once it was seen twice, so that a file which is just being written isn't
 /// taken for a shorter policy: within about a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a folder is looked at whose snapshots are swapped as a whole.
+const LOOK_AT_SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
+/// How often it is said that there is still nothing in force.
+const REMIND_EVERY: Duration = Duration::from_mins(1);
 /// A file that is larger is no policy; the engine says so.
 const READ_AT_MOST: u64 = 2 * 1024 * 1024;
 
@@ -27,6 +38,8 @@ pub(crate) enum Source {
     File(PathBuf),
     /// A document that doesn't change.
     Fixed(Box<GuardPolicy>),
+    /// Settings that the injector signed.
+    Signed(Signed),
 }
 
 /// Why there is no policy to begin with.
@@ -53,40 +66,95 @@ pub(crate) enum SettingsError {
     Fixed(#[source] PolicyError),
 }
 
+/// What holds for an exchange that begins now.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) policy: Arc<Policy>,
+    /// Everything is refused.
+    pub(crate) stop: bool,
+    /// The SHA-256 of the settings' text, in hex; only signed settings have one.
+    pub(crate) digest: Option<String>,
+    /// The serial of signed settings.
+    pub(crate) serial: u64,
+}
+
+impl Current {
+    fn unsigned(policy: Arc<Policy>) -> Self {
+        Self { policy, stop: false, digest: None, serial: 0 }
+    }
+}
+
 /// The policy in force.
 #[derive(Debug)]
 pub(crate) struct InForce {
     source: Source,
-    mode: Option<Mode>,
-    policy: ArcSwap<Policy>,
+    standing: Standing,
+    current: ArcSwap<Current>,
+    /// What is wrong with what should be in force instead.
+    error: ArcSwapOption<String>,
+    loaded: watch::Sender<bool>,
 }
 
 impl InForce {
-    /// Loads the policy. `mode` stands above what it says.
+    /// Loads the policy. `mode` stands above what it says. Signed settings are still to come: [`InForce::follow`] brings them.
     pub(crate) async fn load(source: Source, mode: Option<Mode>) -> Result<(Arc<Self>, Vec<u8>), SettingsError> {
-        let (policy, bytes) = match &source {
-            Source::Fixed(document) => (Policy::compile(document, &Standing::of(mode)).map_err(SettingsError::Fixed)?, Vec::new()),
+        let standing = Standing::of(mode);
+        let (current, bytes) = match &source {
+            Source::Fixed(document) => (Current::unsigned(Policy::compile(document, &standing).map_err(SettingsError::Fixed)?), Vec::new()),
             Source::File(path) => {
                 let bytes = read(path).await.map_err(|source| SettingsError::Read { path: path.clone(), source })?;
-                let policy = compile(&bytes, mode).map_err(|source| SettingsError::File { path: path.clone(), source })?;
-                (policy, bytes)
+                let policy = compile(&bytes, standing).map_err(|source| SettingsError::File { path: path.clone(), source })?;
+                (Current::unsigned(policy), bytes)
+            }
+            Source::Signed(_) => {
+                let policy = Policy::compile(&GuardPolicy::built_in(), &standing).map_err(SettingsError::Fixed)?;
+                (Current { stop: true, ..Current::unsigned(policy) }, Vec::new())
             }
         };
-        Ok((Arc::new(Self { source, mode, policy: ArcSwap::new(policy) }), bytes))
-    }
-
-    /// The policy of an exchange that begins now.
-    pub(crate) fn now(&self) -> Arc<Policy> {
-        self.policy.load_full()
-    }
-
-    /// Follows the file for ever. `seen` is what it said when it was loaded.
-    pub(crate) async fn follow(self: Arc<Self>, mut seen: Vec<u8>, metrics: Arc<Metrics>) {
-        let Source::File(path) = &self.source else {
-            return;
+        let is_loaded = !matches!(source, Source::Signed(_));
+        let in_force = Self {
+            source,
+            standing,
+            current: ArcSwap::from_pointee(current),
+            error: ArcSwapOption::empty(),
+            loaded: watch::Sender::new(is_loaded),
         };
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Ok((Arc::new(in_force), bytes))
+    }
+
+    /// What holds for an exchange that begins now.
+    pub(crate) fn now(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    /// What is wrong with what should be in force, in words.
+    pub(crate) fn error(&self) -> Option<Arc<String>> {
+        self.error.load_full()
+    }
+
+    /// Whether there is anything in force.
+    pub(crate) fn is_loaded(&self) -> bool {
+        *self.loaded.borrow()
+    }
+
+    /// Waits until there is.
+    pub(crate) async fn loaded(&self) {
+        // The sender is right here, so there is no error.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// Follows the source for ever. `seen` is what it said when it was loaded.
+    pub(crate) async fn follow(self: Arc<Self>, seen: Vec<u8>, metrics: Arc<Metrics>) {
+        match &self.source {
+            Source::Fixed(_) => {}
+            Source::File(path) => self.follow_file(path, seen, &metrics).await,
+            Source::Signed(signed) => self.follow_signed(signed, &metrics).await,
+        }
+    }
+
+    async fn follow_file(&self, path: &Path, mut seen: Vec<u8>, metrics: &Metrics) {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A file that is gone, or can't be read, is told of once.
         let mut unreadable = false;
         let mut before = seen.clone();
@@ -105,12 +173,12 @@ impl InForce {
             unreadable = false;
             let settled = bytes == before;
             if settled && bytes != seen {
-                match compile(&bytes, self.mode) {
+                match compile(&bytes, self.standing) {
                     Ok(policy) => {
                         metrics.reload(true);
                         metrics.mode(policy.mode);
                         tracing::info!(path = %path.display(), mode = policy.mode.name(), "the policy has changed and is in force");
-                        self.policy.store(policy);
+                        self.current.store(Arc::new(Current::unsigned(policy)));
                     }
                     Err(error) => {
                         metrics.reload(false);
@@ -125,15 +193,51 @@ impl InForce {
             before = bytes;
         }
     }
+
+    async fn follow_signed(&self, signed: &Signed, metrics: &Metrics) {
+        let mut ticks = interval(LOOK_AT_SNAPSHOT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut looker, mut judge) = (Looker::new(), Judge::new(signed));
+        let mut reminded = Instant::now();
+        loop {
+            ticks.tick().await;
+            if !self.is_loaded() && reminded.elapsed() >= REMIND_EVERY {
+                reminded = Instant::now();
+                tracing::warn!(error = judge.error(), "there are still no settings in force; the data port is closed");
+            }
+            let Some(look) = looker.look(&signed.folder).await else { continue };
+            let change = judge.take(look);
+            for problem in &change.refused {
+                metrics.reload(false);
+                tracing::error!(error = %problem, "the settings don't load; what is in force stays");
+            }
+            if let Some(current) = change.loaded {
+                metrics.reload(true);
+                metrics.mode(current.policy.mode);
+                metrics.stop(current.stop);
+                let Current { policy, stop, digest, serial } = &current;
+                tracing::info!(digest, serial, mode = policy.mode.name(), stop, "the settings are in force");
+                self.current.store(Arc::new(current));
+                self.loaded.send_replace(true);
+            }
+            let error = judge.error();
+            if self.error.load().as_deref() != error.as_ref() {
+                if change.refused.is_empty() && error.is_some() {
+                    tracing::info!(error, "no settings are in force yet");
+                }
+                self.error.store(error.map(Arc::new));
+            }
+        }
+    }
 }
 
-async fn read(path: &PathBuf) -> std::io::Result<Vec<u8>> {
+async fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     tokio::fs::File::open(path).await?.take(READ_AT_MOST).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
-fn compile(bytes: &[u8], mode: Option<Mode>) -> Result<Arc<Policy>, PolicyError> {
+fn compile(bytes: &[u8], standing: Standing) -> Result<Arc<Policy>, PolicyError> {
     let text = std::str::from_utf8(bytes).map_err(|_| PolicyError::Form("the file is not UTF-8".into()))?;
-    Policy::compile(&GuardPolicy::read(text)?, &Standing::of(mode))
+    Policy::compile(&GuardPolicy::read(text)?, &standing)
 }

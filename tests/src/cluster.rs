@@ -21,7 +21,7 @@ use tempfile::TempDir;
 pub use api::{Api, Namespace};
 pub use client::{Answer, Asked, Container, Line, Request, Stream};
 
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::{cache, records};
 
 /// How long a node may take until it is ready. It takes 15 seconds on a machine with two cores that has nothing else to do.
@@ -96,6 +96,14 @@ impl Node {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         self.api.command(program)
+    }
+
+    /// Kills a container, by the id that its pod's status tells, as the machine it runs on might.
+    pub fn kill(&self, container: &str) -> io::Result<()> {
+        let mut command = Command::new("ctr");
+        command.arg("-a").arg(self.folder.path().join("containerd/socket"));
+        command.args(["-n", "k8s.io", "task", "kill", "-s", "KILL", container]);
+        process::run(&mut command, "", Duration::from_secs(20)).map(drop)
     }
 
     /// Keeps what the containers of the guard and the injector have said so far, for the look through all records at the

@@ -158,7 +158,7 @@ impl FaultyServer {
     pub fn start_at(address: SocketAddr, behaviour: impl Fn(&Received) -> Vec<Act> + Send + Sync + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(async {
-            let socket = tokio::net::TcpSocket::new_v4()?;
+            let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
             socket.listen(1024)

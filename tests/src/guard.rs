@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use llm_guard_engine::policy::settings::{PublicKey, SigningKey};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::settings::{AUDIENCE, SettingsFolder};
 use crate::{cache, plain, records};
 
 /// How long the guard may take to listen, and to end when it has nothing to wait for.
@@ -26,16 +28,18 @@ pub struct Plan {
     upstream: String,
     policy: Option<String>,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Plan {
-    /// The guard listens on the loopback unless an argument says otherwise.
+    /// The guard listens on the loopback unless an argument says otherwise. One in a pod that has no settings yet doesn't listen.
     pub fn start(self) -> io::Result<Guard> {
-        let Self { name, upstream, policy, arguments } = self;
+        let Self { name, upstream, policy, arguments, variables } = self;
         let folder = tempfile::tempdir()?;
         let policy_path = folder.path().join("policy.yaml");
         let mut command = Command::new(cache::sidecar()?);
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).args(["run", "--upstream", &upstream]);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(variables);
+        command.args(["run", "--upstream", &upstream]);
         let socket = folder.path().join("drain.sock").display().to_string();
         for (option, value) in [("--listen", "127.0.0.1:0"), ("--metrics-listen", "127.0.0.1:0"), ("--drain-socket", &socket)] {
             if !arguments.iter().any(|argument| argument == option) {
@@ -65,6 +69,21 @@ impl Plan {
         self
     }
 
+    /// As the injector starts it: by settings that these keys signed.
+    #[must_use]
+    pub fn in_pod(self, settings: &SettingsFolder, keys: &[&SigningKey]) -> Self {
+        let folder = settings.path().display().to_string();
+        let plan = ["--in-pod", "--settings", &folder, "--settings-for", AUDIENCE].into_iter().fold(self, Self::argument);
+        keys.iter().fold(plan, |plan, key| plan.argument("--settings-key").argument(PublicKey::of(key).to_string()))
+    }
+
+    /// A variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// One more argument.
     #[must_use]
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
@@ -90,7 +109,7 @@ impl Guard {
     /// A guard in front of `upstream`, a base URL. Its records carry `name`.
     #[must_use]
     pub fn before(upstream: impl Into<String>, name: &str) -> Plan {
-        Plan { name: name.to_owned(), upstream: upstream.into(), policy: None, arguments: Vec::new() }
+        Plan { name: name.to_owned(), upstream: upstream.into(), policy: None, arguments: Vec::new(), variables: Vec::new() }
     }
 
     /// Where it takes requests.
@@ -187,11 +206,11 @@ impl Drop for Guard {
     }
 }
 
-/// The addresses in the line by which the guard tells that it listens.
+/// The addresses in the line by which the guard tells that it listens, or that it will.
 fn listening(said: &str) -> Option<(SocketAddr, SocketAddr)> {
     said.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| find(line, "message").is_some_and(|message| message == "listening"))
+        .filter(|line| find(line, "message").is_some_and(|message| message == "listening" || message == "waiting for settings"))
         .find_map(|line| {
             let address = |field| find(&line, field)?.as_str()?.parse().ok();
             Some((address("data")?, address("metrics")?))

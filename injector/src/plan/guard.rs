@@ -145,13 +145,13 @@ impl Parts<'_> {
             "runAsUser": 0,
             "seccompProfile": {"type": "RuntimeDefault"},
         });
-        self.container(INIT, &args, security, mounts, self.small())
+        self.container(INIT, &args, &security, &mounts, &self.small())
     }
 
     fn verify(&self) -> Value {
         let mut args = vec!["verify".to_owned()];
         args.extend(self.numbers());
-        self.container(VERIFY, &args, unprivileged(NOBODY, NOBODY), vec![no_token()], self.small())
+        self.container(VERIFY, &args, &unprivileged(NOBODY, NOBODY), &[no_token()], &self.small())
     }
 
     fn numbers(&self) -> [String; 4] {
@@ -159,12 +159,13 @@ impl Parts<'_> {
     }
 
     fn guard(&self) -> Value {
-        let mounts = vec![
+        let mounts = [
             json!({"name": SETTINGS_VOLUME, "mountPath": SETTINGS_PATH, "readOnly": true}),
             json!({"name": RUN_VOLUME, "mountPath": RUN_PATH}),
             no_token(),
         ];
-        let mut guard = self.container(GUARD, &self.arguments(), unprivileged(GUARD_UID, i64::from(self.gid)), mounts, self.resources());
+        let security = unprivileged(GUARD_UID, i64::from(self.gid));
+        let mut guard = self.container(GUARD, &self.arguments(), &security, &mounts, &self.resources());
         let probe = |path: &str, period: u32, failures: u32| {
             json!({
                 "failureThreshold": failures,
@@ -230,7 +231,7 @@ impl Parts<'_> {
         args
     }
 
-    fn container(&self, name: &str, args: &[String], security: Value, mounts: Vec<Value>, resources: Value) -> Value {
+    fn container(&self, name: &str, args: &[String], security: &Value, mounts: &[Value], resources: &Value) -> Value {
         let Config { guard_image, guard_pull_policy, .. } = self.config;
         json!({
             "args": args,

@@ -180,7 +180,7 @@ pub(crate) enum Warning {
     Shared,
     #[error("llm-guard: {container} was changed after it was written, and is put back: {fields}")]
     PutBack { container: String, fields: List },
-    #[error("llm-guard: {0} run before the pod's own init containers now, and before the guard's")]
+    #[error("llm-guard: moved to before the guard's init containers and the pod's own: {0}")]
     MeshMoved(List),
     #[error(
         "llm-guard: no container shows that it is the model's; declare port {0} there, so that it waits for the guard when the pod ends"

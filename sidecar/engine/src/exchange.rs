@@ -195,6 +195,14 @@ impl Exchange {
         Err(Refusal { status, code, message: message.into(), control })
     }
 
+    /// Everything is refused, whatever the mode and whatever else was found: nobody may ask.
+    pub fn stop(&mut self) -> Refusal {
+        self.tally = Tally::default();
+        self.tally.violation(ControlId::Identity, "stop", self.policy.mode, Action::Blocked);
+        let message = "the model is stopped: whoever runs it has the guard refuse everything until further notice";
+        Refusal { status: 503, code: "stopped", message: message.into(), control: ControlId::Identity }
+    }
+
     /// The mode of the exchange as a whole.
     #[must_use]
     pub fn mode(&self) -> Mode {

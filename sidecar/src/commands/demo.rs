@@ -22,6 +22,7 @@ use self::screen::{Line, Row, Screen, Side, Tone, View};
 use self::server::{CHAT_MODEL, KEY, ModelServer};
 use super::run::{DATA_PORT, METRICS_PORT};
 use crate::proxy::drain::{Drain, Stage};
+use crate::proxy::probes::Probes;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Guard, Listen, Settings, StartError, Times};
 use crate::settings::{InForce, Source};
@@ -155,7 +156,7 @@ struct Set {
     guard_metrics: SocketAddr,
     metrics: Arc<Metrics>,
     drain: Drain,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Result<(), StartError>>,
     asker: Asker,
 }
 
@@ -172,7 +173,7 @@ impl Set {
         getrandom::fill(&mut key).map_err(|error| DemoError::Start(error.to_string().into()))?;
         let bind = |data: u16, metrics_port: u16| {
             let metrics = Arc::new(Metrics::new());
-            metrics.mode(policy.now().mode);
+            metrics.mode(policy.now().policy.mode);
             let listen = |port| Listen { address: (Ipv4Addr::LOCALHOST, port).into(), is_default: false };
             let seconds = Duration::from_secs;
             Guard::bind(Settings {
@@ -184,6 +185,9 @@ impl Set {
                 api_key: None,
                 times: Times { request: seconds(600), silence: seconds(60), body: seconds(60), drain: Duration::ZERO },
                 drain_socket: None,
+                stand_in: None,
+                probes: Probes::default(),
+                outlives_drain: false,
                 buffer: 64 << 20,
             })
         };
@@ -197,7 +201,7 @@ impl Set {
             guard_metrics: address(guard.metrics_address())?,
             metrics: Arc::clone(guard.metrics()),
             drain: guard.drain().clone(),
-            serving: tokio::spawn(guard.serve()),
+            serving: tokio::spawn(guard.serve(|_| {})),
             asker: Asker::new(),
         })
     }

@@ -6,15 +6,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use llm_guard_engine::policy::settings::PublicKey;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reference::Reference;
 use crate::identity::ApiKey;
-use crate::proxy::drain::Stage;
+use crate::proxy::drain::{Drain, Stage};
+use crate::proxy::host::{OriginPattern, StandIn};
+use crate::proxy::probes::{Probe, Probes};
 use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::proxy::{Guard, Listen, Settings, Times};
-use crate::settings::{InForce, Source};
+use crate::settings::{InForce, Signed, Source};
 use crate::telemetry::logs::{self, Level};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
@@ -23,6 +26,9 @@ use crate::telemetry::record::Recorder;
 pub(crate) const DATA_PORT: u16 = 15434;
 /// Where metrics and health are.
 pub(crate) const METRICS_PORT: u16 = 15435;
+
+/// The flag that closes the environment, as it stands in the arguments.
+pub(crate) const IN_POD: &str = "--in-pod";
 
 const UPSTREAM: &str = "http://127.0.0.1:11434";
 const RETRIES: u32 = 2;
@@ -77,6 +83,44 @@ pub(crate) struct Args {
     /// Write the requests' bodies into the log, as they are
     #[arg(long, env = "LLM_GUARD_LOG_RAW_PROMPTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     log_raw_prompts: Option<bool>,
+    #[command(flatten)]
+    pod: PodArgs,
+}
+
+/// What the injector says, and nobody else has to.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "In a pod (written by the injector; no environment variable counts there)")]
+struct PodArgs {
+    /// Guard the model server of this pod: at the upstream's port of the loopback, IPv4 or IPv6, else of the pod's own addresses
+    #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode"])]
+    in_pod: bool,
+    /// The pod's own addresses
+    #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', requires = "in_pod")]
+    pod_ips: Vec<IpAddr>,
+    /// A folder with signed settings, which stand in the place of a policy and a mode; a change is in force within a second
+    #[arg(long, value_name = "FOLDER", requires_all = ["settings_for", "settings_key"], conflicts_with_all = ["policy", "mode"])]
+    settings: Option<PathBuf>,
+    /// Whose settings count
+    #[arg(long, value_name = "CLUSTER/NAMESPACE/KIND/NAME", requires = "settings")]
+    settings_for: Option<String>,
+    /// A public key whose signature counts (repeatable)
+    #[arg(long, value_name = "HEX", requires = "settings")]
+    settings_key: Vec<PublicKey>,
+    /// The least serial that counts [default: 0]
+    #[arg(long, value_name = "NUMBER", requires = "settings")]
+    settings_serial: Option<u64>,
+    /// The most that any control gets in this pod, whatever the settings say
+    #[arg(long, value_name = "MODE", requires = "settings")]
+    most: Option<Mode>,
+    /// A probe of the model server that the kubelet asks at `/probes/CONTAINER/KIND`, as it stood in the pod (repeatable)
+    #[arg(long, value_name = "CONTAINER/KIND=JSON")]
+    probe: Vec<Probe>,
+    /// The model server was moved to the loopback: answer for it what it would say to a Host and an Origin on all addresses
+    #[arg(long)]
+    host_rewrite: bool,
+    /// An origin that may call, besides Ollama's own, as `OLLAMA_ORIGINS` has it (repeatable)
+    #[arg(long, value_name = "PATTERN", requires = "host_rewrite")]
+    origin: Vec<OriginPattern>,
 }
 
 /// Runs the guard until SIGTERM, SIGINT or `drain`.
@@ -100,7 +144,9 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn guard(args: Args) -> Result<(), AnyError> {
-    let mut reference = Reference::read(|name| std::env::var(name).ok())?;
+    let in_pod = args.pod.in_pod;
+    let variable = |name: &str| std::env::var(name).ok().filter(|_| !in_pod);
+    let mut reference = Reference::read(variable)?;
     let level = match (args.log_level, &reference.log_level) {
         (Some(level), _) => level,
         (None, Some(name)) => clap::ValueEnum::from_str(name, true).map_err(|_| "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR")?,
@@ -116,22 +162,23 @@ async fn guard(args: Args) -> Result<(), AnyError> {
         (None, Some(text)) => text.parse().map_err(|error| format!("OLLAMA_BASE_URL: {error}"))?,
         (None, None) => UPSTREAM.parse()?,
     };
-    let source = match (args.policy, reference.policy.take()) {
-        (Some(path), Some(_)) => {
-            tracing::warn!("a policy file is given, so that ENFORCEMENT_MODE and the variables for models and tools are not used");
-            reference.mode = None;
-            Source::File(path)
-        }
-        (Some(path), None) => Source::File(path),
-        (None, Some(policy)) => Source::Fixed(Box::new(policy)),
-        (None, None) => Source::Fixed(Box::new(GuardPolicy::built_in())),
-    };
+    if in_pod && !url.is_loopback() {
+        return Err(format!("with --in-pod the host of --upstream must be 127.0.0.1, not {url}: the model server is in this pod").into());
+    }
+    let PodArgs { in_pod: _, pod_ips, settings, settings_for, settings_key, settings_serial, most, probe, host_rewrite, origin } = args.pod;
+    let signed = settings.zip(settings_for).map(|(folder, audience)| {
+        let serial = settings_serial.unwrap_or_default();
+        Signed { folder, audience, keys: settings_key, serial, most }
+    });
+    let source = source(signed, args.policy, &mut reference);
     let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));
     let metrics = Arc::new(Metrics::new());
     let (policy, seen) = InForce::load(source, args.mode.or(reference.mode)).await?;
-    metrics.mode(policy.now().mode);
-    let api_key = std::env::var("LLM_GUARD_API_KEY").ok().filter(|key| !key.is_empty()).or(reference.api_key);
-    if api_key.is_some() && policy.now().mode == Mode::Monitor {
+    if policy.is_loaded() {
+        metrics.mode(policy.now().policy.mode);
+    }
+    let api_key = variable("LLM_GUARD_API_KEY").filter(|key| !key.is_empty()).or(reference.api_key);
+    if api_key.is_some() && policy.is_loaded() && policy.now().policy.mode == Mode::Monitor {
         tracing::warn!("an API key is set, but in monitor a request without it is counted and passes");
     }
     let log_raw_prompts = args.log_raw_prompts.or(reference.log_raw_prompts).unwrap_or(false);
@@ -140,11 +187,11 @@ async fn guard(args: Args) -> Result<(), AnyError> {
     }
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of the content hashes: {error}"))?;
-
+    let retries = args.retries.or(reference.retries).unwrap_or(RETRIES);
     let settings = Settings {
         data: listen(args.listen, reference.host, reference.port, DATA_PORT),
         metrics: listen(args.metrics_listen, None, None, METRICS_PORT),
-        upstream: Upstream::new(url.clone(), args.retries.or(reference.retries).unwrap_or(RETRIES)),
+        upstream: if in_pod { Upstream::in_pod(url.clone(), &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
         policy: Arc::clone(&policy),
         recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false),
         api_key: api_key.as_deref().map(ApiKey::new),
@@ -155,35 +202,57 @@ async fn guard(args: Args) -> Result<(), AnyError> {
             drain: seconds(args.drain_timeout, None, DRAIN_SECONDS),
         },
         drain_socket: args.drain_socket,
+        stand_in: host_rewrite.then(|| StandIn::new(url.port(), origin)),
+        probes: Probes::new(probe),
+        outlives_drain: in_pod,
         buffer: usize::try_from(args.buffer.unwrap_or(BUFFER_MIB))? << 20,
     };
     let guard = Guard::bind(settings)?;
-    tracing::info!(
-        data = %guard.data_address()?,
-        metrics = %guard.metrics_address()?,
-        upstream = %url,
-        mode = policy.now().mode.name(),
-        log_raw_prompts,
-        "listening"
-    );
+    let (data, metrics_address) = (guard.data_address()?, guard.metrics_address()?);
+    if !policy.is_loaded() {
+        tracing::info!(%data, metrics = %metrics_address, "waiting for settings");
+    }
     let following = tokio::spawn(Arc::clone(&policy).follow(seen, metrics));
-    let drain = guard.drain().clone();
-    let mut asked_to_end = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let signals = tokio::spawn(async move {
-        for stage in [Stage::Draining, Stage::Forced] {
-            tokio::select! {
-                _ = asked_to_end.0.recv() => {}
-                _ = asked_to_end.1.recv() => {}
-            }
-            tracing::info!(at_once = stage == Stage::Forced, "a signal asks the guard to end");
-            drain.advance(stage);
-        }
-    });
-    guard.serve().await;
+    let signals = tokio::spawn(follow_signals(guard.drain().clone(), signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
+    let served = guard
+        .serve(|current| {
+            let mode = current.policy.mode.name();
+            tracing::info!(%data, metrics = %metrics_address, upstream = %url, mode, log_raw_prompts, "listening");
+        })
+        .await;
     following.abort();
     signals.abort();
+    served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// What holds, and whether its variables count for the mode.
+fn source(signed: Option<Signed>, policy: Option<PathBuf>, reference: &mut Reference) -> Source {
+    match (signed, policy, reference.policy.take()) {
+        (Some(signed), _, _) => {
+            reference.mode = None;
+            Source::Signed(signed)
+        }
+        (None, Some(path), Some(_)) => {
+            tracing::warn!("a policy file is given, so that ENFORCEMENT_MODE and the variables for models and tools are not used");
+            reference.mode = None;
+            Source::File(path)
+        }
+        (None, Some(path), None) => Source::File(path),
+        (None, None, Some(policy)) => Source::Fixed(Box::new(policy)),
+        (None, None, None) => Source::Fixed(Box::new(GuardPolicy::built_in())),
+    }
+}
+
+async fn follow_signals(drain: Drain, mut terminate: Signal, mut interrupt: Signal) {
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(at_once = drain.signal() >= Stage::Forced, "a signal asks the guard to end");
+    }
 }
 
 fn listen(flag: Option<SocketAddr>, host: Option<IpAddr>, port: Option<u16>, default_port: u16) -> Listen {

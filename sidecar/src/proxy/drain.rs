@@ -1,6 +1,6 @@
 //! Ending without hurting anyone: serve on for a moment, take nothing new, let what runs run out, then end the rest.
 //!
-//! A stage never goes back.
+//! A stage never goes back. Who asked for the end is told of it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -36,8 +36,20 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     stage: watch::Sender<Stage>,
-    /// How many wait at the socket to be told of the end.
+    /// How many wait to be told of the end.
     asking: watch::Sender<usize>,
+    /// A signal asked the process to end.
+    signalled: watch::Sender<bool>,
+}
+
+/// One who waits to be told of the end; when it is dropped, it has been told.
+#[derive(Debug)]
+pub(crate) struct Asking(watch::Sender<usize>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 /// Sees the stages.
@@ -51,7 +63,7 @@ pub(crate) async fn reached(watch: &mut DrainWatch, stage: Stage) {
 
 impl Drain {
     pub(crate) fn new() -> Self {
-        Self { stage: watch::Sender::new(Stage::Serving), asking: watch::Sender::new(0) }
+        Self { stage: watch::Sender::new(Stage::Serving), asking: watch::Sender::new(0), signalled: watch::Sender::new(false) }
     }
 
     pub(crate) fn watch(&self) -> DrainWatch {
@@ -65,6 +77,34 @@ impl Drain {
             *stage = to.max(*stage);
             later
         });
+    }
+
+    /// A signal asks the process to end: it takes nothing new; and where that is so already, what runs is ended. Gives the stage.
+    pub(crate) fn signal(&self) -> Stage {
+        let so_far = *self.stage.borrow();
+        self.advance(if so_far < Stage::Draining { Stage::Draining } else { Stage::Forced });
+        self.signalled.send_replace(true);
+        *self.stage.borrow()
+    }
+
+    /// Waits for a signal, unless one has come.
+    pub(crate) async fn signalled(&self) {
+        // The sender is right here, so there is no error.
+        let _ = self.signalled.subscribe().wait_for(|signalled| *signalled).await;
+    }
+
+    /// One more is to be told of the end.
+    pub(crate) fn ask(&self) -> Asking {
+        self.asking.send_modify(|waiting| *waiting += 1);
+        Asking(self.asking.clone())
+    }
+
+    /// Returns when nothing runs any more: at once if no drain has begun within `time`.
+    pub(crate) async fn idle(&self, time: Duration) {
+        let mut stages = self.watch();
+        if tokio::time::timeout(time, reached(&mut stages, Stage::Leading)).await.is_ok() {
+            reached(&mut stages, Stage::Finished).await;
+        }
     }
 
     /// All is over: returns once those who asked for it have been told.
@@ -91,8 +131,7 @@ impl Drain {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        drain.asking.send_modify(|waiting| *waiting += 1);
-                        tokio::spawn(drain.clone().answer(stream));
+                        tokio::spawn(drain.clone().answer(stream, drain.ask()));
                     }
                     Err(error) => {
                         tracing::warn!(path = %path.display(), %error, "the drain socket has a problem");
@@ -104,7 +143,7 @@ impl Drain {
         Ok(())
     }
 
-    async fn answer(self, mut stream: UnixStream) {
+    async fn answer(self, mut stream: UnixStream, _asking: Asking) {
         tracing::info!("a drain was asked for");
         let mut stages = self.watch();
         self.advance(Stage::Leading);
@@ -113,7 +152,6 @@ impl Drain {
         self.advance(Stage::Draining);
         reached(&mut stages, Stage::Finished).await;
         let _ = stream.write_all(DONE).await;
-        self.asking.send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -126,4 +164,39 @@ pub(crate) async fn ask(path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the guard ended before it had drained"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_whether_the_guard_is_idle_waits_for_a_drain_to_begin_and_then_for_its_end() {
+        let wait = Duration::from_secs(2);
+        let begun = tokio::time::Instant::now();
+        Drain::new().idle(wait).await;
+        assert_eq!(begun.elapsed(), wait);
+
+        let drain = Drain::new();
+        let asking = drain.clone();
+        let idle = tokio::spawn(async move { asking.idle(wait).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drain.advance(Stage::Leading);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        drain.advance(Stage::Forced);
+        assert!(!idle.is_finished());
+        drain.advance(Stage::Finished);
+        idle.await.unwrap();
+    }
+
+    #[test]
+    fn the_first_signal_drains_and_one_that_finds_a_drain_ends_what_runs() {
+        let drain = Drain::new();
+        assert_eq!((drain.signal(), drain.signal()), (Stage::Draining, Stage::Forced));
+        let drain = Drain::new();
+        drain.advance(Stage::Draining);
+        assert_eq!(drain.signal(), Stage::Forced);
+        drain.advance(Stage::Finished);
+        assert_eq!(drain.signal(), Stage::Finished);
+    }
 }

@@ -1,6 +1,7 @@
 //! One exchange: accept → identify → decode → judge → encode → forward → decode events → judge → encode → reply → record.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming};
 use llm_guard_engine::controls::Caller;
 use llm_guard_engine::detect::secrets::{Kind, SecretRules};
 use llm_guard_engine::exchange::{
-    AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, WholeJudge, answer_too_large,
+    AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, Tally, WholeJudge, answer_too_large,
 };
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::{ControlId, Refusal};
@@ -24,6 +25,7 @@ use super::Times;
 use super::body::{self, ReplyBody};
 use super::budget::{Budget, Share};
 use super::drain::{DrainWatch, Stage, reached};
+use super::host::{Meaning, StandIn};
 use super::upstream::{RequestBody, Upstream, upstream_refusal};
 use crate::identity::ApiKey;
 use crate::settings::InForce;
@@ -56,8 +58,11 @@ pub(crate) struct Proxy {
     pub(super) policy: Arc<InForce>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) api_key: Option<ApiKey>,
+    pub(super) stand_in: Option<StandIn>,
     pub(super) times: Times,
     pub(super) drain: DrainWatch,
+    /// Clients may connect.
+    pub(super) listening: AtomicBool,
 }
 
 /// An exchange that ends here: how, and what the client is told.
@@ -96,9 +101,13 @@ impl Proxy {
         self.recorder.metrics()
     }
 
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
     /// Serves one request.
     pub(super) async fn exchange(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<ReplyBody> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let request_id = request_id(&parts.headers);
         let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
         let head = RequestHead {
@@ -107,8 +116,9 @@ impl Proxy {
             content_encoding: content_encoding.as_deref(),
             caller: Caller { over_loopback: is_own_loopback(peer.ip().to_canonical()) },
         };
-        let (mut exchange, next) = Exchange::begin(self.policy.now(), &head);
-        let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        let current = self.policy.now();
+        let (mut exchange, next) = Exchange::begin(Arc::clone(&current.policy), &head);
+        let record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
         if is_ambiguous(&parts.headers) {
             let refusal = Refusal {
                 status: 400,
@@ -121,14 +131,35 @@ impl Proxy {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return response;
         }
+        let (fields, answered) = match self.stand_in.as_ref().map(|stand_in| stand_in.meet(&parts)) {
+            None => (HeaderMap::new(), None),
+            Some(Meaning::GoesOn(fields)) => (fields, None),
+            Some(Meaning::Answered(response)) => (HeaderMap::new(), Some(response)),
+        };
+        let mut response = if current.stop {
+            self.discard_unless_stopped(&mut body).await;
+            let refusal = exchange.stop();
+            reply_error(record, exchange, End::refused(refusal))
+        } else if let Some(response) = answered {
+            self.discard_unless_stopped(&mut body).await;
+            reply_as_it_is(record, response)
+        } else {
+            self.carry_on(exchange, record, next, &parts, body).await
+        };
+        response.headers_mut().extend(fields);
+        response
+    }
+
+    /// What comes after the head.
+    async fn carry_on(&self, mut exchange: Exchange, mut record: Record, next: Next, parts: &Parts, body: Incoming) -> Response<ReplyBody> {
         // One time limit over everything, the client's body and the model's answer alike.
         let deadline = tokio::time::Instant::now() + self.times.request;
 
-        let outgoing = match self.unless_stopped(self.judge_request(&mut exchange, &mut record, next, &parts, body)).await {
+        let outgoing = match self.unless_stopped(self.judge_request(&mut exchange, &mut record, next, parts, body)).await {
             Ok(outgoing) => outgoing,
             Err(end) => return reply_error(record, exchange, end),
         };
-        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), &parts, outgoing, deadline)).await {
+        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, deadline)).await {
             Ok(answer) => answer,
             Err(end) => return reply_error(record, exchange, end),
         };
@@ -280,6 +311,14 @@ impl Proxy {
         let _ = tokio::time::timeout(self.times.body, all).await;
     }
 
+    async fn discard_unless_stopped(&self, body: &mut Incoming) {
+        let discarded = async {
+            self.discard(body).await;
+            Ok(())
+        };
+        let _ = self.unless_stopped(discarded).await;
+    }
+
     async fn forward(
         &self,
         exchange: &Exchange,
@@ -291,6 +330,9 @@ impl Proxy {
         let target = self.upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
         let enforced = exchange.mode() > Mode::Monitor;
         let mut headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
+        if let Some(stand_in) = &self.stand_in {
+            stand_in.rewrite(&mut headers);
+        }
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID, id);
         }
@@ -479,9 +521,8 @@ fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<Rep
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if exchange.mode() > Mode::Monitor {
-        note_actions(headers, exchange.tally.headers());
-    }
+    // (In monitor nothing is done, so that there is nothing to note; but for a stop.)
+    note_actions(headers, exchange.tally.headers());
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
@@ -491,6 +532,16 @@ fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<Rep
     record.answers(status);
     record.sent(body.len());
     record.close(outcome, exchange.tally);
+    response
+}
+
+/// What the server would have said before it looked at anything that is judged.
+fn reply_as_it_is(mut record: Record, mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    if let Ok(id) = HeaderValue::from_str(record.request_id()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    record.answers(response.status());
+    record.close(Outcome::Answered, Tally::default());
     response
 }
 

@@ -26,8 +26,11 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// The most fields of a request's head.
 const HEAD_FIELDS: usize = 128;
 
-/// Binds an address. An unspecified IPv6 address takes IPv4 as well.
-pub(super) fn bind(listen: Listen) -> std::io::Result<TcpListener> {
+/// An address that is taken, and at which connections are still refused.
+pub(super) struct Reserved(Socket);
+
+/// Takes an address. An unspecified IPv6 address takes IPv4 as well.
+pub(super) fn reserve(listen: Listen) -> std::io::Result<Reserved> {
     match bind_exactly(listen.address) {
         Err(_) if listen.is_default && listen.address.is_ipv6() => {
             bind_exactly(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.address.port())))
@@ -36,7 +39,19 @@ pub(super) fn bind(listen: Listen) -> std::io::Result<TcpListener> {
     }
 }
 
-fn bind_exactly(address: SocketAddr) -> std::io::Result<TcpListener> {
+impl Reserved {
+    pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()?.as_socket().ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Takes connections from now on.
+    pub(super) fn listen(self) -> std::io::Result<TcpListener> {
+        self.0.listen(BACKLOG)?;
+        TcpListener::from_std(self.0.into())
+    }
+}
+
+fn bind_exactly(address: SocketAddr) -> std::io::Result<Reserved> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -44,8 +59,7 @@ fn bind_exactly(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(Reserved(socket))
 }
 
 /// The connections that are open.

@@ -4,24 +4,30 @@ mod body;
 mod budget;
 pub(crate) mod drain;
 mod exchange;
+pub(crate) mod host;
 mod listener;
 mod observability;
 mod patience;
+pub(crate) mod probes;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 
 use crate::identity::ApiKey;
-use crate::settings::InForce;
+use crate::settings::{Current, InForce};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
 use budget::Budget;
-use drain::{Drain, Stage};
+use drain::{Drain, Stage, reached};
+use host::StandIn;
+use observability::Observed;
+use probes::Probes;
 use upstream::Upstream;
 
 /// Everything that the guard needs to run, decided before a port is bound.
@@ -34,6 +40,11 @@ pub(crate) struct Settings {
     pub(crate) api_key: Option<ApiKey>,
     pub(crate) times: Times,
     pub(crate) drain_socket: Option<PathBuf>,
+    /// For a server that was moved to the loopback.
+    pub(crate) stand_in: Option<StandIn>,
+    pub(crate) probes: Probes,
+    /// A drain that no signal asked for ends the traffic, not the process: in a pod the kubelet ends it, after the model.
+    pub(crate) outlives_drain: bool,
     /// The most bytes of bodies that are held at once.
     pub(crate) buffer: usize,
 }
@@ -80,40 +91,58 @@ pub(crate) enum StartError {
     },
 }
 
-/// A guard whose ports are bound.
+/// A guard whose ports are taken.
 pub(crate) struct Guard {
-    data: TcpListener,
+    data: Data,
     metrics_listener: TcpListener,
-    proxy: Arc<exchange::Proxy>,
-    drain: Drain,
+    observed: Arc<Observed>,
     drain_time: Duration,
+    outlives_drain: bool,
+}
+
+/// The port for clients.
+enum Data {
+    Open(TcpListener),
+    /// Until there is a policy: connections are refused.
+    Closed(listener::Reserved),
 }
 
 impl Guard {
-    /// Binds the ports.
+    /// Takes the ports. Where there is a policy already, clients may connect from then on.
     pub(crate) fn bind(settings: Settings) -> Result<Self, StartError> {
-        let Settings { data, metrics, upstream, policy, recorder, api_key, times, drain_socket, buffer } = settings;
-        let bind = |listen: Listen| listener::bind(listen).map_err(|source| StartError::Listen { address: listen.address, source });
-        let (data, metrics_listener) = (bind(data)?, bind(metrics)?);
+        let Settings { data, metrics, upstream, policy, recorder, api_key, times, drain_socket, stand_in, probes, outlives_drain, buffer } =
+            settings;
+        let reserve = |listen: Listen| listener::reserve(listen).map_err(|source| StartError::Listen { address: listen.address, source });
+        let open = |reserved: listener::Reserved, listen: Listen| {
+            reserved.listen().map_err(|source| StartError::Listen { address: listen.address, source })
+        };
+        let (reserved, metrics_listener) = (reserve(data)?, open(reserve(metrics)?, metrics)?);
+        let data = if policy.is_loaded() { Data::Open(open(reserved, data)?) } else { Data::Closed(reserved) };
         let drain = Drain::new();
         if let Some(path) = drain_socket {
             drain.listen(&path).map_err(|source| StartError::DrainSocket { path, source })?;
         }
-        let proxy = exchange::Proxy {
+        let proxy = Arc::new(exchange::Proxy {
             budget: Budget::new(buffer),
             upstream,
             policy,
             recorder: Arc::new(recorder),
             api_key,
+            stand_in,
             times,
             drain: drain.watch(),
-        };
-        Ok(Self { data, metrics_listener, proxy: Arc::new(proxy), drain, drain_time: times.drain })
+            listening: AtomicBool::new(matches!(data, Data::Open(_))),
+        });
+        let observed = Arc::new(Observed::new(proxy, drain, probes));
+        Ok(Self { data, metrics_listener, observed, drain_time: times.drain, outlives_drain })
     }
 
     /// Where clients connect.
     pub(crate) fn data_address(&self) -> std::io::Result<SocketAddr> {
-        self.data.local_addr()
+        match &self.data {
+            Data::Open(listener) => listener.local_addr(),
+            Data::Closed(reserved) => reserved.address(),
+        }
     }
 
     /// Where metrics and health are.
@@ -122,27 +151,51 @@ impl Guard {
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
-        self.proxy.recorder.metrics()
+        self.observed.proxy.metrics()
     }
 
     /// What ends the guard.
     pub(crate) fn drain(&self) -> &Drain {
-        &self.drain
+        &self.observed.drain
     }
 
-    /// Serves until the drain is over.
-    pub(crate) async fn serve(self) {
-        let Self { data, metrics_listener, proxy, drain, drain_time } = self;
-        let observability = tokio::spawn(observability::serve(metrics_listener, Arc::clone(&proxy)));
-        let connections = listener::serve(data, Arc::clone(&proxy)).await;
-        // No new connection comes in any more; those that are there end after their exchange.
-        if connections.closed_within(drain_time).await.is_err() {
-            tracing::warn!(open = connections.open(), "exchanges are still running at the end of the drain time and are ended");
-            drain.advance(Stage::Forced);
-            // Long enough for each to say so to its client.
-            let _ = connections.closed_within(Duration::from_secs(2)).await;
+    /// Serves until the drain is over, and in a pod until it is told to end. `listening` is called when clients may connect.
+    pub(crate) async fn serve(self, listening: impl FnOnce(&Current)) -> Result<(), StartError> {
+        let Self { data, metrics_listener, observed, drain_time, outlives_drain } = self;
+        let Observed { proxy, drain, .. } = &*observed;
+        let observability = tokio::spawn(observability::serve(metrics_listener, Arc::clone(&observed)));
+        let mut stages = drain.watch();
+        tokio::select! {
+            biased;
+            () = reached(&mut stages, Stage::Draining) => {}
+            () = proxy.policy.loaded() => {
+                let data = match data {
+                    Data::Open(listener) => listener,
+                    Data::Closed(reserved) => {
+                        let address = reserved.address();
+                        let failed = |source| StartError::Listen { address: address.unwrap_or_else(|_| ([0; 4], 0).into()), source };
+                        reserved.listen().map_err(failed)?
+                    }
+                };
+                proxy.listening.store(true, Ordering::Relaxed);
+                listening(&proxy.policy.now());
+                let connections = listener::serve(data, Arc::clone(proxy)).await;
+                proxy.listening.store(false, Ordering::Relaxed);
+                // No new connection comes in any more; those that are there end after their exchange.
+                if connections.closed_within(drain_time).await.is_err() {
+                    tracing::warn!(open = connections.open(), "exchanges are still running at the end of the drain time and are ended");
+                    drain.advance(Stage::Forced);
+                    // Long enough for each to say so to its client.
+                    let _ = connections.closed_within(Duration::from_secs(2)).await;
+                }
+            }
         }
         drain.finished().await;
+        if outlives_drain {
+            tracing::info!("drained; waiting to be ended");
+            drain.signalled().await;
+        }
         observability.abort();
+        Ok(())
     }
 }

@@ -1,73 +1,220 @@
-//! The port for operators: `/healthz`, `/readyz`, `/metrics`. Nothing here touches the model but a connection that says nothing.
+//! The port for operators, the kubelet and the injector: `/healthz`, `/readyz`, `/startupz`, `/metrics`, `/settings`, and in a pod
+//! `/idle` and `/probes/CONTAINER/KIND`.
+//!
+//! The invariant: it answers from the process's first moment to its last, and who waits here takes no place from who asks.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 
-use super::drain::Stage;
+use super::drain::{Asking, Drain, Stage};
 use super::exchange::Proxy;
+use super::probes::{PROBE_TIME, Probes};
 
 const MAX_CONNECTIONS: usize = 64;
-/// For a connection from its first byte to its last.
+/// The most that wait for the end of a drain at once: each container of a pod asks once.
+const MAX_WAITING: usize = 64;
+/// For a connection from its first byte to its last, but for the time in which it waits for the guard.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// A whole day: the drain itself is bounded by its own time.
+const IDLE_TIME: Duration = Duration::from_hours(24);
+/// How long a drain may take to begin. The kubelet runs the hooks of all containers at once.
+const DRAIN_BEGINS_WITHIN: Duration = Duration::from_secs(2);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+const ROUTES: [&str; 6] = ["/healthz", "/readyz", "/startupz", "/metrics", "/settings", "/idle"];
 
-/// Serves for ever.
-pub(super) async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection for metrics can't be taken");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let proxy = Arc::clone(&proxy);
-        tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &proxy));
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(CONNECTION_TIME)
-                // One answer each, and in time: whoever reads slowly would keep a place that probes need.
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
-            drop(place);
-        });
+/// What the port tells of.
+pub(super) struct Observed {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) drain: Drain,
+    pub(super) probes: Probes,
+    /// Who waits for the end of a drain.
+    pub(super) waiting: Arc<Semaphore>,
+}
+
+impl Observed {
+    pub(super) fn new(proxy: Arc<Proxy>, drain: Drain, probes: Probes) -> Self {
+        Self { proxy, drain, probes, waiting: Arc::new(Semaphore::new(MAX_WAITING)) }
     }
 }
 
-async fn answer(request: Request<Incoming>, proxy: &Proxy) -> Result<Response<Full<Bytes>>, Infallible> {
+/// A connection, as the one request on it sees it.
+struct Connection {
+    /// Its place among those that ask.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// When it must have ended.
+    until: Mutex<Instant>,
+    /// What it holds of others until it has ended.
+    holds: Mutex<Option<(OwnedSemaphorePermit, Asking)>>,
+}
+
+impl Connection {
+    fn new(place: OwnedSemaphorePermit) -> Self {
+        let until = Mutex::new(Instant::now() + CONNECTION_TIME);
+        Self { place: Mutex::new(Some(place)), until, holds: Mutex::default() }
+    }
+
+    fn until(&self) -> Instant {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that may take longer than a connection may.
+    async fn wait<T>(&self, time: Duration, work: impl Future<Output = T>) -> T {
+        let may = |time| *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + time + CONNECTION_TIME;
+        may(time);
+        let done = work.await;
+        may(Duration::ZERO);
+        done
+    }
+
+    /// Waits from now on, in no place of those that ask. `Err`: too many do.
+    fn steps_aside(&self, observed: &Observed) -> Result<(), ()> {
+        let waiting = Arc::clone(&observed.waiting).try_acquire_owned().map_err(|_| ())?;
+        *self.holds.lock().unwrap_or_else(PoisonError::into_inner) = Some((waiting, observed.drain.ask()));
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(())
+    }
+}
+
+/// Serves for ever.
+pub(super) async fn serve(listener: TcpListener, observed: Arc<Observed>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve_connection(stream, Connection::new(place), Arc::clone(&observed)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection for metrics can't be taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, own: Connection, observed: Arc<Observed>) {
+    let service = service_fn(|request| answer(request, &own, &observed));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONNECTION_TIME)
+        // One answer each, and in time: whoever reads slowly would keep a place that probes need.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    loop {
+        let until = own.until();
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = sleep_until(until) => {
+                if own.until() <= until {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What is in force, as the injector reads it.
+#[derive(Serialize)]
+struct InForce<'f> {
+    digest: Option<&'f str>,
+    serial: u64,
+    mode: &'static str,
+    stop: bool,
+    error: Option<&'f str>,
+}
+
+async fn answer(request: Request<Incoming>, own: &Connection, observed: &Observed) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path();
+    let (status, kind, body) = match *request.method() {
+        Method::GET | Method::HEAD => match path.strip_prefix("/probes/") {
+            Some(name) => probe(name, &request, own, observed).await,
+            None => tell(path, own, observed).await,
+        },
+        _ if ROUTES.contains(&path) || path.starts_with("/probes/") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned()),
+        _ => unknown(),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+type Told = (StatusCode, &'static str, String);
+
+async fn tell(path: &str, own: &Connection, observed: &Observed) -> Told {
+    let proxy = &observed.proxy;
     let stage = *proxy.drain.borrow();
-    let (status, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") => {
-            let (status, guard) =
-                if stage >= Stage::Draining { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ready") };
+    match path {
+        // One that has drained lives on until it is ended. If nobody ends it, it has to begin anew.
+        "/healthz" if stage >= Stage::Finished => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "drained\n".to_owned()),
+        "/healthz" => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/readyz" => {
+            let (status, guard) = match (stage >= Stage::Draining, proxy.is_listening()) {
+                (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+                (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "waiting for settings"),
+                (false, true) => (StatusCode::OK, "ready"),
+            };
             // The model's state is told and doesn't count: the guard is there before it.
             let model = if proxy.upstream.is_reachable().await { "reachable" } else { "unreachable" };
             (status, TEXT, format!("guard: {guard}\nmodel: {model}\n"))
         }
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, OPEN_METRICS, proxy.metrics().page()),
-        (_, "/healthz" | "/readyz" | "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned()),
-        _ => (StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-    Ok(response)
+        "/startupz" if proxy.is_listening() => (StatusCode::OK, TEXT, "started\n".to_owned()),
+        "/startupz" => {
+            let why = proxy.policy.error().map_or_else(|| "the settings are being read".to_owned(), |error| error.to_string());
+            (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not started: {why}\n"))
+        }
+        "/metrics" => (StatusCode::OK, OPEN_METRICS, proxy.metrics().page()),
+        "/settings" => {
+            let (current, error) = (proxy.policy.now(), proxy.policy.error());
+            let told = InForce {
+                digest: current.digest.as_deref(),
+                serial: current.serial,
+                mode: current.policy.mode.name(),
+                stop: current.stop,
+                error: error.as_deref().map(String::as_str),
+            };
+            (StatusCode::OK, JSON, serde_json::to_string(&told).unwrap_or_default() + "\n")
+        }
+        "/idle" => match own.steps_aside(observed) {
+            Ok(()) => {
+                own.wait(IDLE_TIME, observed.drain.idle(DRAIN_BEGINS_WITHIN)).await;
+                (StatusCode::OK, TEXT, "idle\n".to_owned())
+            }
+            Err(()) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many wait already\n".to_owned()),
+        },
+        _ => unknown(),
+    }
+}
+
+async fn probe(name: &str, request: &Request<Incoming>, own: &Connection, observed: &Observed) -> Told {
+    let Observed { proxy, probes, .. } = observed;
+    let agent = request.headers().get(header::USER_AGENT);
+    match own.wait(PROBE_TIME, probes.ask(name, &proxy.upstream, proxy.stand_in.as_ref(), agent)).await {
+        None => (StatusCode::NOT_FOUND, TEXT, "there is no such probe\n".to_owned()),
+        Some(health) => {
+            let is_well = health.is_well();
+            proxy.metrics().probe(is_well);
+            (if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, TEXT, format!("{health}\n"))
+        }
+    }
+}
+
+fn unknown() -> Told {
+    (StatusCode::NOT_FOUND, TEXT, format!("there are {} and /probes/CONTAINER/KIND\n", ROUTES.join(", ")))
 }

@@ -1,5 +1,12 @@
 //! The model server.
+//!
+//! The invariant: whatever a client asks, the guard connects to the one server that its arguments name, and to nothing else.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +16,11 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use llm_guard_engine::exchange::broken_answer;
 use llm_guard_engine::verdict::{ControlId, Refusal};
+use tokio::net::TcpStream;
+use tower_service::Service;
 
 use crate::telemetry::metrics::UpstreamError;
 
@@ -71,30 +80,147 @@ impl std::fmt::Display for UpstreamUrl {
     }
 }
 
+impl UpstreamUrl {
+    /// The port.
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port_u16().unwrap_or(80)
+    }
+
+    /// Whether it names this machine's loopback.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    fn host(&self) -> &str {
+        self.0.host().trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+/// The addresses at which a pod's model server may listen: one server, whichever of them it took.
+#[derive(Clone, Debug)]
+struct OfPod {
+    addresses: Arc<[SocketAddr]>,
+    /// The place of the one that worked last.
+    last: Arc<AtomicUsize>,
+}
+
+impl OfPod {
+    fn new(port: u16, pod_ips: &[IpAddr]) -> Self {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].iter().chain(pod_ips) {
+            let address = SocketAddr::new(*ip, port);
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Self { addresses: addresses.into(), last: Arc::default() }
+    }
+
+    /// Connects to the first that takes the connection, beginning with the one that did so last.
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let last = self.last.load(Ordering::Relaxed);
+        let others = (0..self.addresses.len()).filter(|place| *place != last);
+        let mut failure = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        for place in std::iter::once(last).chain(others) {
+            let Some(address) = self.addresses.get(place) else { continue };
+            // What refuses does so at once; what swallows packets must not use up the time of the others.
+            let tried = tokio::time::timeout(CONNECT_TIME / 4, TcpStream::connect(address)).await;
+            match tried.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => {
+                    self.last.store(place, Ordering::Relaxed);
+                    return Ok(stream);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+}
+
+/// How a connection to the model server comes about.
+#[derive(Clone, Debug)]
+enum Connector {
+    /// By its URL.
+    Url(HttpConnector),
+    /// By the addresses of the pod.
+    Pod(OfPod),
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Url(connector) => connector.poll_ready(cx).map_err(Into::into),
+            Self::Pod(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, target: Uri) -> Self::Future {
+        match self {
+            Self::Url(connector) => {
+                let connecting = connector.call(target);
+                Box::pin(async move { Ok(connecting.await?) })
+            }
+            Self::Pod(pod) => {
+                let pod = pod.clone();
+                Box::pin(async move {
+                    let stream = tokio::time::timeout(CONNECT_TIME, pod.connect()).await??;
+                    stream.set_nodelay(true)?;
+                    Ok(TokioIo::new(stream))
+                })
+            }
+        }
+    }
+}
+
 /// Speaks to the model server.
 #[derive(Clone, Debug)]
 pub(crate) struct Upstream {
     url: UpstreamUrl,
-    client: Client<HttpConnector, RequestBody>,
+    pod: Option<OfPod>,
+    client: Client<Connector, RequestBody>,
     retries: u32,
 }
 
 impl Upstream {
-    /// `retries`: how often a connection that fails is tried again.
+    /// The server at a URL. `retries`: how often a connection that fails is tried again.
     pub(crate) fn new(url: UpstreamUrl, retries: u32) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIME));
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(64)
-            .build(connector);
-        Self { url, client, retries }
+        Self { client: client(Connector::Url(connector)), url, pod: None, retries }
+    }
+
+    /// The server of this pod at the URL's port: at `127.0.0.1`, else `::1`, else one of the pod's own addresses.
+    pub(crate) fn in_pod(url: UpstreamUrl, pod_ips: &[IpAddr], retries: u32) -> Self {
+        let pod = OfPod::new(url.port(), pod_ips);
+        Self { client: client(Connector::Pod(pod.clone())), url, pod: Some(pod), retries }
     }
 
     pub(crate) fn url(&self) -> &UpstreamUrl {
         &self.url
+    }
+
+    /// The address by which a probe of the kubelet would have called the server: the pod's own, where it is known.
+    pub(crate) fn probed_host(&self) -> String {
+        match self.pod.as_ref().and_then(|pod| pod.addresses.get(2)) {
+            Some(address) => address.ip().to_string(),
+            None => self.url.host().to_owned(),
+        }
+    }
+
+    /// A connection of its own. Who calls bounds the time.
+    pub(crate) async fn connect(&self) -> std::io::Result<TcpStream> {
+        match &self.pod {
+            Some(pod) => pod.connect().await,
+            None => TcpStream::connect((self.url.host(), self.url.port())).await,
+        }
     }
 
     /// The target of a request for a path.
@@ -132,11 +258,16 @@ impl Upstream {
 
     /// Whether it can be reached right now.
     pub(crate) async fn is_reachable(&self) -> bool {
-        let port = self.url.0.port_u16().unwrap_or(80);
-        let host = self.url.0.host().trim_start_matches('[').trim_end_matches(']');
-        let connect = tokio::net::TcpStream::connect((host, port));
-        matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(Duration::from_secs(1), self.connect()).await, Ok(Ok(_)))
     }
+}
+
+fn client(connector: Connector) -> Client<Connector, RequestBody> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(64)
+        .build(connector)
 }
 
 /// What the client is told of a failure of the model server.
@@ -155,7 +286,34 @@ fn classify(error: &Error) -> UpstreamError {
 
 #[cfg(test)]
 mod tests {
-    use super::UpstreamUrl;
+    use std::net::{IpAddr, SocketAddr};
+
+    use super::{OfPod, UpstreamUrl};
+
+    /// The address that a connection reached, for listeners of a test that ends with them.
+    async fn reached(pod: &OfPod) -> Option<SocketAddr> {
+        pod.connect().await.ok().and_then(|stream| stream.peer_addr().ok())
+    }
+
+    #[tokio::test]
+    async fn the_first_address_of_a_pod_that_takes_a_connection_is_kept_until_it_refuses() {
+        let own: IpAddr = [127, 66, 0, 1].into();
+        let listen = async |address: SocketAddr| tokio::net::TcpListener::bind(address).await;
+        // The port is free on the loopback, for it was drawn there.
+        let on_loopback = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let port = on_loopback.local_addr().unwrap().port();
+        let pod = OfPod::new(port, &[own, own]);
+        assert_eq!(pod.addresses.len(), 3);
+        assert_eq!(reached(&pod).await, Some(([127, 0, 0, 1], port).into()));
+        let on_own = listen((own, port).into()).await.unwrap();
+        assert_eq!(reached(&pod).await, Some(([127, 0, 0, 1], port).into()));
+        drop(on_loopback);
+        assert_eq!(reached(&pod).await, Some((own, port).into()));
+        let on_loopback = listen(([127, 0, 0, 1], port).into()).await.unwrap();
+        assert_eq!(reached(&pod).await, Some((own, port).into()), "the one that worked last comes first");
+        drop((on_own, on_loopback));
+        assert_eq!(reached(&pod).await, None);
+    }
 
     #[test]
     fn only_a_plain_origin_is_a_model_server() {

@@ -123,6 +123,8 @@ pub(crate) struct Metrics {
     upstream_errors: Family<ReasonLabel, Counter>,
     reloads: Family<ResultLabel, Counter>,
     modes: Family<ModeLabel, Gauge>,
+    stopped: Gauge,
+    probes: Family<ResultLabel, Counter>,
     pub(crate) connections_open: Gauge,
     pub(crate) streams_open: Gauge,
 }
@@ -151,6 +153,8 @@ impl Metrics {
             upstream_errors: Family::default(),
             reloads: Family::default(),
             modes: Family::default(),
+            stopped: Gauge::default(),
+            probes: Family::default(),
             connections_open: Gauge::default(),
             streams_open: Gauge::default(),
         };
@@ -161,6 +165,9 @@ impl Metrics {
         }
         for result in ["loaded", "refused"] {
             let _ = metrics.reloads.get_or_create(&ResultLabel { result });
+        }
+        for result in ["passed", "failed"] {
+            let _ = metrics.probes.get_or_create(&ResultLabel { result });
         }
         for kind in llm_guard_engine::detect::secrets::Kind::ALL {
             let _ = metrics.redactions.get_or_create(&KindLabel { kind: kind.name() });
@@ -183,6 +190,8 @@ impl Metrics {
             upstream_errors,
             reloads,
             modes,
+            stopped,
+            probes,
             connections_open,
             streams_open,
         } = self;
@@ -213,6 +222,8 @@ impl Metrics {
         registry.register("upstream_errors", "Failures of the model server", upstream_errors.clone());
         registry.register("policy_reloads", "Policies that were read after a change", reloads.clone());
         registry.register("mode", "1 for the strictest mode in force", modes.clone());
+        registry.register("stopped", "1 while everything is refused by llm-guard.io/stop", stopped.clone());
+        registry.register("probes", "Probes of the kubelet that the model server was asked", probes.clone());
         registry.register("connections_open", "Connections from clients", connections_open.clone());
         registry.register("streams_open", "Answers that are on their way", streams_open.clone());
         registry.register("build", "The guard's version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
@@ -279,6 +290,15 @@ impl Metrics {
         for mode in Mode::ALL {
             self.modes.get_or_create(&ModeLabel { mode: mode.name() }).set(i64::from(mode == current));
         }
+    }
+
+    pub(crate) fn stop(&self, stop: bool) {
+        self.stopped.set(i64::from(stop));
+    }
+
+    /// A probe of the model server.
+    pub(crate) fn probe(&self, passed: bool) {
+        self.probes.get_or_create(&ResultLabel { result: if passed { "passed" } else { "failed" } }).inc();
     }
 
     /// The counters that say what happened, for people: name with labels, and value.

@@ -191,7 +191,8 @@ fn each_capability_that_leads_around_is_refused_by_name() {
 fn all_that_stands_in_the_way_is_said_at_once() {
     let mut pod = with("/spec/hostNetwork", json!(true));
     put(&mut pod, "/spec/containers/0/securityContext", json!({"privileged": true, "runAsUser": 11434}));
-    assert_eq!(refused(&pod, &surroundings()).len(), 3);
+    put(&mut pod, "/metadata/annotations", json!({"llm-guard.io/moed": "hard"}));
+    assert_eq!(refused(&pod, &surroundings()).len(), 4);
 }
 
 #[test]
@@ -302,7 +303,7 @@ fn a_meshs_init_containers_come_first_and_keep_what_they_ask_for() {
         ["istio-init", "istio-proxy", "llm-guard-init", "llm-guard-verify", "llm-guard", "own", "other"]
     );
     assert_eq!(plan.pod()["spec"]["initContainers"][0], istio);
-    assert!(warned(&plan, "istio-init, istio-proxy run before"));
+    assert!(warned(&plan, "moved to before the guard's init containers and the pod's own: istio-init, istio-proxy"));
     assert_eq!(patched(&pod, &plan), *plan.pod());
 }
 

@@ -6,10 +6,11 @@
 //! The text is one line, `llm-guard/v1 KEY SIGNATURE` in hexadecimal digits, and then the settings as JSON, so that whoever looks at
 //! the `ConfigMap` can read what is in force. The signature (Ed25519, RFC 8032) is over [`CONTEXT`] and all bytes after the first line.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+pub use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use super::{GuardPolicy, Mode};
@@ -174,8 +175,14 @@ fn signed(text: &str) -> Vec<u8> {
     [CONTEXT, text.as_bytes()].concat()
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

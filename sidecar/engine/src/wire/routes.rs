@@ -134,6 +134,15 @@ pub fn find(method: &str, path: &str) -> Lookup {
     if wrong_method { Lookup::WrongMethod } else { Lookup::Unknown }
 }
 
+/// The methods of a path, in the order in which the server names them (`Allow`). None: there is no such path.
+#[must_use]
+pub fn methods(path: &str) -> Vec<&'static str> {
+    let path = plain_path(path);
+    let fitting = ROUTES.iter().filter(|route| path.as_ref().is_some_and(|path| fits(route.pattern, path).is_some()));
+    let methods: Vec<&str> = fitting.flat_map(|route| route.methods).copied().collect();
+    ["HEAD", "GET", "POST", "DELETE"].into_iter().filter(|method| methods.contains(method)).collect()
+}
+
 /// The path with its escapes resolved, or nothing where two readers could take it for two paths.
 fn plain_path(path: &str) -> Option<Cow<'_, str>> {
     if path == "/" {
@@ -199,6 +208,16 @@ mod tests {
         ] {
             assert_eq!(find("POST", path), Lookup::Unknown, "{path}");
         }
+    }
+
+    #[test]
+    fn the_methods_of_a_path_are_those_of_all_its_routes() {
+        assert_eq!(methods("/api/tags"), ["HEAD", "GET"]);
+        assert_eq!(methods("/api/%63hat"), ["POST"]);
+        assert_eq!(methods("/api/blobs/x"), ["HEAD", "POST"]);
+        assert!(methods("/nowhere").is_empty() && methods("//api/chat").is_empty());
+        let known: std::collections::BTreeSet<_> = ROUTES.iter().flat_map(|route| route.methods).collect();
+        assert_eq!(known.len(), 4, "a method that has no place in the order");
     }
 
     #[test]
