@@ -107,9 +107,9 @@ impl Applier {
         let api = Api::<ConfigMap>::namespaced(self.cluster.client.clone(), identity.namespace());
         for _ in 0..RACES {
             let keys = self.keys.load_full();
-            let last = self.last(identity, there.as_ref());
+            let before = self.last(identity, there.as_ref());
             let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
-            let resolved = around.resolve(identity, &policy, last.as_ref())?;
+            let resolved = around.resolve(identity, &policy, before.as_ref())?;
             let view = There { text: text(there.as_ref()), audience: &audience, least: least.max(known) };
             let fits = there.as_ref().is_some_and(is_in_form);
             let (sealed, text, wrong) = match view.step(&resolved.content, &keys, now()) {

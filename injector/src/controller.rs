@@ -28,7 +28,7 @@ use crate::settings::{Around, Identity, Sealed, Whose, annotations_behind, is_ob
 /// How long changes are gathered before they are looked at: one command often makes several.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often everything is looked at, whatever the watches say.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 /// How long after a failure a namespace is looked at again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// The most namespaces that are looked at together.
@@ -306,10 +306,10 @@ impl Controller {
                 }
                 // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
                 None => match self.applier.last(identity, map.as_ref()) {
-                    Some(last) => {
-                        let annotations = annotations_behind(&last);
+                    Some(before) => {
+                        let annotations = annotations_behind(&before);
                         let around = Around { namespace, workload: Some(&annotations) };
-                        self.applier.settle(identity, &around, |_| Some(Ok(last.policy.clone())), map, least, false).await
+                        self.applier.settle(identity, &around, |_| Some(Ok(before.policy.clone())), map, least, false).await
                     }
                     None => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
                 },

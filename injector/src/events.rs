@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 /// For how long the same sentence about the same object isn't said again.
-const QUIET: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_mins(10);
 /// The most sentences that are remembered; beyond that, the oldest may be said again.
 const REMEMBERED: usize = 4096;
 /// The most characters of a note: Kubernetes takes a kilobyte.

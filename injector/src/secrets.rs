@@ -29,7 +29,7 @@ pub(crate) const SIGNING: &str = "llm-guard-injector-signing";
 /// How long API servers may take to read a new bundle, before a certificate is shown that needs it.
 const BUNDLE_SPREADS: Duration = Duration::from_secs(5);
 /// How often everything is looked at, whatever the watches say.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is tried to write before another replica.

@@ -75,7 +75,10 @@ fn guarded(name: &str, image_name: &str, backend: &str) -> Value {
 /// What is asked of the model: an answer full of secrets, whatever the prompt.
 fn chat(url: &str, planted: &Planted, stream: bool) -> Request {
     let prompt = format!("Tell me about {}", planted.prompt_marker);
-    Request::post(format!("{url}/api/chat"), &json!({"model": "leaky", "stream": stream, "messages": [{"role": "user", "content": prompt}]}))
+    Request::post(
+        format!("{url}/api/chat"),
+        &json!({"model": "leaky", "stream": stream, "messages": [{"role": "user", "content": prompt}]}),
+    )
 }
 
 #[test]
@@ -153,7 +156,9 @@ fn the_guard_stands_before_the_model(backend: &str) -> Result {
     let leaked = node.ask(&client, &chat(&bare, &planted, false))?.answered()?.json()?;
     assert_eq!(leaked["message"]["content"], planted.answer("leaky")?.as_str(), "the model leaks where no guard is");
     let model = namespace.container("guarded", "model");
-    for (from, url) in [(&client, guarded.as_str()), (&model, "http://127.0.0.1:11434"), (&model, "http://[::1]:11434"), (&model, guarded.as_str())] {
+    for (from, url) in
+        [(&client, guarded.as_str()), (&model, "http://127.0.0.1:11434"), (&model, "http://[::1]:11434"), (&model, guarded.as_str())]
+    {
         let told = node.ask(from, &chat(url, &planted, false))?.answered()?;
         assert_eq!(told.status, 200, "{url}: {}", told.text());
         assert_eq!(told.json()?["message"]["content"], planted.redacted_answer("leaky")?.as_str(), "{} by {url}", from.pod);
@@ -163,7 +168,10 @@ fn the_guard_stands_before_the_model(backend: &str) -> Result {
     let (first, head) = stream.line_with("\"message\"")?;
     assert!(head.iter().any(|line| line.text.starts_with("HTTP/1.1 200")), "{head:?}");
     let rest = stream.rest()?;
-    assert!(rest.last().is_some_and(|line| line.text.contains("\"done\":true") && line.after > first.after), "it came line by line: {rest:?}");
+    assert!(
+        rest.last().is_some_and(|line| line.text.contains("\"done\":true") && line.after > first.after),
+        "it came line by line: {rest:?}"
+    );
 
     let said = node.log(&namespace.container("guarded", "llm-guard"))?;
     assert!(said.lines().any(|line| line.contains("\"request_id\"")), "{said}");
@@ -185,7 +193,10 @@ fn ended_by_its_node(node: &Node, namespace: &Namespace<'_>) -> Result {
     assert_eq!(restarts()?, 0);
     let pod = namespace.json(&["pod", "guarded"])?;
     let of = |one: &Value| one["name"] == "llm-guard";
-    let id = pod["status"]["initContainerStatuses"].as_array().and_then(|all| all.iter().find(|one| of(one))).map(|one| one["containerID"].to_string());
+    let id = pod["status"]["initContainerStatuses"]
+        .as_array()
+        .and_then(|all| all.iter().find(|one| of(one)))
+        .map(|one| one["containerID"].to_string());
     let id = id.ok_or("the guard has no container")?.replace("containerd://", "").replace('"', "");
     node.kill(&id)?;
     // Refused, not answered: without the guard nobody listens where the rules lead.
@@ -224,7 +235,7 @@ fn the_images_of_the_model_server_run_as_those_they_say() -> Result {
     }
     for (name, uid) in images {
         namespace.wait_ready(name, START)?;
-        let status = node.exec(&namespace.container(name, "model"), &["/bin/busybox", "cat", "/proc/1/status"])?.printed;
+        let status = node.run(&namespace.container(name, "model"), &["/bin/busybox", "cat", "/proc/1/status"])?;
         let line = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
         assert_eq!(line.split_whitespace().nth(1), Some(uid), "{name}: {status}");
         let models = node.ask(&namespace.container(name, "model"), &Request::get("http://127.0.0.1:11434/api/tags"))?.answered()?.json()?;
