@@ -231,7 +231,7 @@ impl ResolvesServerCert for Shown {
 mod tests {
     use super::*;
 
-    const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+    const LIFE: Duration = Duration::from_hours(90 * 24);
 
     fn names() -> Names {
         Names::new("llm-guard-injector", "llm-guard-system")

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,14 +99,10 @@ impl Field {
         let pages = free_address()?;
         let log = records::path(&format!("injector-{}", COUNT.fetch_add(1, Ordering::Relaxed)), "log")?;
         let mut command = Command::new(cache::injector()?);
-        command.env_clear().arg("serve").args([
-            "--namespace",
-            SYSTEM,
-            "--guard-image",
-            "localhost/llm-guard-sidecar:test",
-            "--farewell",
-            "0",
-        ]);
+        command.env_clear().arg("serve").args(["--namespace", SYSTEM, "--guard-image", "localhost/llm-guard-sidecar:test"]);
+        if !arguments.contains(&"--farewell") {
+            command.args(["--farewell", "0"]);
+        }
         command.arg("--kubeconfig").arg(self.kubeconfig());
         command.arg("--listen").arg(address.to_string()).arg("--metrics-listen").arg(pages.to_string()).args(arguments);
         Ok(Injector { process: Process::start(&mut command, &log)?, pages })
@@ -224,6 +220,16 @@ impl Injector {
             Ok(found) => Err(found.to_string()),
             Err(error) => Err(error.to_string()),
         })
+    }
+
+    /// Tells it to end.
+    pub(crate) fn terminate(&mut self) -> io::Result<()> {
+        self.process.terminate()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait_to_end(&mut self, limit: Duration) -> io::Result<ExitStatus> {
+        self.process.wait_to_end(limit)
     }
 
     /// What it has said.
