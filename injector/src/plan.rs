@@ -140,6 +140,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// The pod as it shall be.
+    #[cfg(test)]
     pub(crate) fn pod(&self) -> &Value {
         self.draft.pod()
     }
@@ -156,15 +157,17 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
         Ok(view) => view,
         Err(error) => return Outcome::Refused(vec![detect::unreadable(&error)]),
     };
-    match detect::asks(&view, &s.namespace, &s.services, &s.config) {
+    let mut refusals = match detect::asks(&view, &s.namespace, &s.services, &s.config) {
         Asks::Untouched(why) => return Outcome::Untouched(why),
+        // Who would be guarded learns at once all that stands in the way.
+        Asks::Refused(refusals) if detect::would_be_guarded(&view, &s.namespace, &s.services, &s.config) => refusals,
         Asks::Refused(refusals) => return Outcome::Refused(refusals),
-        Asks::Guard => {}
-    }
+        Asks::Guard => Vec::new(),
+    };
     let asked = Asked::of(&view.metadata.annotations);
     let injected = guard::recognised(&view);
     let interception = port::interception(&asked, &s.namespace, &s.config);
-    let mut refusals = obstacles(&view, &asked, injected, s);
+    refusals.extend(obstacles(&view, &asked, injected, s));
     let interception = match interception {
         Ok(interception) => {
             if interception == Interception::Port {
@@ -290,6 +293,9 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, interception: Interception, inj
         originals: &originals,
         origins: &origins,
     };
+    if parts.loses_its_guarantee() {
+        warnings.push(Warning::NoLongerGuaranteed);
+    }
     warnings.extend(place_containers(&mut draft, view, &parts)?);
     place_volumes(&mut draft, &parts)?;
     for secret in &s.config.guard_pull_secrets {
@@ -436,10 +442,10 @@ fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<
     let read = |value: Option<&String>| value.and_then(|value| keys::mode(value));
     let floor = read(s.namespace.annotations.get(MINIMUM_MODE));
     let annotated = read(s.workload_annotations.get(MODE)).or_else(|| read(s.namespace.annotations.get(MODE)));
-    if let (Some(own), Some(held)) = (asked.mode, annotated.max(floor)) {
-        if own < held {
-            warnings.push(Warning::ModeBelow { own, held });
-        }
+    if let (Some(own), Some(held)) = (asked.mode, annotated.max(floor))
+        && own < held
+    {
+        warnings.push(Warning::ModeBelow { own, held });
     }
     let declared = detect::declared(view);
     for service in &s.services {
@@ -472,4 +478,4 @@ pub(crate) fn stay_lower(policy: &GuardPolicy, mode: Mode, floor: Option<Mode>) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 128;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle, or take for a head. API servers close theirs after 90 s, and should be the ones to do so: a
 /// review that is sent at the moment in which its connection closes is lost.
-const HEAD: Duration = Duration::from_secs(120);
+const HEAD: Duration = Duration::from_mins(2);
 /// How long a body may take, and then the answer. API servers wait for 10 s at most.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// How long connections may take to end after the server was told to.
@@ -133,11 +133,14 @@ where
     A: Future<Output = Reply>,
 {
     let (head, body) = request.into_parts();
+    let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY} bytes"));
+    // One that says so isn't waited for.
+    if body.size_hint().lower() > BODY as u64 {
+        return too_large();
+    }
     let body = match tokio::time::timeout(EXCHANGE, Limited::new(body, BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY} bytes"));
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
         Ok(Err(_)) => return text(StatusCode::BAD_REQUEST, "the body broke off"),
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
     };

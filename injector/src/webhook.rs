@@ -195,7 +195,8 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
     let mut refusals = keys::check(Scope::Workload, &labels, &annotations, false);
     refusals.extend(between(kind, &review.object));
     let mut warnings = Vec::new();
-    let s = Surroundings { workload_annotations: annotations.clone(), bare: false, ..s.clone() };
+    let mut s = Surroundings { workload_annotations: annotations.clone(), bare: false, ..s.clone() };
+    s.settings.workload = format!("{kind}/{}", review.object["metadata"]["name"].as_str().unwrap_or_default());
     match plan(&pod, &s) {
         Outcome::Refused(more) => refusals.extend(more),
         Outcome::Untouched(_) => {
@@ -217,7 +218,7 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
     if refusals.is_empty() { Verdict::Allowed(warnings) } else { Verdict::Refused(refusals, Says::of(kind, &s.namespace.name)) }
 }
 
-/// Keys between a workload and its pods, where nobody reads them: a CronJob's template of Jobs has metadata of its own.
+/// Keys between a workload and its pods, where nobody reads them: a `CronJob`'s template of Jobs has metadata of its own.
 fn between(kind: &str, object: &Value) -> Vec<Refusal> {
     if kind != "CronJob" {
         return Vec::new();
@@ -295,7 +296,7 @@ impl Verdict {
             response["status"] = json!({"code": code, "message": message, "reason": reason});
         };
         match self {
-            Self::Untouched(_) => {}
+            Self::Untouched(why) => response["auditAnnotations"] = json!({"untouched": why.name()}),
             Self::Allowed(warnings) => warn(&mut response, warnings),
             Self::Injected { patch, warnings } => {
                 if !patch.is_empty() {
@@ -310,3 +311,6 @@ impl Verdict {
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,15 +35,24 @@ pub fn part(path: &str) -> io::Result<PathBuf> {
 
 /// The guard's binary: `LLM_GUARD_SIDECAR`, or the release build, or the debug build beside this test.
 pub fn sidecar() -> io::Result<PathBuf> {
-    if let Some(named) = env::var_os("LLM_GUARD_SIDECAR") {
-        return existing(PathBuf::from(named), "LLM_GUARD_SIDECAR must name the guard's binary");
+    program("llm-guard-sidecar", "LLM_GUARD_SIDECAR")
+}
+
+/// The injector's binary: `LLM_GUARD_INJECTOR`, or the release build, or the debug build beside this test.
+pub fn injector() -> io::Result<PathBuf> {
+    program("llm-guard-injector", "LLM_GUARD_INJECTOR")
+}
+
+fn program(name: &str, variable: &str) -> io::Result<PathBuf> {
+    if let Some(named) = env::var_os(variable) {
+        return existing(PathBuf::from(named), &format!("{variable} must name the binary"));
     }
     let target = target();
-    let release = target.join("release/llm-guard-sidecar");
+    let release = target.join("release").join(name);
     if release.exists() {
         return Ok(release);
     }
-    existing(target.join("debug/llm-guard-sidecar"), "run `cargo build --release` first, or name the guard's binary in LLM_GUARD_SIDECAR")
+    existing(target.join("debug").join(name), &format!("run `cargo build --release -p {name}` first, or name the binary in {variable}"))
 }
 
 fn existing(path: PathBuf, otherwise: &str) -> io::Result<PathBuf> {

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cluster;
 pub mod faulty;
 pub mod guard;
+pub mod injector;
 pub mod netns;
 pub mod ollama;
 pub mod plain;

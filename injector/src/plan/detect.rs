@@ -39,15 +39,28 @@ pub(crate) enum Untouched {
     NoModel,
 }
 
+impl Untouched {
+    /// As audit logs have it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unlabelled => "neither the pod nor its namespace is labelled",
+            Self::Disabled => "the pod's label exempts it",
+            Self::NoModel => "nothing in the pod looks like a model server",
+        }
+    }
+}
+
 /// What shows that a container serves the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Signs {
-    declares: bool,
-    probes: bool,
-    /// `OLLAMA_HOST` says that it is a server.
-    serves: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It declares the port.
+    Declares,
     /// Its image is in the list, or its command is `ollama`.
-    image: bool,
+    Runs,
+    /// It probes the port.
+    Probes,
+    /// `OLLAMA_HOST` says that it is a server.
+    Serves,
 }
 
 /// Whether this pod is to be guarded. The first question of all: settings are written only for pods of which this says so.
@@ -62,13 +75,20 @@ pub(super) fn unreadable(error: &serde_json::Error) -> Refusal {
     Refusal::pod("spec", Obstacle::Unreadable(format!("this injector can't read the pod: {error}")))
 }
 
+/// Whether this pod is to be guarded, but for what is wrong with its keys and its namespace's.
+pub(super) fn would_be_guarded(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> bool {
+    pod.metadata.labels.get(LABEL).is_some_and(|value| value == "enabled")
+        || guard::recognised(pod)
+        || (namespace.labels.contains_key(LABEL) && looks_like_a_model(pod, services, config))
+}
+
 pub(super) fn asks(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> Asks {
     let injected = guard::recognised(pod);
     let mut refusals = keys::check(Scope::Pod, &pod.metadata.labels, &pod.metadata.annotations, injected);
     let label = pod.metadata.labels.get(LABEL).map(String::as_str);
     let namespace_keys = keys::check(Scope::Namespace, &namespace.labels, &namespace.annotations, false);
     let by_namespace = namespace.labels.contains_key(LABEL);
-    let would_be = label == Some("enabled") || injected || (by_namespace && looks_like_a_model(pod, services, config));
+    let would_be = would_be_guarded(pod, namespace, services, config);
     if would_be {
         refusals.extend(namespace_keys);
     } else {
@@ -96,7 +116,7 @@ fn looks_like_a_model(pod: &Pod, services: &[Service], config: &Config) -> bool 
     let asked = Asked::of(&pod.metadata.annotations);
     // Who names a port means a model behind it.
     asked.names_port()
-        || candidates(pod).any(|placed| signs(placed.container, asked.port(), config) != Signs::default())
+        || candidates(pod).any(|placed| Sign::ALL.into_iter().any(|sign| sign.stands(placed.container, asked.port(), config)))
         || services.iter().any(|service| targets(service, pod).any(|(_, port)| port == asked.port()))
 }
 
@@ -105,14 +125,19 @@ pub(super) fn candidates(pod: &Pod) -> impl Iterator<Item = Placed<'_>> {
     pod.containers().filter(|placed| !mesh::is_of_a_mesh(&placed.container.name) && !guard::is_our_name(&placed.container.name))
 }
 
-fn signs(container: &Container, port: u16, config: &Config) -> Signs {
-    let at = |number: Option<u16>| number == Some(port);
-    let asked = |probe: &Option<Probe>| probe.as_ref().is_some_and(|probe| at(probed(container, probe)));
-    Signs {
-        declares: container.tcp_ports().any(|declared| declared == i64::from(port)),
-        probes: [&container.liveness_probe, &container.readiness_probe, &container.startup_probe].into_iter().any(asked),
-        serves: ollama_host(container).is_some_and(|host| matches!(host, Told::Literal { host, .. } if host.server)),
-        image: is_listed(&container.image, &config.model_server_images) || runs_ollama(container),
+impl Sign {
+    const ALL: [Self; 4] = [Self::Declares, Self::Runs, Self::Probes, Self::Serves];
+
+    fn stands(self, container: &Container, port: u16, config: &Config) -> bool {
+        match self {
+            Self::Declares => container.tcp_ports().any(|declared| declared == i64::from(port)),
+            Self::Runs => is_listed(&container.image, &config.model_server_images) || runs_ollama(container),
+            Self::Probes => {
+                let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+                probes.into_iter().flatten().any(|probe| probed(container, probe) == Some(port))
+            }
+            Self::Serves => ollama_host(container).is_some_and(|told| matches!(told, Told::Literal { host, .. } if host.server)),
+        }
     }
 }
 
@@ -127,16 +152,17 @@ pub(super) fn probed(container: &Container, probe: &Probe) -> Option<u16> {
 /// The containers that serve the model. What shows it best decides: declaring the port or running a model server, then probing the
 /// port, then `OLLAMA_HOST`; without any of these the only container there is.
 pub(super) fn models<'a>(pod: &'a Pod, port: u16, config: &Config) -> Vec<Placed<'a>> {
-    let lasting: Vec<_> = candidates(pod).filter(Placed::lasts).map(|placed| (placed, signs(placed.container, port, config))).collect();
-    let tiers: [fn(&Signs) -> bool; 3] = [|signs| signs.declares || signs.image, |signs| signs.probes, |signs| signs.serves];
+    let lasting: Vec<_> = candidates(pod).filter(Placed::lasts).collect();
+    let tiers: [&[Sign]; 3] = [&[Sign::Declares, Sign::Runs], &[Sign::Probes], &[Sign::Serves]];
     for tier in tiers {
-        let found: Vec<_> = lasting.iter().filter(|(_, signs)| tier(signs)).map(|(placed, _)| *placed).collect();
+        let stands = |placed: &&Placed<'_>| tier.iter().any(|sign| sign.stands(placed.container, port, config));
+        let found: Vec<_> = lasting.iter().filter(stands).copied().collect();
         if !found.is_empty() {
             return found;
         }
     }
     match lasting.as_slice() {
-        [(only, _)] => vec![*only],
+        [only] => vec![*only],
         _ => Vec::new(),
     }
 }
@@ -145,8 +171,9 @@ pub(super) fn models<'a>(pod: &'a Pod, port: u16, config: &Config) -> Vec<Placed
 pub(super) fn shows_port(pod: &Pod, services: &[Service], asked: &Asked, config: &Config) -> bool {
     let port = asked.port();
     let shows = |placed: Placed<'_>| {
-        let signs = signs(placed.container, port, config);
-        signs.declares || signs.probes || signs.serves || (is_ollama(placed.container, config) && port == keys::DEFAULT_PORT)
+        let signs = [Sign::Declares, Sign::Probes, Sign::Serves];
+        signs.into_iter().any(|sign| sign.stands(placed.container, port, config))
+            || (is_ollama(placed.container, config) && port == keys::DEFAULT_PORT)
     };
     asked.names_port()
         || candidates(pod).any(shows)
@@ -264,8 +291,7 @@ pub(super) fn targets<'a>(service: &'a Service, pod: &'a Pod) -> impl Iterator<I
         spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()).filter(|port| matches!(port.protocol.as_deref(), None | Some("TCP")));
     ports.filter_map(move |port| {
         let number = match &port.target_port {
-            None => u16::try_from(port.port).ok(),
-            Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
+            None | Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
             Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
             Some(IntOrString::String(name)) => named(pod, name),
         };
@@ -275,7 +301,7 @@ pub(super) fn targets<'a>(service: &'a Service, pod: &'a Pod) -> impl Iterator<I
 
 /// The port that a container gives this name, looked for as the Service's endpoints are made: main containers first.
 fn named(pod: &Pod, name: &str) -> Option<u16> {
-    let port = |placed: Placed<'_>| placed.container.ports.iter().find(|port| port.name == name).map(|port| port.container_port);
+    let port = |placed: Placed<'_>| placed.container.ports.iter().find(|port| port.name == name).map(|port| port.number);
     let main = pod.containers().filter(|placed| placed.list == List::Main).find_map(port);
     main.or_else(|| pod.containers().filter(Placed::lasts).find_map(port)).and_then(|number| u16::try_from(number).ok())
 }

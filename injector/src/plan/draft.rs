@@ -112,6 +112,7 @@ impl Draft {
     }
 
     /// The pod as it stands now.
+    #[cfg(test)]
     pub(crate) fn pod(&self) -> &Value {
         &self.pod
     }

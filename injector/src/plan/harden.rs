@@ -1,7 +1,7 @@
 //! No process of the pod's own may become the guard: what stands in the way of that, and what is set where nothing is.
 //!
-//! The guard is let through by its user and its group together. A process gets there by SETUID and SETGID, or by a setuid program;
-//! it gets around by changing the rules (NET_ADMIN, privileged), by packets of its own making (NET_RAW), or through another process.
+//! The guard is let through by its user and its group together. A process gets there by `SETUID` and `SETGID`, or by a setuid program;
+//! it gets around by changing the rules (`NET_ADMIN`, privileged), by packets of its own making (`NET_RAW`), or through another process.
 //!
 //! The invariant: of a container that was let through, every process runs without these, unless `allow-setuid` names it, and then
 //! the pod stays in monitor.
@@ -84,7 +84,7 @@ fn container(placed: &Placed<'_>, asked: &Asked) -> Vec<Refusal> {
         }
     }
     for (index, port) in container.ports.iter().enumerate() {
-        if let Some(own) = [DATA_PORT, METRICS_PORT].into_iter().find(|own| i64::from(*own) == port.container_port) {
+        if let Some(own) = [DATA_PORT, METRICS_PORT].into_iter().find(|own| i64::from(*own) == port.number) {
             refuse(placed.field(&format!("ports[{index}].containerPort")), Obstacle::GuardPort(own));
         }
     }
@@ -132,7 +132,7 @@ fn missing(capabilities: &Capabilities, may_setid: bool) -> Vec<&'static str> {
     if dropped.iter().any(|capability| capability == "ALL") {
         return Vec::new();
     }
-    let needed = |capability: &&str| !dropped.iter().any(|dropped| dropped == capability) && !(may_setid && SETID.contains(capability));
+    let needed = |capability: &&str| !(dropped.iter().any(|dropped| dropped == capability) || may_setid && SETID.contains(capability));
     DROPPED.into_iter().filter(needed).collect()
 }
 

@@ -176,11 +176,15 @@ pub(crate) enum Warning {
     Closes { service: String, port: u16 },
     #[error("llm-guard: ports that the model server opens on loopback stay open to other containers of this pod: {0}")]
     Loopback(List),
+    #[error(
+        "llm-guard: the pod's QoS class is no longer Guaranteed; set each llm-guard.io/resources-*-request and -limit to the same to keep it"
+    )]
+    NoLongerGuaranteed,
     #[error("llm-guard: this pod has no workload that the injector can read, so it shares settings; annotations on its owner don't count")]
     Shared,
     #[error("llm-guard: {container} was changed after it was written, and is put back: {fields}")]
     PutBack { container: String, fields: List },
-    #[error("llm-guard: {0} run before the pod's own init containers now, and before the guard's")]
+    #[error("llm-guard: moved to before the guard's init containers and the pod's own: {0}")]
     MeshMoved(List),
     #[error(
         "llm-guard: no container shows that it is the model's; declare port {0} there, so that it waits for the guard when the pod ends"
@@ -252,6 +256,7 @@ mod tests {
             Warning::PortInterception,
             Warning::Closes { service: "x".repeat(63), port: 65535 },
             Warning::Loopback(long()),
+            Warning::NoLongerGuaranteed,
             Warning::Shared,
             Warning::PutBack { container: "x".repeat(63), fields: long() },
             Warning::MeshMoved(long()),

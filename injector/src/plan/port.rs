@@ -121,13 +121,13 @@ pub(super) fn relocate(draft: &mut Draft, pod: &Pod, config: &Config) -> Result<
         else {
             continue;
         };
-        match detect::literal(placed.container, index) {
-            // As Ollama takes the value apart.
-            Some(value) => {
-                origins.extend(value.trim().trim_matches(['"', '\'']).split(',').filter(|origin| !origin.is_empty()).map(str::to_owned))
-            }
-            None => unread.push(placed.container.name.clone()),
-        }
+        let Some(value) = detect::literal(placed.container, index) else {
+            unread.push(placed.container.name.clone());
+            continue;
+        };
+        // As Ollama takes the value apart.
+        let value = value.trim().trim_matches(['"', '\'']);
+        origins.extend(value.split(',').filter(|origin| !origin.is_empty()).map(str::to_owned));
     }
     origins.dedup();
     Ok((origins, unread))

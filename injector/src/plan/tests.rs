@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 
 /// A namespace with a label, and an injector with its defaults.
-pub(super) fn surroundings() -> Surroundings {
+pub(crate) fn surroundings() -> Surroundings {
     let labels = BTreeMap::from([("llm-guard".to_owned(), "enabled".to_owned())]);
     Surroundings {
         namespace: Namespace {

@@ -80,13 +80,15 @@ pub(crate) struct Container {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) volume_mounts: Vec<Named>,
     pub(crate) restart_policy: String,
+    pub(crate) resources: Resources,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ContainerPort {
     pub(crate) name: String,
-    pub(crate) container_port: i64,
+    #[serde(rename = "containerPort")]
+    pub(crate) number: i64,
     pub(crate) protocol: String,
 }
 
@@ -229,14 +231,14 @@ impl Container {
     pub(crate) fn resolve(&self, port: &Port) -> Option<u16> {
         let number = match port {
             Port::Number(number) => Some(*number),
-            Port::Name(name) => self.ports.iter().find(|port| port.name == *name).map(|port| port.container_port),
+            Port::Name(name) => self.ports.iter().find(|port| port.name == *name).map(|port| port.number),
         };
         number.and_then(|number| u16::try_from(number).ok())
     }
 
     /// The TCP ports that it declares.
     pub(crate) fn tcp_ports(&self) -> impl Iterator<Item = i64> {
-        self.ports.iter().filter(|port| matches!(port.protocol.as_str(), "" | "TCP")).map(|port| port.container_port)
+        self.ports.iter().filter(|port| matches!(port.protocol.as_str(), "" | "TCP")).map(|port| port.number)
     }
 }
 

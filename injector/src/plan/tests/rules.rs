@@ -191,7 +191,8 @@ fn each_capability_that_leads_around_is_refused_by_name() {
 fn all_that_stands_in_the_way_is_said_at_once() {
     let mut pod = with("/spec/hostNetwork", json!(true));
     put(&mut pod, "/spec/containers/0/securityContext", json!({"privileged": true, "runAsUser": 11434}));
-    assert_eq!(refused(&pod, &surroundings()).len(), 3);
+    put(&mut pod, "/metadata/annotations", json!({"llm-guard.io/moed": "hard"}));
+    assert_eq!(refused(&pod, &surroundings()).len(), 4);
 }
 
 #[test]
@@ -302,7 +303,7 @@ fn a_meshs_init_containers_come_first_and_keep_what_they_ask_for() {
         ["istio-init", "istio-proxy", "llm-guard-init", "llm-guard-verify", "llm-guard", "own", "other"]
     );
     assert_eq!(plan.pod()["spec"]["initContainers"][0], istio);
-    assert!(warned(&plan, "istio-init, istio-proxy run before"));
+    assert!(warned(&plan, "moved to before the guard's init containers and the pod's own: istio-init, istio-proxy"));
     assert_eq!(patched(&pod, &plan), *plan.pod());
 }
 
@@ -443,6 +444,20 @@ fn annotations_set_the_guards_resources_and_a_pods_own_are_shared() {
     assert_eq!(guard(&plan), json!({"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"cpu": "500m", "memory": "1Gi"}}));
     let plan = planned(&with("/spec/resources", json!({"limits": {"memory": "8Gi"}})), &surroundings());
     assert_eq!(guard(&plan), json!({}));
+}
+
+#[test]
+fn a_pod_that_loses_its_guarantee_is_told_how_to_keep_it() {
+    let own = json!({"limits": {"cpu": "4", "memory": "8Gi"}, "requests": {"memory": "8192Mi"}});
+    let mut pod = with("/spec/containers/0/resources", own);
+    assert!(warned(&planned(&pod, &surroundings()), "no longer Guaranteed"));
+    let same = [("cpu-request", "100m"), ("cpu-limit", "0.1"), ("memory-request", "64Mi"), ("memory-limit", "64Mi")];
+    let same: BTreeMap<String, &str> = same.into_iter().map(|(key, value)| (format!("llm-guard.io/resources-{key}"), value)).collect();
+    put(&mut pod, "/metadata/annotations", json!(same));
+    assert!(!warned(&planned(&pod, &surroundings()), "no longer Guaranteed"));
+    put(&mut pod, "/metadata/annotations", json!({}));
+    put(&mut pod, "/spec/containers/0/resources/requests", json!({"memory": "1Gi"}));
+    assert!(!warned(&planned(&pod, &surroundings()), "no longer Guaranteed"));
 }
 
 #[test]
