@@ -209,3 +209,130 @@ fn labels<const N: usize>(labels: [(&str, &str); N]) -> LabelSelector {
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
     LabelSelector { match_labels: Some(labels.into()), match_expressions: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::Kind;
+    use crate::settings::Whose;
+
+    fn identity() -> Identity {
+        Identity::new("llm", "uid", Whose::Workload(Kind::Deployment, "ollama".into()), None)
+    }
+
+    fn peers() -> Peers {
+        let monitoring = serde_json::from_value(json!({"namespaceSelector": {"matchLabels": {"name": "monitoring"}}})).unwrap();
+        Peers { own_namespace: "llm-guard-system".into(), monitoring: vec![monitoring] }
+    }
+
+    fn ways(identity: &Identity, from: Option<Vec<NetworkPolicyPeer>>) -> Ways<'_> {
+        let open = [OpenPort { number: 53, protocol: "UDP".into() }].into();
+        Ways { identity, guarded: [11434].into(), open, from }
+    }
+
+    fn team() -> NetworkPolicyPeer {
+        serde_json::from_value(json!({"namespaceSelector": {"matchLabels": {"team": "chat"}}})).unwrap()
+    }
+
+    fn labels_of_pod() -> BTreeMap<String, String> {
+        [("app".to_owned(), "ollama".to_owned()), (GUARDED.to_owned(), "true".to_owned())].into()
+    }
+
+    fn theirs(spec: &serde_json::Value) -> NetworkPolicy {
+        serde_json::from_value(json!({"metadata": {"name": "theirs"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn the_guarded_port_is_open_to_who_may_the_guards_to_monitoring_and_the_rest_as_declared() {
+        let policy = serde_json::to_value(ways(&identity(), Some(vec![team()])).policy(&peers())).unwrap();
+        let ingress = &policy["spec"]["ingress"];
+        assert_eq!(ingress[0]["ports"], json!([{"port": 11434, "protocol": "TCP"}]));
+        assert_eq!(ingress[0]["from"][0]["namespaceSelector"]["matchLabels"]["team"], "chat");
+        assert_eq!(ingress[1]["ports"][0]["port"], 15435);
+        assert_eq!(ingress[1]["from"].as_array().unwrap().len(), 2);
+        assert_eq!(ingress[2], json!({"ports": [{"port": 53, "protocol": "UDP"}]}));
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
+        assert_eq!(policy["spec"]["podSelector"]["matchLabels"]["llm-guard.io/workload"], identity().hash());
+    }
+
+    #[test]
+    fn pods_that_ask_for_a_guard_and_have_none_accept_nothing() {
+        let policy = serde_json::to_value(unguarded("llm")).unwrap();
+        assert_eq!(policy["spec"].get("ingress"), None);
+        let spec = unguarded("llm").spec.unwrap();
+        let selector = Selector::try_from(spec.pod_selector.unwrap()).unwrap();
+        let asks: BTreeMap<_, _> = [(ASKS.to_owned(), "enabled".to_owned())].into();
+        assert!(selector.matches(&asks));
+        let mut has = asks.clone();
+        has.insert(GUARDED.into(), "true".into());
+        assert!(!selector.matches(&has) && !selector.matches(&labels_of_pod()));
+    }
+
+    #[test]
+    fn what_others_open_beyond_ours_is_found_and_what_lies_within_is_not() {
+        let identity = identity();
+        let app = json!({"matchLabels": {"app": "ollama"}});
+        let ports = |ports: serde_json::Value| json!({"podSelector": app, "ingress": [{"ports": ports}]});
+        for (spec, more) in [
+            (json!({"podSelector": {}}), false),
+            (json!({"podSelector": {}, "ingress": [{}]}), true),
+            (json!({"podSelector": {"matchLabels": {"app": "other"}}, "ingress": [{}]}), false),
+            (json!({"podSelector": {}, "ingress": [{}], "policyTypes": ["Egress"]}), false),
+            (ports(json!([{"port": 11434}])), false),
+            (ports(json!([{"port": 11434, "protocol": "UDP"}])), true),
+            (ports(json!([{"port": 11434, "endPort": 11435}])), true),
+            (ports(json!([{"port": "http"}])), true),
+            (ports(json!([{"port": 53, "protocol": "UDP"}, {"port": 11434, "protocol": "TCP"}])), false),
+            (ports(json!([{"port": 15435}])), true),
+            (ports(json!([{"protocol": "TCP"}])), true),
+        ] {
+            assert_eq!(opens_more(&theirs(&spec), &labels_of_pod(), &ways(&identity, None)), more, "{spec}");
+        }
+        let from =
+            |peers: serde_json::Value| theirs(&json!({"podSelector": app, "ingress": [{"ports": [{"port": 11434}], "from": peers}]}));
+        let narrow = ways(&identity, Some(vec![team()]));
+        assert!(!opens_more(&from(json!([team()])), &labels_of_pod(), &narrow));
+        assert!(opens_more(&from(json!([team(), {"podSelector": {}}])), &labels_of_pod(), &narrow));
+        assert!(opens_more(&from(json!([])), &labels_of_pod(), &narrow));
+        let ours = ways(&identity, None).policy(&peers());
+        assert!(!opens_more(&ours, &labels_of_pod(), &narrow), "ours is no stranger's");
+    }
+
+    #[test]
+    fn an_edit_of_somebody_elses_is_told_from_what_we_wrote_before() {
+        let identity = identity();
+        let (before, wanted) = (ways(&identity, None).policy(&peers()), ways(&identity, Some(vec![team()])).policy(&peers()));
+        assert_eq!(standing(&wanted, &wanted), Standing::Right);
+        assert_eq!(standing(&before, &wanted), Standing::Outdated);
+        let mut edited = wanted.clone();
+        edited.spec.as_mut().unwrap().ingress = None;
+        assert_eq!(standing(&edited, &wanted), Standing::Edited);
+        let mut bare = wanted.clone();
+        bare.metadata.labels = None;
+        assert_ne!(standing(&bare, &wanted), Standing::Right);
+    }
+
+    #[test]
+    fn peers_that_kubernetes_would_read_otherwise_are_refused() {
+        let read = |from: &serde_json::Value| {
+            let mut policy = GuardPolicy::built_in();
+            policy.spec.network.from = Some(from.as_array().unwrap().clone());
+            super::from(&policy)
+        };
+        assert_eq!(read(&json!([team()])), Ok(Some(vec![team()])));
+        assert_eq!(super::from(&GuardPolicy::built_in()), Ok(None));
+        for bad in [
+            json!([]),
+            json!([{}]),
+            json!([{"podSelecter": {}}]),
+            json!([{"podSelector": {"matchLabel": {"a": "b"}}}]),
+            json!([{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]),
+            json!([{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}]),
+            json!(["everyone"]),
+        ] {
+            assert!(read(&bad).is_err(), "{bad}");
+        }
+    }
+}

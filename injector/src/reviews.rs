@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, ResourceExt};
 use llm_guard_engine::policy::GuardPolicy;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::apply::{Applier, ApplyError};
 use crate::cluster::{Kind, ReadError, Workload};
@@ -24,11 +25,16 @@ use crate::server::{Reply, reply, text};
 use crate::settings::{Around, Identity, POLICY, Trouble, Whose, read_policy};
 use crate::webhook::{self, Review, Says, Verdict};
 
+/// How long a review waits for an injector that has just begun.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Answers reviews.
 pub(crate) struct Reviews {
     applier: Arc<Applier>,
     metrics: Arc<Metrics>,
     config: Config,
+    /// Whether the copies are complete. On half of them, a Service that marks a pod may be missing.
+    copies: watch::Receiver<bool>,
 }
 
 /// Why a review can't be decided.
@@ -38,6 +44,8 @@ enum Undecided {
     Read(#[from] ReadError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error("the injector has begun a moment ago and doesn't know the cluster yet; try again")]
+    TooEarly,
     #[error("the system gives no randomness for the guard's group: {0}")]
     Random(getrandom::Error),
     #[error("the patched pod can't be read: {0}")]
@@ -53,8 +61,8 @@ struct Gathered {
 }
 
 impl Reviews {
-    pub(crate) fn new(applier: Arc<Applier>, metrics: Arc<Metrics>, config: Config) -> Self {
-        Self { applier, metrics, config }
+    pub(crate) fn new(applier: Arc<Applier>, metrics: Arc<Metrics>, config: Config, copies: watch::Receiver<bool>) -> Self {
+        Self { applier, metrics, config, copies }
     }
 
     /// One review.
@@ -75,6 +83,7 @@ impl Reviews {
             Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
         };
         let decided = match webhook {
+            Webhook::Pods | Webhook::Workloads if !self.knows_the_cluster().await => Err(Undecided::TooEarly),
             Webhook::Pods => self.pod(&review).await,
             Webhook::Workloads => self.workload(&review).await,
             Webhook::PodUpdates => Ok(webhook::pod_changed(&review)),
@@ -86,6 +95,13 @@ impl Reviews {
         });
         self.metrics.review(webhook, verdict.result(), began.elapsed());
         reply(StatusCode::OK, "application/json", verdict.answer(&review.uid).to_string().into())
+    }
+
+    /// Waits for the copies, as long as an API server may wait for an answer.
+    async fn knows_the_cluster(&self) -> bool {
+        let mut copies = self.copies.clone();
+        let complete = tokio::time::timeout(PATIENCE, copies.wait_for(|complete| *complete)).await;
+        matches!(complete, Ok(Ok(_)))
     }
 
     /// A pod is made.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -133,11 +133,14 @@ where
     A: Future<Output = Reply>,
 {
     let (head, body) = request.into_parts();
+    let too_large = || text(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY} bytes"));
+    // One that says so isn't waited for.
+    if body.size_hint().lower() > BODY as u64 {
+        return too_large();
+    }
     let body = match tokio::time::timeout(EXCHANGE, Limited::new(body, BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY} bytes"));
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
         Ok(Err(_)) => return text(StatusCode::BAD_REQUEST, "the body broke off"),
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
     };

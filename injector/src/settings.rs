@@ -375,3 +375,225 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CLUSTER: &str = "cluster";
+
+    fn ollama(policy: Option<&str>) -> Identity {
+        Identity::new("llm", "uid", Whose::Workload(Kind::Deployment, "ollama".into()), policy)
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn soft() -> GuardPolicy {
+        let mut policy = GuardPolicy::built_in();
+        policy.spec.mode = Some(Mode::Soft);
+        policy
+    }
+
+    fn settings(serial: u64) -> Settings {
+        Settings { audience: ollama(None).audience(CLUSTER), serial, mode: Some(Mode::Hard), floor: None, stop: true, policy: soft() }
+    }
+
+    #[test]
+    fn an_audience_reads_as_it_was_written() {
+        for identity in [
+            ollama(None),
+            ollama(Some("support")),
+            Identity::new("llm", "uid", Whose::Bare, None),
+            Identity::new("llm", "uid", Whose::Bare, Some("support")),
+        ] {
+            assert_eq!(Identity::parse(&identity.audience(CLUSTER), CLUSTER, "llm", "uid"), Some(identity));
+        }
+        for foreign in [
+            "",
+            "cluster/uid/Deployment",
+            "cluster/uid/Deployment/",
+            "cluster/uid/Pod/x",
+            "cluster/uid/Deployment/a/b/c",
+            "cluster/uid/Namespace/other",
+        ] {
+            assert_eq!(Identity::parse(foreign, CLUSTER, "llm", "uid"), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn names_fit_and_differ_whatever_the_workload_is_called() {
+        let long = |end: &str| Identity::new("llm", "uid", Whose::Workload(Kind::StatefulSet, format!("{}.{end}", "a.".repeat(100))), None);
+        let all = [long("x"), long("y"), ollama(None), ollama(Some("p")), Identity::new("llm", "uid", Whose::Bare, None)];
+        let names = all.map(|who| who.object_name());
+        for name in &names {
+            assert!(name.len() <= NAME && is_object_name(name) && !name.contains(".-"), "{name}");
+        }
+        let mut distinct = names.to_vec();
+        distinct.sort();
+        distinct.dedup();
+        assert_eq!(distinct.len(), names.len());
+        assert!(!is_object_name("llm-guard-unguarded") && !is_object_name("kube-root-ca.crt"));
+    }
+
+    #[test]
+    fn the_pods_policy_goes_before_the_workloads_and_that_before_the_namespaces() {
+        let (of_workload, of_namespace) = (map(&[(POLICY, "w")]), map(&[(POLICY, "n")]));
+        let none = map(&[]);
+        for (pod, workload, namespace, expected) in [
+            (Some("p"), &of_workload, &of_namespace, ("p", true)),
+            (None, &of_workload, &of_namespace, ("w", true)),
+            (None, &none, &of_namespace, ("n", true)),
+            (None, &none, &none, ("default", false)),
+        ] {
+            let around = Around { namespace, workload: Some(workload) };
+            assert_eq!(around.policy_name(&ollama(pod)), expected);
+        }
+    }
+
+    #[test]
+    fn without_a_default_policy_the_built_in_one_holds_and_a_named_one_must_be_there() {
+        let none = map(&[]);
+        let around = Around { namespace: &none, workload: None };
+        assert_eq!(around.resolve(&ollama(None), |_| None, None).unwrap().content.policy, GuardPolicy::built_in());
+        let missing = around.resolve(&ollama(Some("p")), |_| None, None);
+        assert_eq!(missing, Err(Trouble::NoPolicy("p".into())));
+    }
+
+    #[test]
+    fn what_cant_be_used_stays_as_it_was_and_the_rest_takes_hold() {
+        let namespace = map(&[(MODE, "strict"), (FLOOR, "soft")]);
+        let around = Around { namespace: &namespace, workload: None };
+        let last = settings(1);
+        let resolved = around.resolve(&ollama(None), |_| Some(Err("spec.tools: no".into())), Some(&last)).unwrap();
+        assert_eq!(resolved.content, Content { mode: Some(Mode::Hard), floor: Some(Mode::Soft), stop: false, policy: soft() });
+        assert_eq!(resolved.troubles.len(), 2, "{:?}", resolved.troubles);
+        assert!(around.resolve(&ollama(None), |_| None, None).is_err(), "nothing older is there");
+    }
+
+    #[test]
+    fn a_stop_that_nobody_understands_never_lifts_one() {
+        let (odd, stop) = (map(&[(STOP, "yes")]), map(&[(STOP, "true")]));
+        for (namespace, workload) in [(&odd, &stop), (&stop, &odd)] {
+            let around = Around { namespace, workload: Some(workload) };
+            assert!(around.resolve(&ollama(None), |_| None, None).unwrap().content.stop);
+        }
+        let around = Around { namespace: &odd, workload: None };
+        assert!(around.resolve(&ollama(None), |_| None, Some(&settings(1))).unwrap().content.stop);
+    }
+
+    #[test]
+    fn a_policy_of_the_cluster_is_read_strictly_and_without_its_status() {
+        let object = |spec: serde_json::Value| {
+            serde_json::json!({
+                "apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "spec": spec, "status": {"conditions": []},
+                "metadata": {"name": "p", "namespace": "n", "managedFields": []},
+            })
+        };
+        let read = read_policy(&object(serde_json::json!({"mode": "soft"}))).unwrap();
+        assert_eq!((read.spec.mode, read.metadata.name.as_str()), (Some(Mode::Soft), "p"));
+        for (spec, expected) in [
+            (serde_json::json!({"redacton": {}}), "redacton"),
+            (serde_json::json!({"tools": {"allow": ["a"], "block": ["a"]}}), "tools"),
+            (serde_json::json!({"network": {"from": [{"podSelecter": {}}]}}), "network.from[0]"),
+            (serde_json::json!({"models": {"allow": ["x".repeat(1_000_001)]}}), "bytes"),
+        ] {
+            let said = read_policy(&object(spec)).unwrap_err();
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    fn step(text: Option<&str>, least: u64, content: &Content, keys: &Keys) -> Step {
+        There { text, audience: &ollama(None).audience(CLUSTER), least }.step(content, keys, 1000)
+    }
+
+    fn content() -> Content {
+        Content { mode: Some(Mode::Hard), floor: None, stop: true, policy: soft() }
+    }
+
+    #[test]
+    fn settings_that_are_right_are_left_alone_and_all_others_are_written_with_a_higher_serial() {
+        let keys = Keys::draw().unwrap();
+        let good = seal(&settings(2000), keys.current());
+        assert!(matches!(step(Some(&good), 2000, &content(), &keys), Step::Keep(_)));
+
+        let other = Content { stop: false, ..content() };
+        let foreign = seal(&settings(2000), Keys::draw().unwrap().current());
+        let anothers = seal(&Settings { audience: ollama(Some("p")).audience(CLUSTER), ..settings(2000) }, keys.current());
+        let edited = good.replace("true", "false");
+        for (text, least, content, expected) in [
+            (Some(&good), 0, &other, None),
+            (None, 2000, &content(), Some("it was deleted")),
+            (Some(&edited), 2000, &content(), Some("it was edited")),
+            (Some(&foreign), 2000, &content(), Some("it was signed with another key")),
+            (Some(&anothers), 2000, &content(), Some("it was replaced by another workload's")),
+            (Some(&good), 2001, &content(), Some("it was replaced by an older one")),
+        ] {
+            let Step::Write { sealed, text, wrong } = step(text.map(String::as_str), least, content, &keys) else { panic!("{expected:?}") };
+            assert_eq!(wrong, expected);
+            assert!(sealed.settings.serial > 2000.max(least), "{expected:?}");
+            assert_eq!(open(&text, &[keys.signer()]).as_ref(), Ok(&sealed.settings));
+            assert_eq!(sealed.digest, digest(&text));
+        }
+    }
+
+    #[test]
+    fn after_a_rotation_the_same_is_signed_again_and_nothing_was_wrong() {
+        let keys = Keys::draw().unwrap();
+        let good = seal(&settings(2000), keys.current());
+        let rotated = keys.rotated().unwrap();
+        let Step::Write { sealed, wrong: None, .. } = step(Some(&good), 2000, &content(), &rotated) else { panic!("it is kept") };
+        assert_eq!(sealed.settings, settings(2001));
+    }
+
+    fn mode() -> impl Strategy<Value = Option<Mode>> {
+        proptest::option::of(prop_oneof![Just(Mode::Monitor), Just(Mode::Soft), Just(Mode::Hard)])
+    }
+
+    proptest! {
+        #[test]
+        fn the_workloads_mode_goes_before_the_namespaces_and_the_floor_and_a_stop_are_never_lost(
+            of_workload in mode(), of_namespace in mode(), floor in mode(), stops in any::<(bool, bool)>(), policys in mode(),
+            last in any::<bool>(),
+        ) {
+            let annotations = |mode: Option<Mode>, stop: bool| {
+                let mut map = BTreeMap::new();
+                map.extend(mode.map(|mode| (MODE.to_owned(), mode.name().to_owned())));
+                map.extend(stop.then(|| (STOP.to_owned(), "true".to_owned())));
+                map
+            };
+            let mut namespace = annotations(of_namespace, stops.0);
+            namespace.extend(floor.map(|floor| (FLOOR.to_owned(), floor.name().to_owned())));
+            let workload = annotations(of_workload, stops.1);
+            let around = Around { namespace: &namespace, workload: Some(&workload) };
+            let mut policy = GuardPolicy::built_in();
+            policy.spec.mode = policys;
+            let last = last.then(|| settings(1));
+            let Resolved { content, troubles } = around.resolve(&ollama(None), |_| Some(Ok(policy.clone())), last.as_ref()).unwrap();
+            prop_assert!(troubles.is_empty());
+            prop_assert_eq!(content.mode, of_workload.or(of_namespace));
+            prop_assert_eq!(content.floor, floor);
+            prop_assert_eq!(content.stop, stops.0 || stops.1);
+            prop_assert_eq!(&content.policy, &policy);
+            // What a guard makes of it is never below the floor.
+            let standing = Standing { mode: content.mode, floor: content.floor, ..Standing::default() };
+            prop_assert!(standing.resolve(None, policys) >= floor.unwrap_or_default());
+        }
+
+        #[test]
+        fn a_step_taken_is_a_step_that_is_kept(now in 0_u64..1 << 50, least in 0_u64..1 << 50, stop in any::<bool>()) {
+            let keys = Keys::draw().unwrap();
+            let audience = ollama(None).audience(CLUSTER);
+            let content = Content { stop, ..content() };
+            let Step::Write { sealed, text, .. } = (There { text: None, audience: &audience, least }).step(&content, &keys, now) else {
+                panic!("nothing is there")
+            };
+            prop_assert!(sealed.settings.serial > least && sealed.settings.serial >= now);
+            let again = There { text: Some(&text), audience: &audience, least: sealed.settings.serial }.step(&content, &keys, now);
+            prop_assert_eq!(again, Step::Keep(sealed));
+        }
+    }
+}

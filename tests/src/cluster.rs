@@ -185,9 +185,15 @@ fn script() -> Command {
     command
 }
 
-/// The archives that `tests/cluster/images/build` has made.
+/// Where `tests/cluster/images/build` has put what it made.
+#[must_use]
+pub fn made() -> PathBuf {
+    std::env::var_os("LLM_GUARD_TEST_IMAGES").map_or_else(|| cache::target().join("test-images"), PathBuf::from)
+}
+
+/// The archives among it.
 fn images() -> io::Result<Vec<PathBuf>> {
-    let folder = std::env::var_os("LLM_GUARD_TEST_IMAGES").map_or_else(|| cache::target().join("test-images"), PathBuf::from);
+    let folder = made();
     let missing = |why: String| io::Error::other(format!("{}: {why}; run `tests/run images`, which makes them", folder.display()));
     let mut archives: Vec<PathBuf> = fs::read_dir(&folder)
         .map_err(|error| missing(error.to_string()))?

@@ -28,11 +28,8 @@ use crate::reviews::Reviews;
 use crate::secrets::Keeper;
 use crate::server::{self, Reply, text};
 
-/// How long the server goes on after SIGTERM, so that API servers stop asking it before it stops answering.
-const FAREWELL: Duration = Duration::from_secs(5);
-
 /// Images that are taken for model servers, whatever registry they come from.
-const MODEL_SERVERS: [&str; 4] = ["ollama/ollama", "vllm/vllm-openai", "ggml-org/llama.cpp", "lmsysorg/sglang"];
+const MODEL_SERVERS: [&str; 4] = ["ollama", "vllm/vllm-openai", "ggml-org/llama.cpp", "lmsysorg/sglang"];
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]
@@ -90,6 +87,9 @@ pub(crate) struct Args {
     /// For how many seconds settings are kept that no pod mounts
     #[arg(long, hide = true, default_value = "3600")]
     retention: u64,
+    /// For how many seconds the server goes on after SIGTERM, so that API servers stop asking it before it stops answering
+    #[arg(long, hide = true, default_value = "5")]
+    farewell: u64,
 }
 
 impl Args {
@@ -183,8 +183,8 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
             let looks = Arc::clone(&looks);
             move || looks.mark_all()
         }));
-        tokio::spawn(looks.run(copies));
-        let reviews = Arc::new(Reviews::new(applier, Arc::clone(&metrics), config));
+        tokio::spawn(looks.run(copies.clone()));
+        let reviews = Arc::new(Reviews::new(applier, Arc::clone(&metrics), config, copies));
         let review = move |head: http::request::Parts, body: Bytes| {
             let reviews = Arc::clone(&reviews);
             async move { reviews.answer(&head, &body).await }
@@ -200,7 +200,7 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
         }
         tracing::info!("ending");
         health.ending.store(true, Ordering::Relaxed);
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(Duration::from_secs(args.farewell)).await;
         stop.send_replace(true);
         // Where the webhooks aren't served yet, nothing has to end.
         tokio::time::sleep(server::END).await;

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_the_injector_writes_is_read() {
-        let more = "--settings-serial 7 --pod-ips 10.0.0.1,fd00::1 --probe c/liveness={\"tcpSocket\":{\"port\":1}} --host-rewrite --origin * --most monitor";
+        let more = "--settings-serial 7 --pod-ips 10.0.0.1,fd00::1 --probe c/liveness={\"tcpSocket\":{\"port\":1}} --host-rewrite --origin * --at-most monitor";
         let read = read(&format!("{IN_POD} {KEY} --settings-key {KEY} {more}"));
         assert!(matches!(read, Ok(Command::Run(_))), "{read:?}");
     }

@@ -111,7 +111,7 @@ struct PodArgs {
     settings_serial: Option<u64>,
     /// The most that any control gets in this pod, whatever the settings say
     #[arg(long, value_name = "MODE", requires = "settings")]
-    most: Option<Mode>,
+    at_most: Option<Mode>,
     /// A probe of the model server that the kubelet asks at `/probes/CONTAINER/KIND`, as it stood in the pod (repeatable)
     #[arg(long, value_name = "CONTAINER/KIND=JSON")]
     probe: Vec<Probe>,
@@ -165,10 +165,11 @@ async fn guard(args: Args) -> Result<(), AnyError> {
     if in_pod && !url.is_loopback() {
         return Err(format!("with --in-pod the host of --upstream must be 127.0.0.1, not {url}: the model server is in this pod").into());
     }
-    let PodArgs { in_pod: _, pod_ips, settings, settings_for, settings_key, settings_serial, most, probe, host_rewrite, origin } = args.pod;
+    let PodArgs { in_pod: _, pod_ips, settings, settings_for, settings_key, settings_serial, at_most, probe, host_rewrite, origin } =
+        args.pod;
     let signed = settings.zip(settings_for).map(|(folder, audience)| {
         let serial = settings_serial.unwrap_or_default();
-        Signed { folder, audience, keys: settings_key, serial, most }
+        Signed { folder, audience, keys: settings_key, serial, most: at_most }
     });
     let source = source(signed, args.policy, &mut reference);
     let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));
@@ -189,8 +190,8 @@ async fn guard(args: Args) -> Result<(), AnyError> {
     getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of the content hashes: {error}"))?;
     let retries = args.retries.or(reference.retries).unwrap_or(RETRIES);
     let settings = Settings {
-        data: listen(args.listen, reference.host, reference.port, DATA_PORT),
-        metrics: listen(args.metrics_listen, None, None, METRICS_PORT),
+        data: listen(args.listen, in_pod, reference.host, reference.port, DATA_PORT),
+        metrics: listen(args.metrics_listen, in_pod, None, None, METRICS_PORT),
         upstream: if in_pod { Upstream::in_pod(url.clone(), &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
         policy: Arc::clone(&policy),
         recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false),
@@ -255,8 +256,9 @@ async fn follow_signals(drain: Drain, mut terminate: Signal, mut interrupt: Sign
     }
 }
 
-fn listen(flag: Option<SocketAddr>, host: Option<IpAddr>, port: Option<u16>, default_port: u16) -> Listen {
-    let is_default = flag.is_none() && host.is_none();
+fn listen(flag: Option<SocketAddr>, in_pod: bool, host: Option<IpAddr>, port: Option<u16>, default_port: u16) -> Listen {
+    // In a pod "every address" means those that there are: the injector can't know whether the node has IPv6.
+    let is_default = host.is_none() && flag.is_none_or(|address| in_pod && address.ip().is_unspecified());
     let address = flag.unwrap_or_else(|| SocketAddr::new(host.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port.unwrap_or(default_port)));
     Listen { address, is_default }
 }

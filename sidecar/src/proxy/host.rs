@@ -128,7 +128,8 @@ impl StandIn {
         let Some(origin) = origin.filter(|_| !is_redirected(parts)) else {
             return Meaning::GoesOn(HeaderMap::new());
         };
-        let host = parts.uri.authority().map(|authority| authority.as_str().as_bytes()).or(field.map(HeaderValue::as_bytes));
+        let named = parts.uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
+        let host = named.map(str::as_bytes).or(field.map(HeaderValue::as_bytes));
         let same = ["http://", "https://"].iter().any(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()) == host);
         if same {
             return Meaning::GoesOn(HeaderMap::new());

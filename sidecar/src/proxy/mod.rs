@@ -53,7 +53,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {
     pub(crate) address: SocketAddr,
-    /// Nobody asked for this address, so that IPv4 alone will do where there is no IPv6.
+    /// Nobody asked for this very address, so that IPv4 alone will do where there is no IPv6.
     pub(crate) is_default: bool,
 }
 

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::drain::{Asking, Drain, Stage};
@@ -28,7 +28,7 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_WAITING: usize = 64;
 /// For a connection from its first byte to its last, but for the time in which it waits for the guard.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
-/// A whole day: the drain itself is bounded by its own time.
+/// For a drain to end: longer than any, for it is bounded by a time of its own.
 const IDLE_TIME: Duration = Duration::from_hours(24);
 /// How long a drain may take to begin. The kubelet runs the hooks of all containers at once.
 const DRAIN_BEGINS_WITHIN: Duration = Duration::from_secs(2);
@@ -57,24 +57,34 @@ struct Connection {
     /// Its place among those that ask.
     place: Mutex<Option<OwnedSemaphorePermit>>,
     /// When it must have ended.
-    until: Mutex<Instant>,
+    until: watch::Sender<Instant>,
     /// What it holds of others until it has ended.
     holds: Mutex<Option<(OwnedSemaphorePermit, Asking)>>,
 }
 
 impl Connection {
     fn new(place: OwnedSemaphorePermit) -> Self {
-        let until = Mutex::new(Instant::now() + CONNECTION_TIME);
+        let until = watch::Sender::new(Instant::now() + CONNECTION_TIME);
         Self { place: Mutex::new(Some(place)), until, holds: Mutex::default() }
     }
 
-    fn until(&self) -> Instant {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Serves until it has ended, or must have.
+    async fn bound(&self, serving: impl Future) {
+        let mut serving = std::pin::pin!(serving);
+        let mut until = self.until.subscribe();
+        loop {
+            let end = *until.borrow_and_update();
+            tokio::select! {
+                _ = serving.as_mut() => return,
+                () = sleep_until(end) => return,
+                _ = until.changed() => {}
+            }
+        }
     }
 
     /// Does something that may take longer than a connection may.
     async fn wait<T>(&self, time: Duration, work: impl Future<Output = T>) -> T {
-        let may = |time| *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + time + CONNECTION_TIME;
+        let may = |time| self.until.send_replace(Instant::now() + time + CONNECTION_TIME);
         may(time);
         let done = work.await;
         may(Duration::ZERO);
@@ -115,18 +125,7 @@ async fn serve_connection(stream: TcpStream, own: Connection, observed: Arc<Obse
         // One answer each, and in time: whoever reads slowly would keep a place that probes need.
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    loop {
-        let until = own.until();
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = sleep_until(until) => {
-                if own.until() <= until {
-                    return;
-                }
-            }
-        }
-    }
+    own.bound(connection).await;
 }
 
 /// What is in force, as the injector reads it.
@@ -217,4 +216,29 @@ async fn probe(name: &str, request: &Request<Incoming>, own: &Connection, observ
 
 fn unknown() -> Told {
     (StatusCode::NOT_FOUND, TEXT, format!("there are {} and /probes/CONTAINER/KIND\n", ROUTES.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a connection lives that waits for `waits` and is then as it is.
+    async fn lives(waits: Duration, then: impl Future) -> Duration {
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (own, begun) = (Connection::new(place), Instant::now());
+        let serving = async {
+            own.wait(IDLE_TIME, tokio::time::sleep(waits)).await;
+            then.await;
+        };
+        own.bound(serving).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_guard_has_all_the_time_and_who_is_slow_has_half_a_minute() {
+        let hour = Duration::from_hours(1);
+        assert_eq!(lives(hour, std::future::ready(())).await, hour);
+        assert_eq!(lives(Duration::ZERO, std::future::pending::<()>()).await, CONNECTION_TIME);
+        assert_eq!(lives(hour, std::future::pending::<()>()).await, hour + CONNECTION_TIME);
+    }
 }

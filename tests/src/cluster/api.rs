@@ -152,7 +152,7 @@ impl Api {
         }
     }
 
-    /// What a namespace has to tell when something in it doesn't come to be: its pods, its events.
+    /// What a namespace has to tell when something in it doesn't come to be: its pods, its events, the end of each log.
     #[must_use]
     pub fn told(&self, namespace: &str) -> String {
         let part = |arguments: &[&str]| self.kubectl(arguments).unwrap_or_else(|error| error.to_string());
@@ -166,7 +166,10 @@ impl Api {
             "-o",
             "custom-columns=O:.involvedObject.name,R:.reason,M:.message",
         ]);
-        format!("{pods}{events}")
+        let names = part(&["-n", namespace, "get", "pods", "-o", "name"]);
+        let logs: String =
+            names.lines().map(|name| part(&["-n", namespace, "logs", name, "--all-containers", "--prefix", "--tail=5"])).collect();
+        format!("{pods}{events}{logs}")
     }
 
     /// Waits until a pod, or all pods of a selector such as `-l=app=x`, are ready.
@@ -191,6 +194,16 @@ impl Api {
         let mut arguments = container.exec();
         arguments.extend_from_slice(command);
         self.try_kubectl(&arguments, "")
+    }
+
+    /// Runs a command in a container, which must succeed; what it printed.
+    pub fn run(&self, container: &Container, command: &[&str]) -> io::Result<String> {
+        let Ended { status, printed, said } = self.exec(container, command)?;
+        if status.success() {
+            Ok(printed)
+        } else {
+            Err(io::Error::other(format!("{} in {container:?}: {status}\n{printed}{said}", command.join(" "))))
+        }
     }
 
     /// What a container has said so far.

@@ -194,7 +194,7 @@ impl Stage {
     /// Whether a port takes connections and answers anything, from a container.
     pub(crate) fn reaches(&self, from: &Place, address: &str, port: u16) -> bool {
         let url = format!("http://{address}:{port}/");
-        let command = ["curl", "-s", "-o", "/dev/null", "-g", "--connect-timeout", "1", "-m", "3", &url];
+        let command = ["curl", "-s", "--http0.9", "-o", "/dev/null", "-g", "--connect-timeout", "1", "-m", "3", &url];
         match self.run_in(from, &command) {
             Ok(_) => true,
             // 52 and 56: it connected, and no HTTP came back.

@@ -5,8 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use llm_guard_tests::cache;
-use llm_guard_tests::cluster::Node;
+use llm_guard_tests::cluster::{self, Node};
 use serde_json::json;
 
 use crate::kit::{MONITORING, Stage};
@@ -129,7 +128,7 @@ spec: {{selector: {{app: ollama}}, ports: [{{name: http, port: 11434, targetPort
 /// Starts the registry; the certificate of its authority, and its address.
 pub(crate) fn registry(node: &Node) -> Result<(String, String), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let program = cache::target().join("test-images/registry");
+    let program = cluster::made().join("registry");
     let made = Command::new(&program).arg("certificate").arg(folder.path()).status();
     if !made.is_ok_and(|status| status.success()) {
         return Err(format!("{} makes no certificate", program.display()));

@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use llm_guard_tests::cluster::{Asked, Container, Namespace, Node, Request, image, wait_until};
+use llm_guard_tests::cluster::{Admission, Asked, Container, Namespace, Node, Request, Version, image, wait_until};
+use llm_guard_tests::ollama::MODELS;
 use llm_guard_tests::planted::Planted;
 use serde_json::{Value, json};
 
@@ -75,7 +76,10 @@ fn guarded(name: &str, image_name: &str, backend: &str) -> Value {
 /// What is asked of the model: an answer full of secrets, whatever the prompt.
 fn chat(url: &str, planted: &Planted, stream: bool) -> Request {
     let prompt = format!("Tell me about {}", planted.prompt_marker);
-    Request::post(format!("{url}/api/chat"), &json!({"model": "leaky", "stream": stream, "messages": [{"role": "user", "content": prompt}]}))
+    Request::post(
+        format!("{url}/api/chat"),
+        &json!({"model": "leaky", "stream": stream, "messages": [{"role": "user", "content": prompt}]}),
+    )
 }
 
 #[test]
@@ -153,7 +157,9 @@ fn the_guard_stands_before_the_model(backend: &str) -> Result {
     let leaked = node.ask(&client, &chat(&bare, &planted, false))?.answered()?.json()?;
     assert_eq!(leaked["message"]["content"], planted.answer("leaky")?.as_str(), "the model leaks where no guard is");
     let model = namespace.container("guarded", "model");
-    for (from, url) in [(&client, guarded.as_str()), (&model, "http://127.0.0.1:11434"), (&model, "http://[::1]:11434"), (&model, guarded.as_str())] {
+    for (from, url) in
+        [(&client, guarded.as_str()), (&model, "http://127.0.0.1:11434"), (&model, "http://[::1]:11434"), (&model, guarded.as_str())]
+    {
         let told = node.ask(from, &chat(url, &planted, false))?.answered()?;
         assert_eq!(told.status, 200, "{url}: {}", told.text());
         assert_eq!(told.json()?["message"]["content"], planted.redacted_answer("leaky")?.as_str(), "{} by {url}", from.pod);
@@ -163,7 +169,10 @@ fn the_guard_stands_before_the_model(backend: &str) -> Result {
     let (first, head) = stream.line_with("\"message\"")?;
     assert!(head.iter().any(|line| line.text.starts_with("HTTP/1.1 200")), "{head:?}");
     let rest = stream.rest()?;
-    assert!(rest.last().is_some_and(|line| line.text.contains("\"done\":true") && line.after > first.after), "it came line by line: {rest:?}");
+    assert!(
+        rest.last().is_some_and(|line| line.text.contains("\"done\":true") && line.after > first.after),
+        "it came line by line: {rest:?}"
+    );
 
     let said = node.log(&namespace.container("guarded", "llm-guard"))?;
     assert!(said.lines().any(|line| line.contains("\"request_id\"")), "{said}");
@@ -185,7 +194,10 @@ fn ended_by_its_node(node: &Node, namespace: &Namespace<'_>) -> Result {
     assert_eq!(restarts()?, 0);
     let pod = namespace.json(&["pod", "guarded"])?;
     let of = |one: &Value| one["name"] == "llm-guard";
-    let id = pod["status"]["initContainerStatuses"].as_array().and_then(|all| all.iter().find(|one| of(one))).map(|one| one["containerID"].to_string());
+    let id = pod["status"]["initContainerStatuses"]
+        .as_array()
+        .and_then(|all| all.iter().find(|one| of(one)))
+        .map(|one| one["containerID"].to_string());
     let id = id.ok_or("the guard has no container")?.replace("containerd://", "").replace('"', "");
     node.kill(&id)?;
     // Refused, not answered: without the guard nobody listens where the rules lead.
@@ -212,6 +224,24 @@ fn in_a_pod_whose_rules_are_written_by_legacy_iptables_the_guard_stands_before_t
 }
 
 #[test]
+fn an_api_server_of_each_version_judges_pods_by_the_standards_of_their_namespace() -> Result {
+    for (version, number) in [(Version::Current, "v1.34."), (Version::Next, "v1.36.")] {
+        let server = Admission::start(version)?;
+        let told: Value = serde_json::from_str(&server.kubectl(&["get", "--raw", "/version"])?)?;
+        assert!(told["gitVersion"].as_str().is_some_and(|told| told.starts_with(number)), "{told}");
+        let free = server.namespace("free", &[], &[])?;
+        let restricted = server.namespace("restricted", &[("pod-security.kubernetes.io/enforce", "restricted")], &[])?;
+        let mut pod = guarded("guarded", "ollama", "nft");
+        pod["metadata"]["namespace"] = json!(free.name());
+        server.apply(&pod.to_string())?;
+        pod["metadata"]["namespace"] = json!(restricted.name());
+        let refusal = server.refused(&pod.to_string())?;
+        assert!(refusal.contains("violates PodSecurity") && refusal.contains("NET_ADMIN"), "{refusal}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_images_of_the_model_server_run_as_those_they_say() -> Result {
     let node = Node::shared("cluster")?;
     let namespace = node.namespace("images", &[], &[])?;
@@ -224,11 +254,13 @@ fn the_images_of_the_model_server_run_as_those_they_say() -> Result {
     }
     for (name, uid) in images {
         namespace.wait_ready(name, START)?;
-        let status = node.exec(&namespace.container(name, "model"), &["/bin/busybox", "cat", "/proc/1/status"])?.printed;
+        let status = node.run(&namespace.container(name, "model"), &["/bin/busybox", "cat", "/proc/1/status"])?;
         let line = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
         assert_eq!(line.split_whitespace().nth(1), Some(uid), "{name}: {status}");
         let models = node.ask(&namespace.container(name, "model"), &Request::get("http://127.0.0.1:11434/api/tags"))?.answered()?.json()?;
-        assert_eq!(models["models"].as_array().map(Vec::len), Some(4), "{models}");
+        let names = models["models"].as_array().into_iter().flatten().filter_map(|model| model["model"].as_str()?.strip_suffix(":latest"));
+        let names: Vec<&str> = names.collect();
+        assert!(MODELS.iter().all(|model| names.contains(model)), "{names:?}");
     }
     Ok(())
 }

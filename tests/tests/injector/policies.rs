@@ -1,0 +1,91 @@
+//! Policies: refused where no guard could load them, and without effect where they got in all the same.
+
+use std::io;
+
+use llm_guard_tests::cluster::wait_until;
+use serde_json::{Value, json};
+
+use crate::field::{Field, INJECTOR, SOON, pod};
+
+fn document(namespace: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "default", "namespace": namespace}, "spec": spec,
+    })
+    .to_string()
+}
+
+#[test]
+fn a_policy_that_no_guard_could_load_is_refused_with_the_place_and_the_reason() -> io::Result<()> {
+    let (field, _injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    for (spec, expected) in [
+        (json!({"redacton": {}}), "redacton"),
+        (json!({"models": {"alow": ["a"]}}), "alow"),
+        (json!({"tools": {"allow": ["a"], "block": ["a"]}}), "tools"),
+        (json!({"network": {"from": [{"podSelecter": {}}]}}), "network.from[0]"),
+    ] {
+        let said = field.api.refused(&document(&namespace, &spec))?;
+        assert!(said.contains("policies.llm-guard.io") && said.contains(expected), "{spec}: {said}");
+    }
+    // What the definition refuses, the API server refuses.
+    for (spec, expected) in [(json!({"mode": "strict"}), "monitor"), (json!({"redaction": {"kinds": ["passwords"]}}), "creditCard")] {
+        let said = field.api.refused(&document(&namespace, &spec))?;
+        assert!(said.contains(expected), "{spec}: {said}");
+    }
+    field.api.apply(&document(&namespace, &json!({"mode": "soft", "models": {"allow": ["a"]}})))?;
+    wait_until("the policy says that it is accepted", SOON, || {
+        let said = field.api.kubectl(&["-n", &namespace, "get", "guardpolicies"]).map_err(|error| error.to_string())?;
+        if said.contains("soft") && said.contains("True") { Ok(()) } else { Err(said) }
+    })
+}
+
+#[test]
+fn a_policy_that_does_not_load_leaves_the_old_one_in_force_and_says_so() -> io::Result<()> {
+    let (field, injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    field.api.apply(&document(&namespace, &json!({"mode": "soft", "models": {"allow": ["good"]}})))?;
+    field.create(&namespace, &pod("bare", &json!({})))?;
+    let is_old = |settings: &Value| settings["policy"]["spec"]["models"]["allow"] == json!(["good"]);
+    field.wait_for_settings(&namespace, "the policy is there", is_old)?;
+
+    // While the webhook is away, anything gets in.
+    field.api.kubectl(&["delete", "validatingwebhookconfiguration", INJECTOR])?;
+    wait_until("a broken policy gets in", SOON, || {
+        field.api.apply(&document(&namespace, &json!({"mode": "hard", "modles": {}}))).map_err(|error| error.to_string())
+    })?;
+    injector.wait_for_metric("settings_unloadable", 1.0, SOON)?;
+    assert!(field.wait_for_event(&namespace, "SettingsNotLoaded")?.contains("modles"));
+    let shown = field.api.json(&["-n", &namespace, "guardpolicy", "default"])?;
+    assert_eq!(shown["status"]["conditions"][0]["status"], "False", "{shown}");
+    // The rest still takes hold.
+    field.api.kubectl(&["annotate", "namespace", &namespace, "llm-guard.io/stop=true"])?;
+    let now = field.wait_for_settings(&namespace, "the stop is there", |settings| settings["stop"] == true)?;
+    assert!(is_old(&now) && now["policy"]["spec"]["mode"] == "soft", "{now}");
+
+    field.api.apply(&document(&namespace, &json!({"mode": "hard"})))?;
+    field.api.kubectl(&["-n", &namespace, "get", "guardpolicy", "default"])?;
+    wait_until("what is right again takes hold", SOON, || {
+        let (_, settings) = field.settings(&namespace)?;
+        if settings["policy"]["spec"]["mode"] == "hard" { Ok(()) } else { Err(settings.to_string()) }
+    })?;
+    injector.wait_for_metric("settings_unloadable", 0.0, SOON)
+}
+
+#[test]
+fn whoever_applies_a_workload_learns_that_its_policy_is_missing() -> io::Result<()> {
+    let (field, _injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    let pod = pod("ollama", &json!({}));
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "ollama", "namespace": namespace, "annotations": {"llm-guard.io/policy": "later"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "ollama"}},
+            "template": {"metadata": {"labels": pod["metadata"]["labels"]}, "spec": pod["spec"]},
+        },
+    });
+    let ended = field.api.try_kubectl(&["create", "-f", "-"], &deployment.to_string())?;
+    assert!(ended.status.success(), "{}", ended.said);
+    assert!(ended.said.contains("pods are refused") && ended.said.contains("'later'"), "{}", ended.said);
+    Ok(())
+}
