@@ -55,14 +55,6 @@ fn program(name: &str, variable: &str) -> io::Result<PathBuf> {
     existing(target.join("debug").join(name), &format!("run `cargo build --release` first, or name the binary in {variable}"))
 }
 
-/// The injector's binary: `LLM_GUARD_INJECTOR`, or the build beside this test.
-pub fn injector() -> io::Result<PathBuf> {
-    if let Some(named) = env::var_os("LLM_GUARD_INJECTOR") {
-        return existing(PathBuf::from(named), "LLM_GUARD_INJECTOR must name the injector's binary");
-    }
-    existing(target().join("debug/llm-guard-injector"), "run `cargo build -p llm-guard-injector` first, or name it in LLM_GUARD_INJECTOR")
-}
-
 fn existing(path: PathBuf, otherwise: &str) -> io::Result<PathBuf> {
     if path.exists() { Ok(path) } else { Err(io::Error::other(format!("there is no {}: {otherwise}", path.display()))) }
 }
