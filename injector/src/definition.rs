@@ -1,7 +1,8 @@
 //! The definition of the resource `GuardPolicy`, made of the engine's own types: what they take, the API server takes.
 //!
 //! The invariant: a key that nobody knows reaches the webhook, which refuses it by name. An API server would otherwise cut it out
-//! without a word, and the policy would say less than its author wrote. So every object of the spec keeps what it doesn't know.
+//! without a word, and the policy would say less than its author wrote. So every object of the spec keeps what it doesn't know, and
+//! every key may be null.
 
 use kube::core::schema::StructuralSchemaRewriter;
 use llm_guard_engine::policy::Spec;
@@ -103,7 +104,6 @@ fn settle(schema: &mut Value) {
             members.entry(key).or_insert(value);
         }
     }
-    // An absent key is what says nothing; a null is refused by the engine.
     members.remove("nullable");
     if let Some(Value::Array(options)) = members.get_mut("enum") {
         options.retain(|option| !option.is_null());
@@ -112,7 +112,17 @@ fn settle(schema: &mut Value) {
         members.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
     }
     if let Some(Value::Object(properties)) = members.get_mut("properties") {
-        properties.values_mut().for_each(settle);
+        for property in properties.values_mut() {
+            settle(property);
+            // An API server drops a null that isn't allowed, before any webhook sees it: `allow:` with nothing behind it would then
+            // allow everything. So it passes here, and the engine refuses it. (A mode without a value says nothing to the engine either,
+            // and an enum would have to list null.)
+            if property.get("enum").is_none()
+                && let Value::Object(property) = property
+            {
+                property.insert("nullable".into(), true.into());
+            }
+        }
     }
     if let Some(items) = members.get_mut("items") {
         settle(items);

@@ -293,6 +293,9 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, interception: Interception, inj
         originals: &originals,
         origins: &origins,
     };
+    if parts.loses_its_guarantee() {
+        warnings.push(Warning::NoLongerGuaranteed);
+    }
     warnings.extend(place_containers(&mut draft, view, &parts)?);
     place_volumes(&mut draft, &parts)?;
     for secret in &s.config.guard_pull_secrets {

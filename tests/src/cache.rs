@@ -45,14 +45,14 @@ pub fn injector() -> io::Result<PathBuf> {
 
 fn program(name: &str, variable: &str) -> io::Result<PathBuf> {
     if let Some(named) = env::var_os(variable) {
-        return existing(PathBuf::from(named), &format!("{variable} must name the binary {name}"));
+        return existing(PathBuf::from(named), &format!("{variable} must name the binary"));
     }
     let target = target();
     let release = target.join("release").join(name);
     if release.exists() {
         return Ok(release);
     }
-    existing(target.join("debug").join(name), &format!("run `cargo build --release` first, or name the binary in {variable}"))
+    existing(target.join("debug").join(name), &format!("run `cargo build --release -p {name}` first, or name the binary in {variable}"))
 }
 
 fn existing(path: PathBuf, otherwise: &str) -> io::Result<PathBuf> {

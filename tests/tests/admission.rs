@@ -6,8 +6,9 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use llm_guard_tests::cluster::{Admission, Namespace, Version};
+use llm_guard_tests::cluster::{Admission, Namespace, Version, wait_until};
 use llm_guard_tests::injector::Injector;
 use serde_json::{Value, json};
 
@@ -152,6 +153,24 @@ fn without_nulls(value: &mut Value) {
     }
 }
 
+/// Where two documents differ.
+fn differences(expected: &Value, found: &Value, at: &str, lines: &mut Vec<String>) {
+    match (expected, found) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+                differences(&expected[key], &found[key], &format!("{at}/{key}"), lines);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                differences(a, b, &format!("{at}/{index}"), lines);
+            }
+        }
+        _ if expected == found => {}
+        _ => lines.push(format!("  {at}: expected {expected}, and got {found}")),
+    }
+}
+
 /// Every case, one after the other.
 fn every_file_is_stored_as_expected(version: Version) -> Result {
     let api = Admission::start(version)?;
@@ -169,7 +188,8 @@ fn every_file_is_stored_as_expected(version: Version) -> Result {
         }
         let expected: Value = serde_saphyr::from_str(&fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?)?;
         if outcome != expected {
-            wrong.push(format!("{}: expected\n{expected}\nand got\n{outcome}", case.name));
+            wrong.push(format!("{}:", case.name));
+            differences(&expected, &outcome, "", &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -207,7 +227,9 @@ fn a_guarded_pod_keeps_its_guard_whatever_is_done_to_it() -> Result {
     let maps = namespace.json(&["configmaps"])?;
     let names: Vec<&str> = maps["items"].as_array().into_iter().flatten().filter_map(|map| map["metadata"]["name"].as_str()).collect();
     assert_eq!(names, ["own"]);
-    assert_eq!(namespace.json(&["networkpolicies"])?["items"], json!([]));
+    let policies = namespace.json(&["networkpolicies"])?;
+    let of_pods = |policy: &&Value| policy["metadata"]["name"] != "llm-guard-unguarded";
+    assert_eq!(policies["items"].as_array().into_iter().flatten().filter(of_pods).count(), 0, "{policies}");
 
     // The settings are there with the pod, and the mount names them.
     let (first, stored) = create(&api, &namespace, &pod("first"))?;
@@ -279,5 +301,63 @@ fn a_workload_that_was_wrong_before_can_be_scaled_and_deleted() -> Result {
     let mode = api.try_kubectl(&["-n", namespace.name(), "annotate", "deployment/ollama", "llm-guard.io/mode=hard"], "")?;
     assert!(!mode.status.success(), "{}", mode.said);
     namespace.kubectl(&["delete", "deployment/ollama"])?;
+    Ok(())
+}
+
+#[test]
+fn what_others_add_after_the_injector_is_guarded_as_well() -> Result {
+    let api = Admission::start(Version::Next)?;
+    let _injector = Injector::start("admission-reinvoked", &api)?;
+    let namespace = api.namespace("reinvoked", &[("llm-guard", "enabled")], &[])?;
+    // Another's change that comes after ours: only a pod with our mark gets the container.
+    let late = "!has(object.metadata.labels) || !('llm-guard.io/guarded' in object.metadata.labels) \
+        || object.spec.containers.exists(one, one.name == 'late') ? [] : [JSONPatch{op: 'add', path: '/spec/containers/-', \
+        value: Object.spec.containers{name: 'late', image: 'registry.example/late'}}]";
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": "late"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]},
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": late}}],
+            "failurePolicy": "Fail", "reinvocationPolicy": "IfNeeded",
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": "late"},
+        "spec": {"policyName": "late"},
+    });
+    api.apply(&policy.to_string())?;
+    api.apply(&binding.to_string())?;
+    // What the cluster adds to every container that names none.
+    namespace.apply(
+        &json!({
+            "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "limits"},
+            "spec": {"limits": [{"type": "Container", "default": {"cpu": "2"}}]},
+        })
+        .to_string(),
+    )?;
+
+    let has = |object: &Value| object["spec"]["containers"].as_array().into_iter().flatten().any(|one| one["name"] == "late");
+    let mut stored = Value::Null;
+    let mut number = 0;
+    // A policy is in force a moment after it was stored.
+    wait_until("the other's change", Duration::from_secs(30), || {
+        number += 1;
+        let (outcome, object) = create(&api, &namespace, &pod(&format!("pod-{number}"))).map_err(|error| error.to_string())?;
+        stored = object;
+        if has(&stored) { Ok(()) } else { Err(outcome.to_string()) }
+    })?;
+    let containers = |list: &str| stored["spec"][list].as_array().cloned().unwrap_or_default();
+    let late = containers("containers").into_iter().find(|one| one["name"] == "late").unwrap_or_default();
+    assert_eq!(late["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(late["securityContext"]["capabilities"]["drop"], json!(["SETUID", "SETGID", "NET_ADMIN", "NET_RAW"]));
+    let init = containers("initContainers");
+    let names: Vec<&str> = init.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["llm-guard-init", "llm-guard-verify", "llm-guard"]);
+    assert_eq!(init.iter().map(|one| &one["resources"]["limits"]["cpu"]).collect::<Vec<_>>(), ["2", "2", "2"]);
+    // All three speak of the same group.
+    let group = init[2]["securityContext"]["runAsGroup"].to_string();
+    for one in &init[..2] {
+        assert!(one["args"].to_string().contains(&format!("\"--gid\",\"{group}\"")), "{one}");
+    }
     Ok(())
 }

@@ -12,3 +12,5 @@ mod dashboard;
 mod examples;
 #[path = "deploy/helm.rs"]
 mod helm;
+#[path = "deploy/injector.rs"]
+mod injector;

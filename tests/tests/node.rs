@@ -6,7 +6,8 @@
 use std::error::Error;
 use std::time::Duration;
 
-use llm_guard_tests::cluster::{Asked, Container, Namespace, Node, Request, image, wait_until};
+use llm_guard_tests::cluster::{Admission, Asked, Container, Namespace, Node, Request, Version, image, wait_until};
+use llm_guard_tests::ollama::MODELS;
 use llm_guard_tests::planted::Planted;
 use serde_json::{Value, json};
 
@@ -223,6 +224,24 @@ fn in_a_pod_whose_rules_are_written_by_legacy_iptables_the_guard_stands_before_t
 }
 
 #[test]
+fn an_api_server_of_each_version_judges_pods_by_the_standards_of_their_namespace() -> Result {
+    for (version, number) in [(Version::Current, "v1.34."), (Version::Next, "v1.36.")] {
+        let server = Admission::start(version)?;
+        let told: Value = serde_json::from_str(&server.kubectl(&["get", "--raw", "/version"])?)?;
+        assert!(told["gitVersion"].as_str().is_some_and(|told| told.starts_with(number)), "{told}");
+        let free = server.namespace("free", &[], &[])?;
+        let restricted = server.namespace("restricted", &[("pod-security.kubernetes.io/enforce", "restricted")], &[])?;
+        let mut pod = guarded("guarded", "ollama", "nft");
+        pod["metadata"]["namespace"] = json!(free.name());
+        server.apply(&pod.to_string())?;
+        pod["metadata"]["namespace"] = json!(restricted.name());
+        let refusal = server.refused(&pod.to_string())?;
+        assert!(refusal.contains("violates PodSecurity") && refusal.contains("NET_ADMIN"), "{refusal}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_images_of_the_model_server_run_as_those_they_say() -> Result {
     let node = Node::shared("cluster")?;
     let namespace = node.namespace("images", &[], &[])?;
@@ -239,7 +258,9 @@ fn the_images_of_the_model_server_run_as_those_they_say() -> Result {
         let line = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
         assert_eq!(line.split_whitespace().nth(1), Some(uid), "{name}: {status}");
         let models = node.ask(&namespace.container(name, "model"), &Request::get("http://127.0.0.1:11434/api/tags"))?.answered()?.json()?;
-        assert_eq!(models["models"].as_array().map(Vec::len), Some(4), "{models}");
+        let names = models["models"].as_array().into_iter().flatten().filter_map(|model| model["model"].as_str()?.strip_suffix(":latest"));
+        let names: Vec<&str> = names.collect();
+        assert!(MODELS.iter().all(|model| names.contains(model)), "{names:?}");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 {{- define "llm-guard.labels" -}}
 app.kubernetes.io/name: llm-guard-injector
 app.kubernetes.io/part-of: llm-guard
+app.kubernetes.io/component: injector
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 

@@ -29,7 +29,7 @@ use crate::secrets::Keeper;
 use crate::server::{self, Reply, text};
 
 /// Images that are taken for model servers, whatever registry they come from.
-const MODEL_SERVERS: [&str; 4] = ["ollama/ollama", "vllm/vllm-openai", "ggml-org/llama.cpp", "lmsysorg/sglang"];
+const MODEL_SERVERS: [&str; 4] = ["ollama", "vllm/vllm-openai", "ggml-org/llama.cpp", "lmsysorg/sglang"];
 
 /// Flags of `serve`.
 #[derive(Debug, clap::Args)]

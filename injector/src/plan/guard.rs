@@ -10,7 +10,7 @@ use super::keys::{
 };
 use super::probes::Originals;
 use super::quantity::Quantity;
-use super::view::{Container, Pod, Spec};
+use super::view::{Container, Pod, Resources, Spec};
 use super::{Backend, Config, GUARD_UID, SettingsRef};
 
 pub(super) const GUARD: &str = "llm-guard";
@@ -145,13 +145,13 @@ impl Parts<'_> {
             "runAsUser": 0,
             "seccompProfile": {"type": "RuntimeDefault"},
         });
-        self.container(INIT, &args, &security, &mounts, &self.small())
+        self.container(INIT, &args, &security, &mounts)
     }
 
     fn verify(&self) -> Value {
         let mut args = vec!["verify".to_owned()];
         args.extend(self.numbers());
-        self.container(VERIFY, &args, &unprivileged(NOBODY, NOBODY), &[no_token()], &self.small())
+        self.container(VERIFY, &args, &unprivileged(NOBODY, NOBODY), &[no_token()])
     }
 
     fn numbers(&self) -> [String; 4] {
@@ -165,7 +165,7 @@ impl Parts<'_> {
             no_token(),
         ];
         let security = unprivileged(GUARD_UID, i64::from(self.gid));
-        let mut guard = self.container(GUARD, &self.arguments(), &security, &mounts, &self.resources());
+        let mut guard = self.container(GUARD, &self.arguments(), &security, &mounts);
         let probe = |path: &str, period: u32, failures: u32| {
             json!({
                 "failureThreshold": failures,
@@ -175,14 +175,12 @@ impl Parts<'_> {
                 "timeoutSeconds": 2,
             })
         };
-        let mut ports = vec![json!({"containerPort": METRICS_PORT, "name": "guard-metrics", "protocol": "TCP"})];
         if self.interception == Interception::Iptables {
             let ips = json!({"name": "POD_IPS", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIPs"}}});
             guard["env"] = json!([ips]);
-        } else {
-            ports.insert(0, json!({"containerPort": self.asked.port(), "name": "guard", "protocol": "TCP"}));
         }
-        guard["ports"] = ports.into();
+        // The model's port is declared by the model's container, also where the guard takes it: the API server warns of a second one.
+        guard["ports"] = json!([{"containerPort": METRICS_PORT, "name": "guard-metrics", "protocol": "TCP"}]);
         guard["restartPolicy"] = json!("Always");
         guard["startupProbe"] = probe("/startupz", 1, 120);
         guard["livenessProbe"] = probe("/healthz", 10, 3);
@@ -231,14 +229,14 @@ impl Parts<'_> {
         args
     }
 
-    fn container(&self, name: &str, args: &[String], security: &Value, mounts: &[Value], resources: &Value) -> Value {
+    fn container(&self, name: &str, args: &[String], security: &Value, mounts: &[Value]) -> Value {
         let Config { guard_image, guard_pull_policy, .. } = self.config;
         json!({
             "args": args,
             "image": guard_image,
             "imagePullPolicy": guard_pull_policy,
             "name": name,
-            "resources": resources,
+            "resources": self.resources(),
             "securityContext": security,
             "terminationMessagePath": "/dev/termination-log",
             // What init and verify have to say then stands in the pod's status.
@@ -247,29 +245,20 @@ impl Parts<'_> {
         })
     }
 
-    /// What the guard itself gets: by annotation, else by configuration.
-    fn resources(&self) -> Value {
-        let get = |key: &str, fallback: &Option<String>| self.asked.resources.get(key).or(fallback.as_ref()).cloned();
-        let Config { cpu_request, cpu_limit, memory_request, memory_limit, .. } = self.config;
-        self.within_the_pods(
-            [("cpu", get(CPU_REQUEST, cpu_request)), ("memory", get(MEMORY_REQUEST, memory_request))],
-            [("cpu", get(CPU_LIMIT, cpu_limit)), ("memory", get(MEMORY_LIMIT, memory_limit))],
-        )
-    }
-
-    /// What init and verify get, which are over in a moment. Never more than the guard: the pod's share is the larger of the two.
-    fn small(&self) -> Value {
-        let some = |text: &str| Some(text.to_owned());
-        self.within_the_pods([("cpu", some("10m")), ("memory", some("16Mi"))], [("cpu", None), ("memory", some("64Mi"))])
-    }
-
+    /// What each of them gets: by annotation, else by configuration. A quota may ask for a limit of every container; and init and verify,
+    /// which are over before the guard begins, cost nothing beside it.
+    ///
     /// A pod that has resources as a whole shares them with us: the API server would refuse requests that come on top.
-    fn within_the_pods<const N: usize>(&self, requests: [(&str, Option<String>); N], limits: [(&str, Option<String>); N]) -> Value {
+    fn resources(&self) -> Value {
         let shared = &self.spec.resources;
         if !shared.requests.is_empty() || !shared.limits.is_empty() {
             return json!({});
         }
-        let map = |amounts: [(&str, Option<String>); N]| -> Map<String, Value> {
+        let get = |key: &str, fallback: &Option<String>| self.asked.resources.get(key).or(fallback.as_ref()).cloned();
+        let Config { cpu_request, cpu_limit, memory_request, memory_limit, .. } = self.config;
+        let requests = [("cpu", get(CPU_REQUEST, cpu_request)), ("memory", get(MEMORY_REQUEST, memory_request))];
+        let limits = [("cpu", get(CPU_LIMIT, cpu_limit)), ("memory", get(MEMORY_LIMIT, memory_limit))];
+        let map = |amounts: [(&str, Option<String>); 2]| -> Map<String, Value> {
             amounts.into_iter().filter_map(|(name, amount)| amount.map(|amount| (name.to_owned(), amount.into()))).collect()
         };
         let both = [("requests", map(requests)), ("limits", map(limits))];
@@ -278,6 +267,29 @@ impl Parts<'_> {
             .map(|(name, amounts)| (name.to_owned(), Value::Object(amounts)))
             .collect()
     }
+
+    /// Whether the pod was sure of all that it asks for (`Guaranteed`), and no longer is, with us in it.
+    pub(super) fn loses_its_guarantee(&self) -> bool {
+        let own = self.spec.init_containers.iter().chain(&self.spec.containers).filter(|container| !is_our_name(&container.name));
+        let resources: Resources = serde_json::from_value(self.resources()).unwrap_or_default();
+        let shared = &self.spec.resources;
+        shared.requests.is_empty()
+            && shared.limits.is_empty()
+            && own.into_iter().all(|container| guaranteed(&container.resources))
+            && !guaranteed(&resources)
+    }
+}
+
+/// Whether a container gets exactly what it asks for. A request that isn't written is the limit.
+fn guaranteed(resources: &Resources) -> bool {
+    let amount = |value: Option<&Value>| match value? {
+        Value::String(text) => text.parse::<Quantity>().ok(),
+        number => number.to_string().parse().ok(),
+    };
+    ["cpu", "memory"].into_iter().all(|name| {
+        let limit = amount(resources.limits.get(name));
+        limit.is_some() && amount(resources.requests.get(name)).is_none_or(|request| Some(request) == limit)
+    })
 }
 
 /// Which request is above its limit.

@@ -176,6 +176,10 @@ pub(crate) enum Warning {
     Closes { service: String, port: u16 },
     #[error("llm-guard: ports that the model server opens on loopback stay open to other containers of this pod: {0}")]
     Loopback(List),
+    #[error(
+        "llm-guard: the pod's QoS class is no longer Guaranteed; set each llm-guard.io/resources-*-request and -limit to the same to keep it"
+    )]
+    NoLongerGuaranteed,
     #[error("llm-guard: this pod has no workload that the injector can read, so it shares settings; annotations on its owner don't count")]
     Shared,
     #[error("llm-guard: {container} was changed after it was written, and is put back: {fields}")]
@@ -252,6 +256,7 @@ mod tests {
             Warning::PortInterception,
             Warning::Closes { service: "x".repeat(63), port: 65535 },
             Warning::Loopback(long()),
+            Warning::NoLongerGuaranteed,
             Warning::Shared,
             Warning::PutBack { container: "x".repeat(63), fields: long() },
             Warning::MeshMoved(long()),

@@ -80,6 +80,7 @@ pub(crate) struct Container {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) volume_mounts: Vec<Named>,
     pub(crate) restart_policy: String,
+    pub(crate) resources: Resources,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -49,6 +49,8 @@ func serve(models, keys string) {
 			file = filepath.Join(models, "manifests", name, "library", m[1], m[2])
 		} else if b := blob.FindStringSubmatch(r.URL.Path); b != nil {
 			w.Header().Set("Content-Type", "application/octet-stream")
+			// The client asks where a blob really is before it asks for its parts.
+			w.Header().Set("Location", "https://"+name+r.URL.Path)
 			file = filepath.Join(models, "blobs", "sha256-"+b[1])
 		}
 		opened, err := os.Open(file)

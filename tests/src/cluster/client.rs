@@ -284,3 +284,34 @@ impl Drop for Stream {
         drop(self.child.wait());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn of(code: i32, printed: &str, said: &str) -> io::Result<Asked> {
+        Asked::of(Ended { status: ExitStatus::from_raw(code << 8), printed: printed.to_owned(), said: said.to_owned() })
+    }
+
+    #[test]
+    fn a_closed_way_is_told_from_a_client_that_could_not_ask() -> io::Result<()> {
+        assert!(matches!(of(7, "", "curl: (7) Failed to connect: Connection refused")?, Asked::Refused));
+        assert!(matches!(of(28, "", "curl: (28) Connection timed out after 2001 milliseconds")?, Asked::Silent));
+        assert!(of(1, "", "error: pods \"client\" not found").is_err());
+        assert!(of(0, "", "").is_err(), "an answer has a head");
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_no_whole_one() -> io::Result<()> {
+        let head = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-A: b\r\n\r\nhalf of";
+        assert!(
+            matches!(of(18, head, "curl: (18) transfer closed")?, Asked::Broken(answer) if answer.status == 200 && answer.text() == "half of")
+        );
+        assert_eq!(of(0, head, "")?.answered()?.header("x-a").as_deref(), Some("b"));
+        Ok(())
+    }
+}

@@ -96,9 +96,11 @@ impl Stage {
         &self.registry.0
     }
 
-    /// Applies a manifest.
+    /// Applies a manifest; what kubectl said of it, warnings too.
     pub(crate) fn apply(&self, yaml: &str) -> Result<String, String> {
-        self.node.apply(yaml).map_err(|error| error.to_string())
+        let ended = self.node.try_kubectl(&["apply", "-f", "-"], yaml).map_err(|error| error.to_string())?;
+        let said = format!("{}{}", ended.printed, ended.said);
+        if ended.status.success() { Ok(said) } else { Err(said) }
     }
 
     /// Waits until all pods of a workload are ready, and none other.
@@ -194,7 +196,7 @@ impl Stage {
     /// Whether a port takes connections and answers anything, from a container.
     pub(crate) fn reaches(&self, from: &Place, address: &str, port: u16) -> bool {
         let url = format!("http://{address}:{port}/");
-        let command = ["curl", "-s", "-o", "/dev/null", "-g", "--connect-timeout", "1", "-m", "3", &url];
+        let command = ["curl", "-s", "--http0.9", "-o", "/dev/null", "-g", "--connect-timeout", "1", "-m", "3", &url];
         match self.run_in(from, &command) {
             Ok(_) => true,
             // 52 and 56: it connected, and no HTTP came back.

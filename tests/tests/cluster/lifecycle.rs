@@ -55,7 +55,7 @@ pub(crate) fn injector_gone(stage: &Stage) -> Scene {
         let said = stage.guards_settings("alone", &pod)?;
         ensure(said["mode"] == "hard", || said.to_string())
     })?;
-    stage.kubectl("-n llm-guard-system delete pod -l app.kubernetes.io/component=injector --force --grace-period=0")?;
+    stage.kubectl("-n llm-guard-system delete pod -l app.kubernetes.io/name=llm-guard-injector --force --grace-period=0")?;
     let client = Place::new("alone", "client", "client");
     let url = format!("http://{}:11434/api/chat", stage.service("alone", "ollama")?);
     let reply = stage.ask(&client, &url, Some(&chat("calm", &stage.planted.injection, false)), &[])?;

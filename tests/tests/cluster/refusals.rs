@@ -79,6 +79,7 @@ const CASES: &[Case] = &[
         says: &["strict", "monitor", "soft", "hard"],
     },
     Case { name: "odd-port", pod: "", container: "", annotations: "llm-guard.io/port: '70000'", says: &["70000"] },
+    // A GuardPolicy may be applied a moment after the workload that names it: there it is a warning.
     Case { name: "no-policy", pod: "", container: "", annotations: "llm-guard.io/policy: nowhere", says: &["nowhere"] },
     Case { name: "by-hand", pod: "", container: "", annotations: "llm-guard.io/settings: abc", says: &["llm-guard.io/settings"] },
     Case {
@@ -117,7 +118,11 @@ pub(crate) fn each_with_its_words(stage: &Stage) -> Scene {
             template(case, 4)
         );
         for (kind, yaml) in [("pod", pod), ("deployment", deployment)] {
+            let warned = case.name == "no-policy" && kind == "deployment";
             match stage.apply(&yaml) {
+                Ok(said) if warned => {
+                    ensure(case.says.iter().all(|word| said.contains(word)), || format!("{kind} {}: no warning: {said}", case.name))?;
+                }
                 Ok(said) => return Err(format!("{kind} {}: it was taken: {said}", case.name)),
                 Err(said) => {
                     for word in case.says {

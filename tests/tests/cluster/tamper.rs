@@ -56,7 +56,7 @@ pub(crate) fn by_hand(stage: &Stage) -> Scene {
 
     // A key that changes under running guards.
     let before = settings(stage, "tampered")?.1;
-    let injector = stage.pods("llm-guard-system", "app.kubernetes.io/component=injector")?;
+    let injector = stage.pods("llm-guard-system", "app.kubernetes.io/name=llm-guard-injector")?;
     let name = injector.first().and_then(|pod| pod.pointer("/metadata/name")).and_then(Value::as_str).ok_or("no injector")?.to_owned();
     stage.kubectl(&format!("-n llm-guard-system exec {name} -- /llm-guard-injector rotate-key"))?;
     eventually("signed by the next key", PUT_RIGHT, || {

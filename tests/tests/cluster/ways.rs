@@ -19,7 +19,7 @@ spec:
     image: localhost/{image}:test
     imagePullPolicy: Never
     ports: [{{containerPort: 11434}}]
-    env: [{{name: OLLAMA_MODELS, value: /models}}]
+    env: [{{name: OLLAMA_MODELS, value: /models}}, {{name: HOME, value: /tmp}}]
     securityContext: {security}
     readinessProbe: {{httpGet: {{path: /, port: 11434}}, periodSeconds: 1}}
 {neighbour}"

@@ -6,11 +6,13 @@
 
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
-use llm_guard_tests::cluster::{Admission, Api, Version};
+use llm_guard_tests::cluster::{Admission, Api, Version, wait_until};
 use serde_json::{Value, json};
 
 use crate::helm::{Objects, deploy, program, render};
+use crate::injector::{Injector, policy};
 
 const NAMESPACE: &str = "llm-guard-system";
 const INJECTOR: &str = "system:serviceaccount:llm-guard-system:llm-guard-injector";
@@ -82,7 +84,6 @@ fn every_object_of_every_set_of_values_and_of_the_examples_is_taken() -> io::Res
         api.kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &together(&example.0))?;
         for (spec, expected) in [
             (json!({"mode": "strict"}), "spec.mode"),
-            (json!({"redacton": {}}), "spec.redacton"),
             (json!({"redaction": {"kinds": ["passwords"]}}), "spec.redaction.kinds"),
             (json!({"models": {"allow": "llama"}}), "spec.models.allow"),
         ] {
@@ -90,14 +91,18 @@ fn every_object_of_every_set_of_values_and_of_the_examples_is_taken() -> io::Res
             let said = api.refused(&policy.to_string())?;
             assert!(said.contains(expected), "{said}");
         }
-        // A key with nothing behind it could mean everything or nothing. If the API server dropped it, it would mean everything
-        // before the injector could refuse it.
-        for section in ["models", "tools"] {
-            let spec = json!({section: {"allow": null}});
+        // What the engine refuses by name must reach the injector. The API server would otherwise drop a key that it doesn't know,
+        // and a key with nothing behind it; and where everything was to be forbidden, everything would be allowed.
+        for (spec, kept) in [
+            (json!({"redacton": {}}), "/spec/redacton"),
+            (json!({"models": {"alow": []}}), "/spec/models/alow"),
+            (json!({"models": {"allow": null}}), "/spec/models/allow"),
+            (json!({"tools": {"allow": null}}), "/spec/tools/allow"),
+        ] {
             let policy = json!({"apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "p"}, "spec": spec});
-            let kept: Value =
-                serde_json::from_str(&api.kubectl_with(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &policy.to_string())?)?;
-            assert!(kept["spec"][section].as_object().is_some_and(|section| section.contains_key("allow")), "{kept}");
+            let shown = api.kubectl_with(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &policy.to_string())?;
+            let shown: Value = serde_json::from_str(&shown)?;
+            assert!(shown.pointer(kept).is_some(), "{kept} is dropped: {shown}");
         }
     }
     Ok(())
@@ -180,7 +185,10 @@ fn changed_pods(api: &Api, plain: &str) -> io::Result<()> {
     // The label comes by injection, not by hand.
     let outcome = change("other", "label", "llm-guard.io/guarded=true", &[])?;
     assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{outcome:?}");
-    // The injector itself touches an annotation, and isn't asked about it.
+    // The injector itself touches an annotation, and isn't asked about it. (kubectl reads the pod first, which the injector doesn't.)
+    let account = "--serviceaccount=llm-guard-system:llm-guard-injector";
+    api.kubectl(&["-n", plain, "create", "role", "reader", "--verb=get", "--resource=pods"])?;
+    api.kubectl(&["-n", plain, "create", "rolebinding", "reader", "--role=reader", account])?;
     assert_eq!(change("guarded", "annotate", "llm-guard.io/settings=abc", &[&format!("--as={INJECTOR}")])?, Ok(()));
     let outcome = change("guarded", "annotate", "llm-guard.io/settings-", &[])?;
     assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{outcome:?}");
@@ -211,7 +219,7 @@ fn workloads(api: &Api, plain: &str, labelled: &str) -> io::Result<()> {
 
     // The API server takes a new configuration up within about a second; until then nothing is refused.
     let asking = deployment(json!({"labels": {"a": "b", "llm-guard": "enabled"}}));
-    llm_guard_tests::cluster::wait_until("the entry is called", std::time::Duration::from_secs(20), || {
+    wait_until("the entry is called", Duration::from_secs(20), || {
         let outcome = create(plain, &asking).map_err(|error| error.to_string())?;
         if calls(&outcome, "labelled.workloads.llm-guard.io") { Ok(()) } else { Err(format!("{outcome:?}")) }
     })?;
@@ -248,6 +256,7 @@ fn permissions(api: &Api) -> io::Result<()> {
         (["patch", "pods", "default"], true),
         (["create", "pods", "default"], false),
         (["delete", "pods", "default"], false),
+        (["get", "pods", "default"], false),
         (["create", "pods/exec", "default"], false),
         (["create", "configmaps", "default"], true),
         (["delete", "networkpolicies", "default"], true),
@@ -345,5 +354,50 @@ fn helm_upgrades_what_it_installed_and_leaves_the_policies_when_it_goes() -> io:
     // What was kept doesn't stand in the way of the next installation.
     helm(&["install", "llm-guard", &chart])?;
     assert_eq!(api.json(&["guardpolicy", "p"])?["metadata"]["name"], "p");
+    Ok(())
+}
+
+#[test]
+fn the_injector_gets_by_with_the_rights_that_it_has() -> io::Result<()> {
+    let api = Admission::start(Version::Current)?;
+    let injector = Injector::install(&api)?;
+
+    assert_eq!(policy(&api, "good", &json!({"mode": "hard"}))?, Ok(()));
+    wait_until("the policy's status says that it is accepted", Duration::from_secs(30), || {
+        let shown = api.json(&["-n", "default", "guardpolicy", "good"]).map_err(|error| error.to_string())?;
+        let conditions = shown["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let accepted = conditions.iter().any(|condition| condition["type"] == "Accepted" && condition["status"] == "True");
+        if accepted { Ok(()) } else { Err(format!("{shown}\n{}", injector.said().unwrap_or_default())) }
+    })?;
+    for (spec, expected) in [
+        (json!({"models": {"allow": null}}), "[] allows nothing"),
+        (json!({"models": {"alow": []}}), "alow"),
+        (json!({"redacton": {}}), "redacton"),
+    ] {
+        let refused = policy(&api, "bad", &spec)?.err().unwrap_or_default();
+        assert!(refused.contains("policies.llm-guard.io") && refused.contains(expected), "{spec}: {refused}");
+    }
+
+    // A pod that asks for a guard gets one, and with it what the injector writes for it.
+    let namespace = api.namespace("guarded", &[("llm-guard", "enabled")], &[])?;
+    let model = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ollama"},
+        "spec": {"containers": [{"name": "ollama", "image": "ollama/ollama", "ports": [{"containerPort": 11434}]}]},
+    });
+    namespace.apply(&model.to_string())?;
+    let pod = namespace.json(&["pod", "ollama"])?;
+    assert_eq!(pod["metadata"]["labels"]["llm-guard.io/guarded"], "true", "{pod}");
+    wait_until("settings and network policies are there", Duration::from_secs(30), || {
+        let there = |kind: &str| {
+            let shown = namespace.json(&[kind, "-l", "app.kubernetes.io/managed-by=llm-guard"]).map_err(|error| error.to_string())?;
+            Ok::<_, String>(shown["items"].as_array().map_or(0, Vec::len))
+        };
+        match (there("configmaps")?, there("networkpolicies")?) {
+            (0, _) | (_, 0) => Err(injector.said().unwrap_or_default()),
+            _ => Ok(()),
+        }
+    })?;
+    let said = injector.said()?;
+    assert!(!said.to_lowercase().contains("forbidden"), "{said}");
     Ok(())
 }

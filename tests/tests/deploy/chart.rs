@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::process::Command;
 
+use llm_guard_tests::cache;
 use serde_json::{Value, json};
 
 use crate::helm::{Objects, deploy, program, refusal, render, render_for};
@@ -302,6 +303,15 @@ fn uninstalling_keeps_the_definition_of_policies_and_so_the_policies() -> io::Re
     assert_eq!(rendered["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     let file = Objects::of_file("chart/files/guardpolicies.yaml")?;
     assert_eq!(rendered["spec"], file.one("CustomResourceDefinition")?["spec"]);
+    Ok(())
+}
+
+#[test]
+fn the_definition_of_policies_is_the_one_that_the_injector_prints() -> io::Result<()> {
+    let printed = Command::new(cache::injector()?).arg("crd").output()?;
+    let file = fs::read_to_string(deploy("chart/files/guardpolicies.yaml"))?;
+    let differs = "llm-guard-injector crd > deploy/chart/files/guardpolicies.yaml && deploy/render > deploy/manifest.yaml";
+    assert!(String::from_utf8_lossy(&printed.stdout) == file, "it has changed: {differs}");
     Ok(())
 }
 

@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use llm_guard_tests::faulty::{Act, FaultyServer, answer, well};
+use llm_guard_tests::cluster::{Admission, Version};
+use llm_guard_tests::faulty::{FaultyServer, well};
 use llm_guard_tests::guard::Guard;
 use llm_guard_tests::planted::Planted;
 use llm_guard_tests::prometheus::{Prometheus, Target};
 use serde_json::{Value, json};
 
 use crate::helm::deploy;
+use crate::injector::{Injector, policy};
 
 /// The columns of Grafana's grid.
 const COLUMNS: u64 = 24;
@@ -123,42 +124,6 @@ fn lacks(prometheus: &Prometheus, panel: &Value) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// A page of the injector's, with the names of its own metrics. NUMBER grows each time that it is read.
-const INJECTOR_PAGE: &str = r#"# TYPE llm_guard_injector_reviews counter
-llm_guard_injector_reviews_total{webhook="pods",result="injected"} NUMBER
-# TYPE llm_guard_injector_review_duration_seconds histogram
-llm_guard_injector_review_duration_seconds_bucket{webhook="pods",le="0.001"} 0
-llm_guard_injector_review_duration_seconds_bucket{webhook="pods",le="0.01"} NUMBER
-llm_guard_injector_review_duration_seconds_bucket{webhook="pods",le="+Inf"} NUMBER
-llm_guard_injector_review_duration_seconds_count{webhook="pods"} NUMBER
-llm_guard_injector_review_duration_seconds_sum{webhook="pods"} NUMBER
-# TYPE llm_guard_injector_settings_writes counter
-llm_guard_injector_settings_writes_total{result="created"} NUMBER
-# TYPE llm_guard_injector_network_policy_writes counter
-llm_guard_injector_network_policy_writes_total{result="created"} NUMBER
-# TYPE llm_guard_injector_settings_pending gauge
-llm_guard_injector_settings_pending 0
-# TYPE llm_guard_injector_settings_unloadable gauge
-llm_guard_injector_settings_unloadable 0
-# TYPE llm_guard_injector_pods_to_restart gauge
-llm_guard_injector_pods_to_restart 0
-# TYPE llm_guard_injector_unguarded_pods gauge
-llm_guard_injector_unguarded_pods 0
-# TYPE llm_guard_injector_opening_network_policies gauge
-llm_guard_injector_opening_network_policies 0
-# TYPE llm_guard_injector_certificate_expiry_seconds gauge
-llm_guard_injector_certificate_expiry_seconds 4000000000
-# EOF
-"#;
-
-fn injector() -> io::Result<FaultyServer> {
-    let read = AtomicU64::new(0);
-    FaultyServer::start(move |_| {
-        let page = INJECTOR_PAGE.replace("NUMBER", &read.fetch_add(1, Ordering::Relaxed).to_string());
-        vec![Act::Send(answer("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", page.as_bytes()))]
-    })
-}
-
 /// One of everything that the guards count.
 fn traffic(enforcing: &Guard, monitoring: &Guard, planted: &Planted) -> io::Result<()> {
     let chat = |text: &str| json!({"model": "m", "messages": [{"role": "user", "content": text}], "stream": false});
@@ -175,20 +140,23 @@ fn each_panel_shows_something_once_guards_have_worked() -> io::Result<()> {
     let planted = Planted::read()?;
     let secret = planted.secrets.get("OPENAI_KEY").cloned().ok_or_else(|| io::Error::other("planted.json has no OPENAI_KEY"))?;
     let server = FaultyServer::start(move |request| well(request, &format!("The key is {secret}, so to speak.")))?;
-    let policy = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\nspec: {mode: hard}\n";
-    let enforcing = Guard::before(server.url(), "dashboard").policy(policy).start()?;
+    let document = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\nspec: {mode: hard}\n";
+    let enforcing = Guard::before(server.url(), "dashboard").policy(document).start()?;
     let monitoring = Guard::before(server.url(), "dashboard").mode("monitor").start()?;
-    let injector = injector()?;
+    let api = Admission::start(Version::Current)?;
+    let injector = Injector::install(&api)?;
     let prometheus = Prometheus::start(&[
         Target { address: enforcing.metrics_address(), namespace: "llm", pod: "ollama-0" },
         Target { address: monitoring.metrics_address(), namespace: "llm", pod: "ollama-1" },
-        Target { address: injector.address(), namespace: "llm-guard-system", pod: "llm-guard-injector-0" },
+        Target { address: injector.metrics_address(), namespace: "llm-guard-system", pod: "llm-guard-injector-0" },
     ])?;
 
     let dashboard = dashboard()?;
     let end = Instant::now() + Duration::from_mins(1);
     loop {
         traffic(&enforcing, &monitoring, &planted)?;
+        // A review is all that the injector counts of by itself.
+        let _ = policy(&api, "bad", &json!({"redacton": {}}))?;
         let lacking = panels(&dashboard).map(|panel| lacks(&prometheus, panel)).collect::<io::Result<Vec<_>>>()?;
         let lacking: Vec<_> = lacking.into_iter().flatten().collect();
         if lacking.is_empty() {
@@ -197,6 +165,15 @@ fn each_panel_shows_something_once_guards_have_worked() -> io::Result<()> {
         assert!(Instant::now() < end, "after a minute:\n{}", lacking.join("\n"));
         // Until Prometheus has read again.
         thread::sleep(Duration::from_millis(500));
+    }
+
+    // What nobody counts no alert can tell of.
+    let rules = fs::read_to_string(deploy("alerts/llm-guard.yaml"))?;
+    let words = rules.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    let names: BTreeSet<_> = words.filter(|word| word.starts_with("llm_guard_")).collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        assert!(!prometheus.query(name)?.is_empty(), "an alert asks for {name}, which isn't there");
     }
 
     for (variable, expected) in [("namespace", vec!["llm"]), ("pod", vec!["ollama-0", "ollama-1"])] {

@@ -447,6 +447,20 @@ fn annotations_set_the_guards_resources_and_a_pods_own_are_shared() {
 }
 
 #[test]
+fn a_pod_that_loses_its_guarantee_is_told_how_to_keep_it() {
+    let own = json!({"limits": {"cpu": "4", "memory": "8Gi"}, "requests": {"memory": "8192Mi"}});
+    let mut pod = with("/spec/containers/0/resources", own);
+    assert!(warned(&planned(&pod, &surroundings()), "no longer Guaranteed"));
+    let same = [("cpu-request", "100m"), ("cpu-limit", "0.1"), ("memory-request", "64Mi"), ("memory-limit", "64Mi")];
+    let same: BTreeMap<String, &str> = same.into_iter().map(|(key, value)| (format!("llm-guard.io/resources-{key}"), value)).collect();
+    put(&mut pod, "/metadata/annotations", json!(same));
+    assert!(!warned(&planned(&pod, &surroundings()), "no longer Guaranteed"));
+    put(&mut pod, "/metadata/annotations", json!({}));
+    put(&mut pod, "/spec/containers/0/resources/requests", json!({"memory": "1Gi"}));
+    assert!(!warned(&planned(&pod, &surroundings()), "no longer Guaranteed"));
+}
+
+#[test]
 fn pull_secrets_are_added_once() {
     let mut s = surroundings();
     s.config.guard_pull_secrets = vec!["a".into(), "b".into()];
