@@ -21,7 +21,7 @@ pub const NAMESPACE: &str = "llm-guard-system";
 pub const GUARD_IMAGE: &str = "registry.example/llm-guard-sidecar:0.1.0";
 
 /// How long it may take until it is ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// A running injector.
 #[derive(Debug)]
