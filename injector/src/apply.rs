@@ -4,9 +4,9 @@
 //! Every replica writes. An object is written with the version that was read, so that of two writers one is told, reads again, and
 //! mostly finds that nothing is left to do.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
@@ -25,6 +25,11 @@ use crate::signing::Keys;
 
 /// How often it is tried to write before another replica.
 const RACES: usize = 5;
+
+/// The most writes of one object within [`WINDOW`] that the controller makes. Two injectors of different versions, or of different flags,
+/// may want different things while one takes the other's place; they must not keep the API server busy meanwhile.
+const WRITES: usize = 20;
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Why something isn't in place.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,8 @@ pub(crate) struct Applier {
     ledger: Mutex<HashMap<(String, String), Settings>>,
     /// The network policies that were seen in place, as namespace and name.
     placed: Mutex<HashSet<(String, String)>>,
+    /// When an object was written lately, by namespace and name.
+    writes: Mutex<HashMap<(String, String), VecDeque<Instant>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,7 +79,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Applier {
     pub(crate) fn new(cluster: Arc<Cluster>, keys: Arc<ArcSwap<Keys>>, events: Arc<Events>, metrics: Arc<Metrics>, peers: Peers) -> Self {
-        Self { cluster, keys, events, metrics, peers, ledger: Mutex::default(), placed: Mutex::default() }
+        Self { cluster, keys, events, metrics, peers, ledger: Mutex::default(), placed: Mutex::default(), writes: Mutex::default() }
     }
 
     /// The namespace of the injector.
@@ -107,9 +114,9 @@ impl Applier {
         let api = Api::<ConfigMap>::namespaced(self.cluster.client.clone(), identity.namespace());
         for _ in 0..RACES {
             let keys = self.keys.load_full();
-            let last = self.last(identity, there.as_ref());
+            let before = self.last(identity, there.as_ref());
             let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
-            let resolved = around.resolve(identity, &policy, last.as_ref())?;
+            let resolved = around.resolve(identity, &policy, before.as_ref())?;
             let view = There { text: text(there.as_ref()), audience: &audience, least: least.max(known) };
             let fits = there.as_ref().is_some_and(is_in_form);
             let (sealed, text, wrong) = match view.step(&resolved.content, &keys, now()) {
@@ -123,6 +130,7 @@ impl Applier {
             if dry_run {
                 return Ok(Settled { sealed, troubles: resolved.troubles });
             }
+            self.restrain(identity.namespace(), &name).map_err(|()| ApplyError::Contended(object()))?;
             let new = there.is_none() && least.max(known) == 0;
             let written = match &there {
                 None => api.create(&post(), &config_map(identity, &name, text, None)).await,
@@ -158,6 +166,22 @@ impl Applier {
             }
         }
         Err(ApplyError::Contended(object()))
+    }
+
+    /// Counts a write, unless there were too many of this object.
+    fn restrain(&self, namespace: &str, name: &str) -> Result<(), ()> {
+        let now = Instant::now();
+        let mut writes = lock(&self.writes);
+        writes.retain(|_, times| times.back().is_some_and(|last| now.duration_since(*last) < WINDOW));
+        let times = writes.entry((namespace.to_owned(), name.to_owned())).or_default();
+        while times.front().is_some_and(|first| now.duration_since(*first) >= WINDOW) {
+            times.pop_front();
+        }
+        if times.len() >= WRITES {
+            return Err(());
+        }
+        times.push_back(now);
+        Ok(())
     }
 
     fn remember(&self, place: &(String, String), sealed: &Sealed) {
@@ -206,11 +230,12 @@ impl Applier {
         let mut there = there.cloned();
         for _ in 0..RACES {
             let standing = there.as_ref().map(|there| network_policy::standing(there, &wanted));
+            if standing == Some(Standing::Right) {
+                lock(&self.placed).insert(key);
+                return Ok(());
+            }
+            self.restrain(&namespace, &name).map_err(|()| ApplyError::Contended(object()))?;
             let (written, wrong) = match (&there, standing) {
-                (Some(_), Some(Standing::Right)) => {
-                    lock(&self.placed).insert(key);
-                    return Ok(());
-                }
                 (Some(there), standing) => {
                     let mut policy = wanted.clone();
                     policy.metadata.resource_version.clone_from(&there.metadata.resource_version);

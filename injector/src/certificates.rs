@@ -28,7 +28,7 @@ const KEY: &str = "tls.key";
 const AUTHORITIES: &str = "ca.crt";
 const EXPIRES: &str = "expires";
 /// How far another machine's clock may be behind.
-const SKEW: Duration = Duration::from_secs(3600);
+const SKEW: Duration = Duration::from_hours(1);
 
 /// Whom a certificate is for.
 #[derive(Clone, Debug)]
@@ -231,7 +231,7 @@ impl ResolvesServerCert for Shown {
 mod tests {
     use super::*;
 
-    const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+    const LIFE: Duration = Duration::from_hours(90 * 24);
 
     fn names() -> Names {
         Names::new("llm-guard-injector", "llm-guard-system")

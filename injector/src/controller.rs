@@ -28,9 +28,11 @@ use crate::settings::{Around, Identity, Sealed, Whose, annotations_behind, is_ob
 /// How long changes are gathered before they are looked at: one command often makes several.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often everything is looked at, whatever the watches say.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 /// How long after a failure a namespace is looked at again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The most namespaces that are looked at together.
 const TOGETHER: usize = 4;
 /// The most pods that the list of unguarded ones names; they are all counted.
@@ -130,8 +132,13 @@ impl Controller {
             let looks = namespaces.into_iter().map(|namespace| {
                 let this = Arc::clone(&self);
                 async move {
-                    let looked = this.look(&namespace).await;
-                    if let Err(error) = looked {
+                    let looked = tokio::time::timeout(PATIENCE, this.look(&namespace)).await;
+                    let failed = match looked {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(_) => Some("the API server takes too long".to_owned()),
+                    };
+                    if let Some(error) = failed {
                         tracing::warn!(namespace, "{error}");
                         let dirty = Arc::clone(&this.dirty);
                         tokio::spawn(async move {
@@ -306,10 +313,10 @@ impl Controller {
                 }
                 // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
                 None => match self.applier.last(identity, map.as_ref()) {
-                    Some(last) => {
-                        let annotations = annotations_behind(&last);
+                    Some(before) => {
+                        let annotations = annotations_behind(&before);
                         let around = Around { namespace, workload: Some(&annotations) };
-                        self.applier.settle(identity, &around, |_| Some(Ok(last.policy.clone())), map, least, false).await
+                        self.applier.settle(identity, &around, |_| Some(Ok(before.policy.clone())), map, least, false).await
                     }
                     None => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
                 },
@@ -411,7 +418,7 @@ impl Controller {
             }
         };
         let left_out = |namespace: &str| namespace == SYSTEM || namespace == self.applier.own_namespace();
-        for pod in cluster.strays.state() {
+        for pod in cluster.strays.state_filter(|pod| !left_out(&pod.namespace().unwrap_or_default())) {
             tell(pod.namespace().unwrap_or_default(), pod.name_any(), true);
         }
         let labelled =

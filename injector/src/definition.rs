@@ -149,6 +149,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_installed_is_this_definition() {
+        let installed = include_str!("../../deploy/chart/files/guardpolicies.yaml");
+        assert!(
+            installed == yaml().unwrap(),
+            "write what `llm-guard-injector crd` prints there, and then deploy/manifest.yaml by deploy/render"
+        );
+    }
+
+    #[test]
     fn every_object_of_the_spec_keeps_what_it_doesnt_know_and_holds_nothing_that_kubernetes_refuses() {
         fn look(schema: &Value, at: &str) {
             for key in ["$ref", "additionalProperties", "anyOf", "oneOf", "allOf", "$schema", "definitions"] {

@@ -1,7 +1,7 @@
 //! Events for people: what was put right, what can't be loaded, what to restart. Each is told once, and again only after a while.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 /// For how long the same sentence about the same object isn't said again.
-const QUIET: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_mins(10);
 /// The most sentences that are remembered; beyond that, the oldest may be said again.
 const REMEMBERED: usize = 4096;
 /// The most characters of a note: Kubernetes takes a kilobyte.
@@ -59,8 +59,12 @@ pub(crate) struct Events {
     client: Client,
     /// This replica: two replicas may tell the same.
     instance: String,
-    told: Mutex<HashMap<(String, Reason, String), Instant>>,
+    told: Mutex<Told>,
 }
+
+/// What was told, of what, and when.
+#[derive(Default)]
+struct Told(HashMap<(String, Reason, String), Instant>);
 
 impl Events {
     pub(crate) fn new(client: Client, instance: String) -> Self {
@@ -75,7 +79,7 @@ impl Events {
             about.namespace.as_deref().unwrap_or_default(),
             about.name.as_deref().unwrap_or_default()
         );
-        if !self.is_news(&object, reason, &note, Instant::now()) {
+        if !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_news(&object, reason, &note, Instant::now()) {
             return;
         }
         tracing::warn!(object, reason = reason.name(), "{note}");
@@ -108,9 +112,12 @@ impl Events {
             ..Event::default()
         }
     }
+}
 
-    fn is_news(&self, object: &str, reason: Reason, note: &str, now: Instant) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+impl Told {
+    /// Whether it wasn't told lately; if so, it is from now on.
+    fn is_news(&mut self, object: &str, reason: Reason, note: &str, now: Instant) -> bool {
+        let Self(told) = self;
         told.retain(|_, when| now.duration_since(*when) < QUIET);
         let key = (object.to_owned(), reason, note.to_owned());
         if told.contains_key(&key) {
@@ -121,5 +128,24 @@ impl Events {
         }
         told.insert(key, now);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_told_once_and_again_after_a_while_and_memory_is_bounded() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_news("Pod/a/b", Reason::Unguarded, "x", now));
+        assert!(!told.is_news("Pod/a/b", Reason::Unguarded, "x", now + QUIET / 2));
+        assert!(told.is_news("Pod/a/b", Reason::Unguarded, "y", now));
+        assert!(told.is_news("Pod/a/c", Reason::Unguarded, "x", now));
+        assert!(told.is_news("Pod/a/b", Reason::Unguarded, "x", now + QUIET));
+        for n in 0..3 * REMEMBERED {
+            told.is_news("Pod/a/b", Reason::Unguarded, &n.to_string(), now + QUIET);
+        }
+        assert!(told.0.len() <= REMEMBERED);
     }
 }

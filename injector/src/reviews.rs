@@ -128,7 +128,7 @@ impl Reviews {
         let lookup = |_: &str| policy.clone();
         let settled = match self.applier.settle(&gathered.identity, &around, lookup, there, 0, review.is_dry_run()).await {
             Ok(settled) => settled,
-            Err(ApplyError::Trouble(trouble)) => return Ok(refused(&gathered, trouble, "Pod")),
+            Err(ApplyError::Trouble(trouble)) => return Ok(refused(&gathered, &trouble, "Pod")),
             Err(error) => return Err(error.into()),
         };
         surroundings.settings = SettingsRef {
@@ -265,12 +265,12 @@ fn policy(review: &Review) -> Verdict {
 }
 
 /// Who wrote what can't be used, and what it is.
-fn refused(gathered: &Gathered, trouble: Trouble, kind: &str) -> Verdict {
-    let key = match &trouble {
+fn refused(gathered: &Gathered, trouble: &Trouble, kind: &str) -> Verdict {
+    let key = match trouble {
         Trouble::Value { key, .. } => key,
         Trouble::NoPolicy(_) | Trouble::Policy { .. } => POLICY,
     };
-    let of = match &trouble {
+    let of = match trouble {
         Trouble::Value { holder: "workload", .. } => Of::Workload,
         Trouble::Value { .. } => Of::Namespace,
         _ if gathered.identity.policy().is_some() => Of::Pod,

@@ -29,7 +29,9 @@ pub(crate) const SIGNING: &str = "llm-guard-injector-signing";
 /// How long API servers may take to read a new bundle, before a certificate is shown that needs it.
 const BUNDLE_SPREADS: Duration = Duration::from_secs(5);
 /// How often everything is looked at, whatever the watches say.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is tried to write before another replica.
@@ -54,7 +56,7 @@ pub(crate) enum KeepError {
     #[error("there are no webhook configurations '{0}': install them, or the API server will not ask this injector")]
     NoConfiguration(String),
     /// Somebody writes all the time.
-    #[error("the Secret {0} is written by somebody else again and again")]
+    #[error("the Secret {0} is written by somebody else again and again, or the API server takes too long")]
     Contended(&'static str),
 }
 
@@ -178,7 +180,7 @@ impl Keeper {
     pub(crate) async fn follow_keys(self, keys: Arc<ArcSwap<Keys>>, changed: impl Fn()) {
         let mut touched = touches::<Secret>(Api::namespaced(self.client.clone(), &self.namespace), &format!("metadata.name={SIGNING}"));
         loop {
-            match self.keys().await {
+            match tokio::time::timeout(PATIENCE, self.keys()).await.unwrap_or(Err(KeepError::Contended(SIGNING))) {
                 Ok(now) => {
                     if now.for_guards() != keys.load().for_guards() {
                         tracing::info!("settings are signed with another key now");
@@ -219,7 +221,8 @@ impl Keeper {
         let mut bundled: Option<Instant> = None;
         let mut on_show: Option<Certificates> = None;
         loop {
-            let wait = match self.look(&names, life, known.as_ref(), &service, &mutating, &validating).await {
+            let looked = self.look(&names, life, known.as_ref(), &service, &mutating, &validating);
+            let wait = match tokio::time::timeout(PATIENCE, looked).await.unwrap_or((None, Ok(()))) {
                 (Some(now), placed) => {
                     if known.as_ref() != Some(&now) {
                         bundled = None;

@@ -29,7 +29,7 @@ const CONNECTIONS: usize = 128;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle, or take for a head. API servers close theirs after 90 s, and should be the ones to do so: a
 /// review that is sent at the moment in which its connection closes is lost.
-const HEAD: Duration = Duration::from_secs(120);
+const HEAD: Duration = Duration::from_mins(2);
 /// How long a body may take, and then the answer. API servers wait for 10 s at most.
 const EXCHANGE: Duration = Duration::from_secs(10);
 /// How long connections may take to end after the server was told to.

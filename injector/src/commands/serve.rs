@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// An image that is taken for a model server, by the last parts of its path; repeatable, in place of the list that there is
     #[arg(long, value_name = "IMAGE", default_values = MODEL_SERVERS)]
     model_server_image: Vec<String>,
-    /// Who else may reach the guards' metrics: a NetworkPolicyPeer as JSON; repeatable
+    /// Who else may reach the guards' metrics: a `NetworkPolicyPeer` as JSON; repeatable
     #[arg(long, value_name = "JSON", value_parser = peer)]
     monitoring_from: Vec<NetworkPolicyPeer>,
     /// How much is logged

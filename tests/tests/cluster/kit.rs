@@ -96,9 +96,11 @@ impl Stage {
         &self.registry.0
     }
 
-    /// Applies a manifest.
+    /// Applies a manifest; what kubectl said of it, warnings too.
     pub(crate) fn apply(&self, yaml: &str) -> Result<String, String> {
-        self.node.apply(yaml).map_err(|error| error.to_string())
+        let ended = self.node.try_kubectl(&["apply", "-f", "-"], yaml).map_err(|error| error.to_string())?;
+        let said = format!("{}{}", ended.printed, ended.said);
+        if ended.status.success() { Ok(said) } else { Err(said) }
     }
 
     /// Waits until all pods of a workload are ready, and none other.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,42 +17,60 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The injector's own namespace.
-pub const SYSTEM: &str = "llm-guard-system";
+pub(crate) const SYSTEM: &str = "llm-guard-system";
 /// Its name, in all places.
-pub const INJECTOR: &str = "llm-guard-injector";
+pub(crate) const INJECTOR: &str = "llm-guard-injector";
 /// How long what happens "at once" may take on a busy machine; it takes a fraction of a second.
-pub const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 /// How long a program may take to begin.
-pub const BEGIN: Duration = Duration::from_secs(30);
+pub(crate) const BEGIN: Duration = Duration::from_secs(30);
 /// The port where guards report.
 const REPORTS: u16 = 15435;
 
 /// An API server with the definition of policies and the webhooks' configurations, which lead to one injector.
-pub struct Field {
-    pub api: Admission,
+pub(crate) struct Field {
+    pub(crate) api: Admission,
     folder: TempDir,
     webhooks: SocketAddr,
 }
 
 /// A running injector.
-pub struct Injector {
+pub(crate) struct Injector {
     process: Process,
-    pub pages: SocketAddr,
+    pub(crate) pages: SocketAddr,
 }
 
 impl Field {
     /// One without an injector.
-    pub fn bare() -> io::Result<Self> {
+    pub(crate) fn bare() -> io::Result<Self> {
         let this = Self { api: Admission::start(Version::Current)?, folder: tempfile::tempdir()?, webhooks: free_address()? };
         this.api.kubectl(&["create", "namespace", SYSTEM])?;
+        // As whom it runs, and what it may: what the manifest says.
+        let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+        let rights: Vec<Value> = manifest()?.into_iter().filter(|document| rights.iter().any(|kind| document["kind"] == *kind)).collect();
+        this.api.apply(&list(&rights))?;
+        this.write_kubeconfig()?;
         let definition = Command::new(cache::injector()?).arg("crd").output()?;
         this.api.apply(&String::from_utf8_lossy(&definition.stdout))?;
         this.api.kubectl(&["wait", "--for=condition=Established", "crd/guardpolicies.llm-guard.io", "--timeout=20s"])?;
         Ok(this)
     }
 
+    /// The injector's own kubeconfig: the administrator's, with a token of the service account in place of the certificate.
+    fn write_kubeconfig(&self) -> io::Result<()> {
+        let token = self.api.kubectl(&["-n", SYSTEM, "create", "token", INJECTOR, "--duration=1h"])?;
+        let admin = fs::read_to_string(self.api.kubeconfig())?;
+        let mut config: Value = serde_saphyr::from_str(&admin).map_err(io::Error::other)?;
+        config["users"][0]["user"] = json!({"token": token.trim()});
+        fs::write(self.kubeconfig(), config.to_string())
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("injector.kubeconfig")
+    }
+
     /// One with an injector, ready, and the webhooks leading to it.
-    pub fn with_injector(arguments: &[&str]) -> io::Result<(Self, Injector)> {
+    pub(crate) fn with_injector(arguments: &[&str]) -> io::Result<(Self, Injector)> {
         let this = Self::bare()?;
         this.install_webhooks()?;
         let injector = this.injector(this.webhooks, arguments)?;
@@ -60,49 +79,44 @@ impl Field {
     }
 
     /// Where the webhooks lead.
-    pub fn webhooks(&self) -> SocketAddr {
+    pub(crate) fn webhooks(&self) -> SocketAddr {
         self.webhooks
     }
 
     /// Applies the chart's configurations, of which only the address is another: there is no Service here.
-    pub fn install_webhooks(&self) -> io::Result<()> {
+    pub(crate) fn install_webhooks(&self) -> io::Result<()> {
         self.lead_webhooks_to(self.webhooks)
     }
 
     /// Leads the webhooks to another injector.
-    pub fn lead_webhooks_to(&self, address: SocketAddr) -> io::Result<()> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": configurations(address)?});
-        self.api.apply(&list.to_string()).map(drop)
+    pub(crate) fn lead_webhooks_to(&self, address: SocketAddr) -> io::Result<()> {
+        self.api.apply(&list(&configurations(address)?)).map(drop)
     }
 
     /// Starts an injector that serves the webhooks at `address`.
-    pub fn injector(&self, address: SocketAddr, arguments: &[&str]) -> io::Result<Injector> {
+    pub(crate) fn injector(&self, address: SocketAddr, arguments: &[&str]) -> io::Result<Injector> {
         static COUNT: AtomicU8 = AtomicU8::new(1);
         let pages = free_address()?;
         let log = records::path(&format!("injector-{}", COUNT.fetch_add(1, Ordering::Relaxed)), "log")?;
         let mut command = Command::new(cache::injector()?);
-        command.env_clear().arg("serve").args([
-            "--namespace",
-            SYSTEM,
-            "--guard-image",
-            "localhost/llm-guard-sidecar:test",
-            "--farewell",
-            "0",
-        ]);
-        command.arg("--kubeconfig").arg(self.api.kubeconfig());
+        command.env_clear().arg("serve").args(["--namespace", SYSTEM, "--guard-image", "localhost/llm-guard-sidecar:test"]);
+        if !arguments.contains(&"--farewell") {
+            command.args(["--farewell", "0"]);
+        }
+        command.arg("--kubeconfig").arg(self.kubeconfig());
         command.arg("--listen").arg(address.to_string()).arg("--metrics-listen").arg(pages.to_string()).args(arguments);
         Ok(Injector { process: Process::start(&mut command, &log)?, pages })
     }
 
     /// Runs a subcommand of the injector, which must succeed; what it printed.
-    pub fn command(&self, name: &str) -> io::Result<String> {
+    pub(crate) fn command(&self, name: &str) -> io::Result<String> {
         let mut command = Command::new(cache::injector()?);
-        command.env_clear().arg(name).args(["--namespace", SYSTEM, "--kubeconfig"]).arg(self.api.kubeconfig());
+        command.env_clear().arg(name).args(["--namespace", SYSTEM, "--kubeconfig"]).arg(self.kubeconfig());
         llm_guard_tests::process::run(&mut command, "", BEGIN)
     }
 
     /// A namespace for the test's pods.
-    pub fn namespace(&self, name: &str, labels: &[(&str, &str)]) -> io::Result<String> {
+    pub(crate) fn namespace(&self, name: &str, labels: &[(&str, &str)]) -> io::Result<String> {
         let labels: serde_json::Map<String, Value> = labels.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let document = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         self.api.kubectl_with(&["create", "-f", "-"], &document.to_string())?;
@@ -111,7 +125,7 @@ impl Field {
     }
 
     /// A Deployment `ollama` with its `ReplicaSet`, as the controllers that aren't here would make it.
-    pub fn deployment(&self, namespace: &str, annotations: &Value) -> io::Result<()> {
+    pub(crate) fn deployment(&self, namespace: &str, annotations: &Value) -> io::Result<()> {
         let pod = pod("ollama", &json!({}));
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
@@ -131,7 +145,7 @@ impl Field {
     }
 
     /// A pod of the Deployment `ollama`.
-    pub fn pod_of_deployment(&self, namespace: &str, name: &str) -> io::Result<()> {
+    pub(crate) fn pod_of_deployment(&self, namespace: &str, name: &str) -> io::Result<()> {
         let uid = &self.api.json(&["-n", namespace, "replicaset", "ollama-1"])?["metadata"]["uid"];
         let mut pod = pod(name, &json!({}));
         pod["metadata"]["ownerReferences"] = owner("apps/v1", "ReplicaSet", "ollama-1", uid);
@@ -139,12 +153,12 @@ impl Field {
     }
 
     /// Makes an object in a namespace.
-    pub fn create(&self, namespace: &str, object: &Value) -> io::Result<String> {
+    pub(crate) fn create(&self, namespace: &str, object: &Value) -> io::Result<String> {
         self.api.kubectl_with(&["-n", namespace, "create", "-f", "-"], &object.to_string())
     }
 
     /// The one `ConfigMap` with settings in a namespace: its name, and what the settings say.
-    pub fn settings(&self, namespace: &str) -> Result<(String, Value), String> {
+    pub(crate) fn settings(&self, namespace: &str) -> Result<(String, Value), String> {
         let maps = self.api.json(&["-n", namespace, "configmaps", "-l", "app.kubernetes.io/managed-by=llm-guard"]);
         let maps = maps.map_err(|error| error.to_string())?;
         let items = maps["items"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -157,7 +171,7 @@ impl Field {
     }
 
     /// Waits until the settings in a namespace are as they should be.
-    pub fn wait_for_settings(&self, namespace: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> io::Result<Value> {
+    pub(crate) fn wait_for_settings(&self, namespace: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> io::Result<Value> {
         wait_until(what, SOON, || {
             let (_, settings) = self.settings(namespace)?;
             if is_so(&settings) { Ok(settings) } else { Err(settings.to_string()) }
@@ -165,7 +179,7 @@ impl Field {
     }
 
     /// Waits for an event with a reason, and gives its note.
-    pub fn wait_for_event(&self, namespace: &str, reason: &str) -> io::Result<String> {
+    pub(crate) fn wait_for_event(&self, namespace: &str, reason: &str) -> io::Result<String> {
         wait_until(&format!("the event {reason}"), SOON, || {
             let events = self.api.json(&["-n", namespace, "events.events.k8s.io"]).map_err(|error| error.to_string())?;
             let items = events["items"].as_array().cloned().unwrap_or_default();
@@ -175,23 +189,16 @@ impl Field {
     }
 
     /// Gives a pod an address, as a kubelet would.
-    pub fn run_at(&self, namespace: &str, pod: &str, address: Ipv4Addr) -> io::Result<()> {
+    pub(crate) fn run_at(&self, namespace: &str, pod: &str, address: Ipv4Addr) -> io::Result<()> {
         let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
         let patch = status.to_string();
         self.api.kubectl(&["-n", namespace, "patch", "pod", pod, "--subresource=status", "--type=merge", "-p", &patch]).map(drop)
-    }
-
-    /// A folder for what the test writes.
-    pub fn write(&self, name: &str, text: &str) -> io::Result<String> {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text)?;
-        Ok(path.display().to_string())
     }
 }
 
 impl Injector {
     /// Waits until it is.
-    pub fn wait_until_ready(&self) -> io::Result<()> {
+    pub(crate) fn wait_until_ready(&self) -> io::Result<()> {
         wait_until("the injector is ready", BEGIN, || match plain::get(self.pages, "/readyz") {
             Ok(reply) if reply.status == 200 => Ok(()),
             Ok(reply) => Err(reply.text()),
@@ -200,14 +207,14 @@ impl Injector {
     }
 
     /// One of its metrics, by the line's beginning.
-    pub fn metric(&self, name: &str) -> io::Result<f64> {
+    pub(crate) fn metric(&self, name: &str) -> io::Result<f64> {
         let page = plain::get(self.pages, "/metrics")?.text();
         let line = page.lines().find_map(|line| line.strip_prefix(&format!("llm_guard_injector_{name} ")));
         line.and_then(|value| value.parse().ok()).ok_or_else(|| io::Error::other(format!("no {name} in\n{page}")))
     }
 
     /// Waits until a metric has a value.
-    pub fn wait_for_metric(&self, name: &str, value: f64, limit: Duration) -> io::Result<()> {
+    pub(crate) fn wait_for_metric(&self, name: &str, value: f64, limit: Duration) -> io::Result<()> {
         wait_until(&format!("{name} is {value}"), limit, || match self.metric(name) {
             Ok(found) if (found - value).abs() < 0.5 => Ok(()),
             Ok(found) => Err(found.to_string()),
@@ -215,21 +222,31 @@ impl Injector {
         })
     }
 
+    /// Tells it to end.
+    pub(crate) fn terminate(&mut self) -> io::Result<()> {
+        self.process.terminate()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait_to_end(&mut self, limit: Duration) -> io::Result<ExitStatus> {
+        self.process.wait_to_end(limit)
+    }
+
     /// What it has said.
-    pub fn said(&self) -> io::Result<String> {
+    pub(crate) fn said(&self) -> io::Result<String> {
         self.process.said()
     }
 }
 
 /// A guard that the test plays: it reports the digest that the test gives it.
-pub struct PlayedGuard {
-    pub address: Ipv4Addr,
+pub(crate) struct PlayedGuard {
+    pub(crate) address: Ipv4Addr,
     digest: Arc<Mutex<String>>,
     _server: FaultyServer,
 }
 
 impl PlayedGuard {
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let own = std::process::id().to_le_bytes();
         let address = Ipv4Addr::new(127, own[0] | 1, own[1], NEXT.fetch_add(1, Ordering::Relaxed));
@@ -246,13 +263,13 @@ impl PlayedGuard {
     }
 
     /// What it reports from now on.
-    pub fn load(&self, digest: &str) {
+    pub(crate) fn load(&self, digest: &str) {
         digest.clone_into(&mut self.digest.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 /// A pod with a model server in it.
-pub fn pod(name: &str, annotations: &Value) -> Value {
+pub(crate) fn pod(name: &str, annotations: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": "ollama", "llm-guard": "enabled"}, "annotations": annotations},
@@ -265,15 +282,23 @@ fn owner(api_version: &str, kind: &str, name: &str, uid: &Value) -> Value {
 }
 
 /// An address that was free a moment ago.
-pub fn free_address() -> io::Result<SocketAddr> {
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// What is installed.
+fn manifest() -> io::Result<Vec<Value>> {
+    let manifest = fs::read_to_string(cache::tests().with_file_name("deploy").join("manifest.yaml"))?;
+    serde_saphyr::from_multiple(&manifest).map_err(io::Error::other)
+}
+
+fn list(items: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
 /// The webhook configurations that are installed, leading to an address.
 fn configurations(address: SocketAddr) -> io::Result<Vec<Value>> {
-    let manifest = fs::read_to_string(cache::tests().with_file_name("deploy").join("manifest.yaml"))?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&manifest).map_err(io::Error::other)?;
-    let mut found: Vec<Value> = documents
+    let mut found: Vec<Value> = manifest()?
         .into_iter()
         .filter(|document| document["kind"].as_str().is_some_and(|kind| kind.ends_with("WebhookConfiguration")))
         .collect();

@@ -8,7 +8,7 @@ use llm_guard_tests::cluster::wait_until;
 use llm_guard_tests::plain;
 use serde_json::{Value, json};
 
-use crate::field::{Field, PlayedGuard, SOON, pod};
+use crate::field::{Field, Injector, PlayedGuard, SOON, free_address, pod};
 
 /// Everything that the injector could have written in a namespace.
 fn written(field: &Field, namespace: &str) -> io::Result<usize> {
@@ -213,5 +213,54 @@ fn pods_that_were_made_without_the_injector_are_closed_counted_and_told_of() -> 
         assert!(policy["spec"]["ingress"].is_null() && policy["spec"]["podSelector"]["matchLabels"]["llm-guard"] == "enabled", "{policy}");
     }
     assert!(field.wait_for_event(&other, "Unguarded")?.contains("without one"));
+    Ok(())
+}
+
+#[test]
+fn two_injectors_come_to_the_same_and_then_write_no_more() -> io::Result<()> {
+    let (field, first) = Field::with_injector(&[])?;
+    let second = field.injector(free_address()?, &[])?;
+    second.wait_until_ready()?;
+    let namespace = field.namespace("a", &[])?;
+    field.deployment(&namespace, &json!({}))?;
+    field.pod_of_deployment(&namespace, "ollama-1-a")?;
+    let (name, _) = field.settings(&namespace).map_err(io::Error::other)?;
+    for mode in ["soft", "hard", "monitor", "hard"] {
+        field.api.kubectl(&["-n", &namespace, "annotate", "deployment", "ollama", "--overwrite", &format!("llm-guard.io/mode={mode}")])?;
+        field.wait_for_settings(&namespace, "the mode is there", |settings| settings["mode"] == mode)?;
+        field.api.kubectl(&["-n", &namespace, "patch", "configmap", &name, "--type=merge", "-p", r#"{"data":{"settings":"x"}}"#])?;
+        field.wait_for_settings(&namespace, "it is put right", |settings| settings["mode"] == mode)?;
+    }
+    let versions = || -> io::Result<Vec<Value>> {
+        let all = field.api.json(&["-n", &namespace, "configmaps,networkpolicies"])?;
+        let items = all["items"].as_array().cloned().unwrap_or_default();
+        Ok(items.iter().map(|item| item["metadata"]["resourceVersion"].clone()).collect())
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let before = versions()?;
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(versions()?, before, "nothing is left to write");
+    // Each change is written once, whoever does it: the namespace's settings were made once, and changed eight times.
+    let written = |injector: &Injector| -> io::Result<f64> {
+        let of = |result: &str| injector.metric(&format!("settings_writes_total{{result=\"{result}\"}}"));
+        Ok(of("created")? + of("updated")? + of("put_right")?)
+    };
+    let all = written(&first)? + written(&second)?;
+    assert!((8.5..12.5).contains(&all), "{all} writes");
+    Ok(())
+}
+
+#[test]
+fn an_injector_that_is_told_to_end_says_so_and_answers_meanwhile() -> io::Result<()> {
+    let (field, mut injector) = Field::with_injector(&["--farewell", "3"])?;
+    let namespace = field.namespace("a", &[])?;
+    injector.terminate()?;
+    wait_until("it isn't ready any more", Duration::from_secs(2), || match plain::get(injector.pages, "/readyz") {
+        Ok(reply) if reply.status == 503 && reply.text().contains("[-] not ending") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    field.create(&namespace, &pod("bare", &json!({})))?;
+    let status = injector.wait_to_end(Duration::from_secs(10))?;
+    assert!(status.success(), "{status}");
     Ok(())
 }

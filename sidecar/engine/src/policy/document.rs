@@ -49,16 +49,16 @@ pub struct Spec {
     /// The mode of every control that has none of its own. Default: monitor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// LLM01
+    /// LLM01: prompt injection.
     #[serde(skip_serializing_if = "is_default")]
     pub prompt_injection: PromptInjectionSpec,
-    /// LLM02
+    /// LLM02: secrets and personal data in answers.
     #[serde(skip_serializing_if = "is_default")]
     pub redaction: RedactionSpec,
-    /// LLM03
+    /// LLM03: which models may be used.
     #[serde(skip_serializing_if = "is_default")]
     pub models: ModelsSpec,
-    /// LLM06
+    /// LLM06: which tools may be used.
     #[serde(skip_serializing_if = "is_default")]
     pub tools: ToolsSpec,
     /// Routes that change the server.
