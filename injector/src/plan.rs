@@ -14,6 +14,7 @@
 //! | [`port`] | interception by port |
 //! | [`mesh`] | whose init containers come first |
 //! | [`guard`] | our own containers and volumes |
+//! | [`place`] | where they go, and what becomes of those of an earlier injection |
 //! | [`obstacles`] | refusals and warnings, each with its sentence |
 
 mod detect;
@@ -24,6 +25,7 @@ pub(crate) mod keys;
 mod mesh;
 mod obstacles;
 mod ollama_host;
+mod place;
 mod port;
 mod probes;
 mod quantity;
@@ -38,6 +40,7 @@ use serde_json::{Value, json};
 
 pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
+pub(crate) use guard::is_our_name;
 pub(crate) use keys::Asked;
 pub(crate) use obstacles::{Field, Obstacle, Of, Refusal, Warning};
 pub(crate) use port::PodSecurity;
@@ -46,6 +49,7 @@ use detect::Told;
 use draft::{Draft, Misshapen};
 use guard::Parts;
 use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, SETTINGS, WORKLOAD};
+use mesh::Mesh;
 use obstacles::List as Names;
 use view::{Placed, Pod};
 
@@ -166,12 +170,13 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
     };
     let asked = Asked::of(&view.metadata.annotations);
     let injected = guard::recognised(&view);
+    let mesh = detect::mesh(&view, asked.port(), &s.config);
     let interception = port::interception(&asked, &s.namespace, &s.config);
-    refusals.extend(obstacles(&view, &asked, injected, s));
+    refusals.extend(obstacles(&view, &asked, &mesh, injected, s));
     let interception = match interception {
         Ok(interception) => {
             if interception == Interception::Port {
-                refusals.extend(port::obstacles(&view, &asked, &s.namespace, &s.config));
+                refusals.extend(port::obstacles(&view, &asked, &mesh, &s.namespace, &s.config));
             }
             refusals.extend(other_ports(&view, &asked, injected.then_some(interception)));
             interception
@@ -184,15 +189,17 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
     if !refusals.is_empty() {
         return Outcome::Refused(refusals);
     }
-    match draft(pod, &view, &asked, interception, injected, s) {
+    match draft(pod, &view, &asked, &mesh, interception, s) {
         Ok(plan) => Outcome::Guard(Box::new(plan)),
         Err(misshapen) => Outcome::Refused(vec![Refusal::pod("spec", Obstacle::Unreadable(misshapen.to_string()))]),
     }
 }
 
 /// Everything that stands in the way, whichever interception it is.
-fn obstacles(view: &Pod, asked: &Asked, injected: bool, s: &Surroundings) -> Vec<Refusal> {
-    let mut refusals = harden::obstacles(view, asked);
+fn obstacles(view: &Pod, asked: &Asked, mesh: &Mesh, injected: bool, s: &Surroundings) -> Vec<Refusal> {
+    let mut refusals = harden::obstacles(view, asked, mesh);
+    // What somebody wrote on the workload counts for its pods, or is refused, also where the workload was never reviewed.
+    refusals.extend(keys::check(keys::Scope::Workload, &BTreeMap::new(), &s.workload_annotations, false));
     refusals.extend(imitations(view, injected, &s.config));
     refusals.extend(probes::obstacles(view, asked.port()));
     refusals.extend(
@@ -201,7 +208,7 @@ fn obstacles(view: &Pod, asked: &Asked, injected: bool, s: &Surroundings) -> Vec
             .map(|(key, what)| Refusal::pod(format!("metadata.annotations[{key}]"), Obstacle::RequestAboveLimit { what })),
     );
     refusals.extend(more_than_monitor(asked, s));
-    let declared = detect::declared(view);
+    let declared = detect::declared(view, mesh);
     if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) && !injected {
         let declared = declared.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         refusals.push(Refusal::pod("spec.containers", Obstacle::NoSuchPort { port: asked.port(), declared }));
@@ -260,16 +267,16 @@ fn more_than_monitor(asked: &Asked, s: &Surroundings) -> Vec<Refusal> {
 }
 
 /// Changes the pod. Containers are changed where they stand before ours come between them.
-fn draft(pod: &Value, view: &Pod, asked: &Asked, interception: Interception, injected: bool, s: &Surroundings) -> Result<Plan, Misshapen> {
+fn draft(pod: &Value, view: &Pod, asked: &Asked, mesh: &Mesh, interception: Interception, s: &Surroundings) -> Result<Plan, Misshapen> {
     let mut draft = Draft::of(pod);
     let mut warnings = Vec::new();
-    let models = detect::models(view, asked.port(), &s.config);
+    let models = detect::models(view, asked.port(), mesh, &s.config);
 
-    let hardened = harden::harden(&mut draft, view, asked)?;
+    let hardened = harden::harden(&mut draft, view, asked, mesh)?;
     if !hardened.is_empty() {
         warnings.push(Warning::Hardened(hardened.into_iter().collect()));
     }
-    let before = if injected { guard::originals(view) } else { probes::Originals::new() };
+    let before = if guard::recognised(view) { guard::originals(view) } else { probes::Originals::new() };
     let originals = probes::rewrite(&mut draft, view, asked.port(), &before)?;
     let kept = probes::wait(&mut draft, &models)?;
     if !kept.is_empty() {
@@ -296,8 +303,8 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, interception: Interception, inj
     if parts.loses_its_guarantee() {
         warnings.push(Warning::NoLongerGuaranteed);
     }
-    warnings.extend(place_containers(&mut draft, view, &parts)?);
-    place_volumes(&mut draft, &parts)?;
+    warnings.extend(place::containers(&mut draft, view, mesh, &parts)?);
+    place::volumes(&mut draft, &parts)?;
     for secret in &s.config.guard_pull_secrets {
         if !view.spec.image_pull_secrets.iter().any(|named| named.name == *secret) {
             draft.append(&Path::of(&["spec", "imagePullSecrets"]), json!({"name": secret}))?;
@@ -308,110 +315,12 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, interception: Interception, inj
     draft.set(&metadata("labels", WORKLOAD), json!(s.settings.workload_hash))?;
     draft.set(&metadata("annotations", SETTINGS), json!(s.settings.digest))?;
 
-    warnings.extend(said(view, asked, interception, &models, s));
+    warnings.extend(said(view, asked, mesh, interception, &models, s));
     Ok(Plan { draft, warnings })
 }
 
-/// Puts our containers after a mesh's and before the pod's own.
-fn place_containers(draft: &mut Draft, view: &Pod, parts: &Parts<'_>) -> Result<Vec<Warning>, Misshapen> {
-    let list = Path::of(&["spec", "initContainers"]);
-    let mut warnings = Vec::new();
-    let mut ours = parts.containers();
-    let found: Vec<Value> = draft.get(&list).and_then(Value::as_array).cloned().unwrap_or_default();
-    for container in &mut ours {
-        if let Some(found) = found.iter().find(|found| found["name"] == container["name"]) {
-            warnings.extend(put_back(container, found));
-        }
-    }
-
-    let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
-    let current: Vec<String> = found.iter().map(name).collect();
-    let meshes: Vec<&String> = current.iter().filter(|name| mesh::is_of_a_mesh(name)).collect();
-    let own: Vec<&String> = current.iter().filter(|name| !mesh::is_of_a_mesh(name) && !guard::is_our_name(name)).collect();
-    let names: Vec<String> = ours.iter().map(name).collect();
-    let wanted: Vec<&String> = meshes.iter().copied().chain(&names).chain(own.iter().copied()).collect();
-    if wanted.iter().copied().eq(&current) {
-        for (index, container) in ours.into_iter().enumerate() {
-            draft.replace(&list.clone().index(meshes.len() + index), container)?;
-        }
-        return Ok(warnings);
-    }
-
-    for index in (0..current.len()).rev().filter(|index| guard::is_our_name(&current[*index])) {
-        draft.remove(&list.clone().index(index))?;
-    }
-    // The mesh's move to the front, in their order, past the pod's own.
-    let rest: Vec<&String> =
-        view.spec.init_containers.iter().map(|container| &container.name).filter(|name| !guard::is_our_name(name)).collect();
-    let mut moved = Vec::new();
-    for (target, name) in meshes.iter().enumerate() {
-        let mut now: Vec<&String> = meshes[..target].to_vec();
-        now.extend(rest.iter().copied().filter(|name| !meshes[..target].contains(name)));
-        let Some(index) = now.iter().position(|other| other == name).filter(|index| *index != target) else { continue };
-        if let Some(container) = draft.remove(&list.clone().index(index))? {
-            draft.insert(&list, target, container)?;
-            moved.push((*name).clone());
-        }
-    }
-    if !moved.is_empty() {
-        warnings.push(Warning::MeshMoved(moved.into_iter().collect()));
-    }
-    for (index, container) in ours.into_iter().enumerate() {
-        draft.insert(&list, meshes.len() + index, container)?;
-    }
-    Ok(warnings)
-}
-
-/// Takes over what others may add to a container of ours: amounts of resources that it doesn't name, and how it is resized. What else
-/// differs is put back, and said unless it is what changes between two injections.
-fn put_back(ours: &mut Value, found: &Value) -> Option<Warning> {
-    if let Some(policy) = found.get("resizePolicy") {
-        ours["resizePolicy"] = policy.clone();
-    }
-    for kind in ["requests", "limits"] {
-        for (name, amount) in found["resources"][kind].as_object().into_iter().flatten() {
-            if ours["resources"][kind].get(name).is_none() {
-                ours["resources"][kind][name] = amount.clone();
-            }
-        }
-    }
-    let names: std::collections::BTreeSet<&String> =
-        [&*ours, found].into_iter().filter_map(Value::as_object).flat_map(serde_json::Map::keys).collect();
-    // The group, the serial and the keys may have changed in between.
-    let expected = ["args", "securityContext"];
-    let differ = names.into_iter().filter(|name| !expected.contains(&name.as_str()) && ours.get(*name) != found.get(*name));
-    let fields: Names = differ.cloned().collect();
-    let container = ours["name"].as_str().unwrap_or_default().to_owned();
-    (!fields.0.is_empty()).then_some(Warning::PutBack { container, fields })
-}
-
-/// Puts our volumes at the end, or anew where they stand.
-fn place_volumes(draft: &mut Draft, parts: &Parts<'_>) -> Result<(), Misshapen> {
-    let list = Path::of(&["spec", "volumes"]);
-    let ours = parts.volumes();
-    let found: Vec<Value> = draft.get(&list).and_then(Value::as_array).cloned().unwrap_or_default();
-    let is_ours = |volume: &Value| volume["name"].as_str().is_some_and(guard::is_our_name);
-    let wanted = |volume: &Value| ours.iter().any(|own| own["name"] == volume["name"]);
-    let mut index = found.len();
-    for volume in found.iter().rev() {
-        index -= 1;
-        if is_ours(volume) && !wanted(volume) {
-            draft.remove(&list.clone().index(index))?;
-        }
-    }
-    for volume in ours {
-        let standing =
-            draft.get(&list).and_then(Value::as_array).and_then(|all| all.iter().position(|found| found["name"] == volume["name"]));
-        match standing {
-            Some(index) => draft.replace(&list.clone().index(index), volume)?,
-            None => draft.append(&list, volume)?,
-        }
-    }
-    Ok(())
-}
-
 /// What is worth saying about a pod that gets a guard.
-fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<'_>], s: &Surroundings) -> Vec<Warning> {
+fn said(view: &Pod, asked: &Asked, mesh: &Mesh, interception: Interception, models: &[Placed<'_>], s: &Surroundings) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let port = asked.port();
     if !asked.allow_setuid.is_empty() {
@@ -433,8 +342,8 @@ fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<
     if interception == Interception::Port {
         warnings.push(Warning::PortInterception);
     }
-    let others = detect::candidates(view)
-        .filter(|placed| placed.lasts() && !models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index)));
+    let is_model = |placed: &Placed<'_>| models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index));
+    let others = detect::candidates(view).filter(|placed| placed.lasts() && !is_model(placed) && !mesh.has(&placed.container.name));
     let others: Names = others.map(|placed| placed.container.name.clone()).collect();
     if !others.0.is_empty() && models.iter().any(|placed| detect::is_ollama(placed.container, &s.config)) {
         warnings.push(Warning::Loopback(others));
@@ -447,7 +356,7 @@ fn said(view: &Pod, asked: &Asked, interception: Interception, models: &[Placed<
     {
         warnings.push(Warning::ModeBelow { own, held });
     }
-    let declared = detect::declared(view);
+    let declared = detect::declared(view, mesh);
     for service in &s.services {
         for (name, target) in detect::targets(service, view) {
             if target != port && !declared.contains(&target) && !asked.open_ports.contains(&target) {

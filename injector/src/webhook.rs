@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 use crate::patch::patch;
 use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, POLICY, STOP, Scope};
-use crate::plan::{Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, plan, stay_lower};
+use crate::plan::{
+    Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, is_our_name, plan, stay_lower,
+};
 
 /// The API server's review, as far as it is read.
 #[derive(Debug, Deserialize)]
@@ -83,6 +85,8 @@ pub(crate) struct Says {
     /// What stands before the pod's fields: where in the object the pod is.
     prefix: &'static str,
     namespace: String,
+    /// Whose annotations are told of, where it isn't the reviewed object's own.
+    workload: Option<String>,
 }
 
 /// Reads a review.
@@ -137,7 +141,7 @@ fn ours(object: &Value, map: &str) -> BTreeMap<String, String> {
 pub(crate) fn pod_created(review: &Review, s: &Surroundings) -> Verdict {
     match plan(&review.object, s) {
         Outcome::Untouched(why) => Verdict::Untouched(why),
-        Outcome::Refused(refusals) => Verdict::Refused(refusals, Says::of("Pod", &s.namespace.name)),
+        Outcome::Refused(refusals) => Verdict::Refused(refusals, Says::of("Pod", &s.namespace.name).made_by(&s.settings.workload)),
         Outcome::Guard(plan) => {
             let patch = patch(&plan);
             Verdict::Injected { patch, warnings: plan.warnings }
@@ -145,7 +149,8 @@ pub(crate) fn pod_created(review: &Review, s: &Surroundings) -> Verdict {
     }
 }
 
-/// A pod's labels or annotations are changed. Its mode may be, since the guard reads it while it runs. The rest counted when it was made.
+/// A pod is changed. Its mode may be, since the guard reads it while it runs. Its other labels and annotations counted when it was made;
+/// and of the few fields of a running pod that Kubernetes lets anybody change, one is the guard's image.
 pub(crate) fn pod_changed(review: &Review) -> Verdict {
     let mut refusals = Vec::new();
     for map in ["labels", "annotations"] {
@@ -173,6 +178,17 @@ pub(crate) fn pod_changed(review: &Review) -> Verdict {
             }
         }
     }
+    let images = |pod: &Value| -> BTreeMap<String, (usize, Value)> {
+        let containers = pod["spec"]["initContainers"].as_array().into_iter().flatten().enumerate();
+        let named = containers.filter_map(|(index, one)| Some((one["name"].as_str()?.to_owned(), (index, one["image"].clone()))));
+        named.filter(|(name, _)| is_our_name(name)).collect()
+    };
+    let old = images(&review.old_object);
+    for (name, (index, image)) in images(&review.object) {
+        if old.get(&name).is_none_or(|(_, old)| *old != image) {
+            refusals.push(Refusal::pod(format!("spec.initContainers[{index}].image"), Obstacle::Settled));
+        }
+    }
     if refusals.is_empty() { Verdict::Allowed(Vec::new()) } else { Verdict::Refused(refusals, Says::of("Pod", &review.namespace)) }
 }
 
@@ -198,7 +214,10 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
     let mut s = Surroundings { workload_annotations: annotations.clone(), bare: false, ..s.clone() };
     s.settings.workload = format!("{kind}/{}", review.object["metadata"]["name"].as_str().unwrap_or_default());
     match plan(&pod, &s) {
-        Outcome::Refused(more) => refusals.extend(more),
+        Outcome::Refused(more) => {
+            let new: Vec<Refusal> = more.into_iter().filter(|refusal| !refusals.contains(refusal)).collect();
+            refusals.extend(new);
+        }
         Outcome::Untouched(_) => {
             let idle = [MODE, POLICY, STOP].into_iter().find(|key| annotations.contains_key(*key));
             warnings.extend(idle.map(Warning::NothingGuarded));
@@ -249,7 +268,12 @@ impl Says {
             "CronJob" => "spec.jobTemplate.spec.template.",
             _ => "spec.template.",
         };
-        Self { prefix, namespace: namespace.to_owned() }
+        Self { prefix, namespace: namespace.to_owned(), workload: None }
+    }
+
+    /// Of a pod that somebody's workload makes.
+    fn made_by(self, workload: &str) -> Self {
+        Self { workload: Some(workload.to_owned()), ..self }
     }
 
     /// Everything that stands in the way, one line each.
@@ -261,10 +285,11 @@ impl Says {
         for Refusal { field, obstacle } in refusals {
             said.push_str(if refusals.len() == 1 { " " } else { "\n- " });
             // Writing to a string can't fail.
-            let _ = match field.of {
-                Of::Pod => write!(said, "{}{}: {obstacle}", self.prefix, field.path),
-                Of::Workload => write!(said, "{}: {obstacle}", field.path),
-                Of::Namespace => write!(said, "namespace {}: {}: {obstacle}", self.namespace, field.path),
+            let _ = match (field.of, &self.workload) {
+                (Of::Pod, _) => write!(said, "{}{}: {obstacle}", self.prefix, field.path),
+                (Of::Workload, None) => write!(said, "{}: {obstacle}", field.path),
+                (Of::Workload, Some(workload)) => write!(said, "{workload}: {}: {obstacle}", field.path),
+                (Of::Namespace, _) => write!(said, "namespace {}: {}: {obstacle}", self.namespace, field.path),
             };
         }
         said

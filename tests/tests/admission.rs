@@ -277,6 +277,11 @@ fn a_guarded_pod_keeps_its_guard_whatever_is_done_to_it() -> Result {
         let ended = change(what, pair)?;
         assert_eq!(ended.status.success(), allowed, "{what} {pair}: {}", ended.said);
     }
+    for (container, allowed) in [("ollama", true), ("llm-guard", false), ("llm-guard-verify", false)] {
+        let pair = format!("{container}=registry.example/other");
+        let ended = api.try_kubectl(&["-n", namespace.name(), "set", "image", "pod/first", &pair], "")?;
+        assert_eq!(ended.status.success(), allowed, "{pair}: {}", ended.said);
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::guard;
 use super::keys::{self, Asked, LABEL, MINIMUM_MODE, Scope};
-use super::mesh;
+use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::ollama_host::OllamaHost;
 use super::view::{Container, List, Placed, Pod, Probe, Variable};
@@ -120,9 +120,14 @@ fn looks_like_a_model(pod: &Pod, services: &[Service], config: &Config) -> bool 
         || services.iter().any(|service| targets(service, pod).any(|(_, port)| port == asked.port()))
 }
 
-/// The containers that could be the model's: not the mesh's, and not ours.
+/// The containers that could be the model's: all but ours.
 pub(super) fn candidates(pod: &Pod) -> impl Iterator<Item = Placed<'_>> {
-    pod.containers().filter(|placed| !mesh::is_of_a_mesh(&placed.container.name) && !guard::is_our_name(&placed.container.name))
+    pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name))
+}
+
+/// The containers that are a mesh's.
+pub(super) fn mesh(pod: &Pod, port: u16, config: &Config) -> Mesh {
+    Mesh::of(candidates(pod), |placed| Sign::ALL.into_iter().any(|sign| sign.stands(placed.container, port, config)))
 }
 
 impl Sign {
@@ -151,7 +156,7 @@ pub(super) fn probed(container: &Container, probe: &Probe) -> Option<u16> {
 
 /// The containers that serve the model. What shows it best decides: declaring the port or running a model server, then probing the
 /// port, then `OLLAMA_HOST`; without any of these the only container there is.
-pub(super) fn models<'a>(pod: &'a Pod, port: u16, config: &Config) -> Vec<Placed<'a>> {
+pub(super) fn models<'a>(pod: &'a Pod, port: u16, mesh: &Mesh, config: &Config) -> Vec<Placed<'a>> {
     let lasting: Vec<_> = candidates(pod).filter(Placed::lasts).collect();
     let tiers: [&[Sign]; 3] = [&[Sign::Declares, Sign::Runs], &[Sign::Probes], &[Sign::Serves]];
     for tier in tiers {
@@ -161,8 +166,9 @@ pub(super) fn models<'a>(pod: &'a Pod, port: u16, config: &Config) -> Vec<Placed
             return found;
         }
     }
-    match lasting.as_slice() {
-        [only] => vec![*only],
+    let own: Vec<_> = lasting.iter().filter(|placed| !mesh.has(&placed.container.name)).collect();
+    match own.as_slice() {
+        [only] => vec![**only],
         _ => Vec::new(),
     }
 }
@@ -306,9 +312,13 @@ fn named(pod: &Pod, name: &str) -> Option<u16> {
     main.or_else(|| pod.containers().filter(Placed::lasts).find_map(port)).and_then(|number| u16::try_from(number).ok())
 }
 
-/// Every TCP port that a container of the pod declares.
-pub(super) fn declared(pod: &Pod) -> BTreeSet<u16> {
-    candidates(pod).flat_map(|placed| placed.container.tcp_ports()).filter_map(|port| u16::try_from(port).ok()).collect()
+/// Every TCP port that a container of the pod's own declares.
+pub(super) fn declared(pod: &Pod, mesh: &Mesh) -> BTreeSet<u16> {
+    candidates(pod)
+        .filter(|placed| !mesh.has(&placed.container.name))
+        .flat_map(|placed| placed.container.tcp_ports())
+        .filter_map(|port| u16::try_from(port).ok())
+        .collect()
 }
 
 #[cfg(test)]

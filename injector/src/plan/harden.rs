@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::draft::{Draft, Misshapen, Path};
 use super::guard;
 use super::keys::{DATA_PORT, METRICS_PORT};
-use super::mesh;
+use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::view::{Capabilities, Placed, Pod};
 use super::{Asked, GUARD_UID};
@@ -24,7 +24,7 @@ const SETID: [&str; 2] = ["SETUID", "SETGID"];
 const FORBIDDEN: [&str; 9] = ["SETUID", "SETGID", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "ALL"];
 
 /// What of the pod itself stands in the way.
-pub(super) fn obstacles(pod: &Pod, asked: &Asked) -> Vec<Refusal> {
+pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
     let spec = &pod.spec;
     let mut refusals = Vec::new();
     let mut refuse = |stands: bool, field: &str, obstacle: Obstacle| {
@@ -39,7 +39,7 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked) -> Vec<Refusal> {
     refuse(windows, "spec.nodeSelector[kubernetes.io/os]", Obstacle::Windows);
     refuse(spec.security_context.run_as_user == Some(GUARD_UID), "spec.securityContext.runAsUser", Obstacle::GuardUser);
     for placed in pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name)) {
-        refusals.extend(container(&placed, asked));
+        refusals.extend(container(&placed, asked, mesh));
     }
     for name in &asked.allow_setuid {
         if !pod.containers().any(|placed| placed.container.name == *name) {
@@ -52,13 +52,13 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked) -> Vec<Refusal> {
     refusals
 }
 
-fn container(placed: &Placed<'_>, asked: &Asked) -> Vec<Refusal> {
+fn container(placed: &Placed<'_>, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |field: String, obstacle: Obstacle| refusals.push(Refusal::pod(field, obstacle));
     let container = placed.container;
     let security = &container.security_context;
     let may_setid = asked.allow_setuid.contains(&container.name);
-    let ends_before_us = mesh::ends_before_us(placed);
+    let ends_before_us = mesh.ends_before_us(placed);
     if security.privileged {
         refuse(placed.field("securityContext.privileged"), Obstacle::Privileged);
     }
@@ -103,9 +103,9 @@ fn plain(capability: &str) -> String {
 }
 
 /// Sets what is unset, in every container but ours and those of a mesh that end before; says in which.
-pub(super) fn harden(draft: &mut Draft, pod: &Pod, asked: &Asked) -> Result<Vec<String>, Misshapen> {
+pub(super) fn harden(draft: &mut Draft, pod: &Pod, asked: &Asked, mesh: &Mesh) -> Result<Vec<String>, Misshapen> {
     let mut hardened = Vec::new();
-    for placed in pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name) && !mesh::ends_before_us(placed)) {
+    for placed in pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name) && !mesh.ends_before_us(placed)) {
         let container = placed.container;
         let may_setid = asked.allow_setuid.contains(&container.name);
         let context = Path::of(&["spec", placed.list.name()]).index(placed.index).key("securityContext");

@@ -9,6 +9,7 @@ use super::detect::{self, Told};
 use super::draft::{Draft, Misshapen, Path};
 use super::guard::MOVED_PORT;
 use super::keys::{Asked, INTERCEPTION, Interception};
+use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::view::{Placed, Pod};
 use super::{Config, Namespace};
@@ -79,7 +80,7 @@ fn moved<'a>(pod: &'a Pod, config: &Config) -> Vec<Placed<'a>> {
 }
 
 /// What can't be moved.
-pub(super) fn obstacles(pod: &Pod, asked: &Asked, namespace: &Namespace, config: &Config) -> Vec<Refusal> {
+pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh, namespace: &Namespace, config: &Config) -> Vec<Refusal> {
     let port = asked.port();
     let mut refusals = Vec::new();
     if port < 1024 || port == MOVED_PORT {
@@ -88,7 +89,7 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked, namespace: &Namespace, config:
     let moved = moved(pod, config);
     let stays = |placed: &Placed<'_>| !moved.iter().any(|other| (other.list, other.index) == (placed.list, placed.index));
     let declares = |placed: &Placed<'_>| placed.container.tcp_ports().any(|declared| declared == i64::from(port));
-    let models = detect::models(pod, port, config);
+    let models = detect::models(pod, port, mesh, config);
     // Beside an Ollama, a container that only talks to the port is its client.
     let refused = models.iter().filter(|placed| stays(placed) && !detect::is_ollama(placed.container, config));
     let why = match asked.interception {

@@ -110,6 +110,25 @@ fn of_a_pods_keys_only_its_mode_may_change() {
 }
 
 #[test]
+fn the_guards_image_in_a_running_pod_can_not_be_changed() {
+    let with = |guard: &str, own: &str| json!({"metadata": {}, "spec": {"initContainers": [{"name": "own", "image": own}, {"name": "llm-guard", "image": guard}]}});
+    let changed = |new: &Value| pod_changed(&review("Pod", "UPDATE", new, &with("a", "a")));
+    assert_eq!(changed(&with("a", "b")).result(), "allowed");
+    let answer = changed(&with("b", "a")).answer("7");
+    assert!(answer["response"]["status"]["message"].as_str().unwrap().contains("spec.initContainers[1].image: "), "{answer}");
+}
+
+#[test]
+fn what_is_wrong_on_a_workload_is_told_of_when_its_pod_is_made() {
+    let mut s = surroundings();
+    s.workload_annotations = BTreeMap::from([("llm-guard.io/port".to_owned(), "8000".to_owned())]);
+    let object = pod(&json!(null), &json!(null));
+    let answer = pod_created(&review("Pod", "CREATE", &object, &Value::Null), &s).answer("7");
+    let message = answer["response"]["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("llm-guard: Deployment/ollama: metadata.annotations[llm-guard.io/port]: "), "{message}");
+}
+
+#[test]
 fn a_pod_that_allows_setuid_can_not_be_raised_above_monitor() {
     let pods = |mode: &str| pod(&json!({"llm-guard.io/allow-setuid": "ollama", "llm-guard.io/mode": mode}), &json!(null));
     let old = pod(&json!({"llm-guard.io/allow-setuid": "ollama"}), &json!(null));

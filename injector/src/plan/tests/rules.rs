@@ -308,10 +308,24 @@ fn a_meshs_init_containers_come_first_and_keep_what_they_ask_for() {
 }
 
 #[test]
+fn a_meshs_name_hides_no_model_server() {
+    let named =
+        |list: &str| json!({"metadata": {}, "spec": {list: [{"name": "istio-init", "image": "ollama/ollama"}, {"name": "istio-proxy"}]}});
+    let plan = planned(&named("containers"), &surroundings());
+    assert!(plan.pod()["spec"]["containers"][0]["lifecycle"]["preStop"].is_object());
+    let mut pod = named("initContainers");
+    put(&mut pod, "/spec/containers", json!([{"name": "ollama", "image": "ollama/ollama"}]));
+    let plan = planned(&pod, &surroundings());
+    assert_eq!(names(plan.pod(), "initContainers"), ["istio-proxy", "llm-guard-init", "llm-guard-verify", "llm-guard", "istio-init"]);
+    put(&mut pod, "/spec/initContainers/0/securityContext", json!({"capabilities": {"add": ["NET_ADMIN"]}}));
+    assert_eq!(refused(&pod, &surroundings()).len(), 1);
+}
+
+#[test]
 fn a_mesh_container_that_lasts_may_no_more_than_others() {
     let lasts = json!([{"name": "istio-proxy", "restartPolicy": "Always", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}]);
     assert_eq!(refused(&with("/spec/initContainers", lasts), &surroundings()).len(), 1);
-    let beside = json!([{"name": "istio-init", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}, {"name": "ollama", "image": "ollama/ollama"}]);
+    let beside = json!([{"name": "istio-init", "image": "x", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}, {"name": "ollama", "image": "ollama/ollama"}]);
     assert_eq!(refused(&with("/spec/containers", beside), &surroundings()).len(), 1);
 }
 
