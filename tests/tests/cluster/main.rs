@@ -3,6 +3,7 @@
 //! One node serves all scenes, which run a few at a time; those that change the installation run alone, at the end.
 //! `cargo test --test cluster -- WORD` plays the scenes with WORD in their name.
 
+mod figures;
 mod interception;
 mod kinds;
 mod kit;
@@ -53,6 +54,7 @@ const TOGETHER: &[Named] = &[
 
 /// Scenes that change what all share.
 const ALONE: &[Named] = &[
+    ("what_it_costs", figures::what_it_costs),
     ("settings_put_in_by_hand_have_no_effect_and_are_put_right", tamper::by_hand),
     ("the_injector_may_go", lifecycle::injector_gone),
     ("a_node_with_legacy_iptables_works", interception::legacy),

@@ -111,6 +111,7 @@ fn roll_out(stage: &Stage, name: &str, ollama: &Ollama) -> Scene {
     println!("    {name}: hard in force on 2 pods after {} ms", took.as_millis());
     ensure(pods_and_restarts(stage, &guarded)? == before, || "a pod was restarted".into())?;
     holds(stage, &guarded, &client, &service)?;
+    pulls(stage, &guarded, &client, &service)?;
 
     // The namespace's annotation counts where the workload has none; a pod's own only where it is stricter; the floor under all.
     stage.kubectl(&format!("-n {guarded} annotate deployment/ollama llm-guard.io/mode-"))?;
@@ -177,6 +178,19 @@ fn holds(stage: &Stage, namespace: &str, client: &Place, service: &str) -> Scene
         }
     }
     Ok(())
+}
+
+/// Also in hard a model may be pulled from inside of the pod, from the server's own registry, and by nobody else.
+fn pulls(stage: &Stage, namespace: &str, client: &Place, service: &str) -> Scene {
+    let pull = r#"{"model":"calm","stream":false}"#;
+    let outside = stage.ask(client, &format!("{service}/api/pull"), Some(pull), &[])?;
+    ensure(outside.status == 403, || format!("a pull from outside: {outside:?}"))?;
+    let inside = Place::new(namespace, &stage.pod_of(namespace, "ollama")?, "ollama");
+    let pulled = stage.ask(&inside, "http://127.0.0.1:11434/api/pull", Some(pull), &[])?;
+    ensure(pulled.status == 200 && pulled.body.contains("success"), || format!("a pull from inside: {pulled:?}"))?;
+    let elsewhere = r#"{"model":"elsewhere.example/library/calm","stream":false}"#;
+    let refused = stage.ask(&inside, "http://127.0.0.1:11434/api/pull", Some(elsewhere), &[])?;
+    ensure(refused.status == 403, || format!("a pull from another registry: {refused:?}"))
 }
 
 fn names(pods: &[Value]) -> Vec<String> {

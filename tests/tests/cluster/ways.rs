@@ -66,6 +66,17 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
             ensure(!said.contains(value), || format!("{way}, as {as_user:?}: the {kind} came through"))?;
         }
     }
+    // The tools are there and work, so that what failed didn't fail for want of them.
+    for tool in [
+        "setpriv --version",
+        "iptables --version",
+        "ip6tables --version",
+        "busybox setuidgid 2>&1 | grep -q Usage",
+        "busybox unshare --help",
+    ] {
+        let said = stage.run_in(place, &[as_user, &["/bin/sh", "-c", &format!("{tool} && echo works")]].concat())?;
+        ensure(said.contains("works"), || format!("{tool}: {said}"))?;
+    }
     // The ways are closed, and the road is open: what was asked for is there, judged.
     let said = stage.run_in(place, &[as_user, &["/bin/sh", "-c", &direct]].concat())?;
     ensure(said.contains("[REDACTED_GITHUB_TOKEN]"), || format!("the guard's answer: {said}"))
@@ -116,8 +127,6 @@ pub(crate) fn neighbour_that_drops_root(stage: &Stage) -> Scene {
     imagePullPolicy: Never
     command: [/usr/sbin/gosu, '65534:65534', /bin/busybox, sleep, '100000']
 ";
-    let monitor = "}}, annotations: {{";
-    let _ = monitor;
     let plain = pod("ways-gosu", "plain", "ollama", "", "{}", neighbour);
     let allowed = pod("ways-gosu", "allowed", "ollama", ", llm-guard.io/allow-setuid: helper", "{}", neighbour)
         .replace("llm-guard.io/mode: hard", "llm-guard.io/mode: monitor");
@@ -131,7 +140,15 @@ pub(crate) fn neighbour_that_drops_root(stage: &Stage) -> Scene {
     })?;
     stage.ready("ways-gosu", "allowed")?;
     let helper = Place::new("ways-gosu", "allowed", "helper");
-    ensure(stage.run_in(&helper, &["busybox", "id", "-u"]).is_ok(), || "the helper should run".into())?;
+    ensure(stage.run_in(&helper, &["busybox", "id", "-u"])?.trim() == "0", || "exec comes as root".into())?;
+    // What is at stake: here a process may become the guard's user and group, and meets the model without the guard, whose answers bear
+    // a request's id. So the same attempt, where it fails, fails by what the injector did.
+    let gid = guards_group(stage, &helper)?;
+    let become_the_guard = format!("/usr/sbin/gosu 11434:{gid} curl -sS -i -m 5 http://127.0.0.1:11434/api/version");
+    let answer = stage.run_in(&helper, &["/bin/sh", "-c", &become_the_guard])?;
+    ensure(answer.contains("200 OK") && !answer.to_lowercase().contains("x-request-id"), || format!("past the guard: {answer}"))?;
+    let answer = stage.run_in(&helper, &["/bin/sh", "-c", "curl -sS -i -m 5 http://127.0.0.1:11434/api/version"])?;
+    ensure(answer.to_lowercase().contains("x-request-id"), || format!("by the guard: {answer}"))?;
     let settings = stage.guards_settings("ways-gosu", "allowed")?;
     ensure(settings["mode"] == "monitor", || settings.to_string())?;
     // More is refused where it is asked for.
