@@ -6,7 +6,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`view`] | what is read of a pod |
-//! | [`draft`] | the pod that is being changed, and the list of changes |
+//! | [`mod@draft`] | the pod that is being changed, and the list of changes |
 //! | [`keys`] | the label and the annotations |
 //! | [`detect`] | who is guarded, and which container is the model's |
 //! | [`harden`] | what no container may have, and what is set where nothing is |
@@ -15,7 +15,7 @@
 //! | [`mesh`] | whose init containers come first |
 //! | [`guard`] | our own containers and volumes |
 //! | [`place`] | where they go, and what becomes of those of an earlier injection |
-//! | [`obstacles`] | refusals and warnings, each with its sentence |
+//! | [`mod@obstacles`] | refusals and warnings, each with its sentence |
 
 mod detect;
 mod draft;

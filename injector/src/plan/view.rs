@@ -1,6 +1,6 @@
 //! What the injector reads of a pod, and nothing else.
 //!
-//! The invariant: reading changes nothing. Edits go to the pod as it came ([`super::draft`]), so a field that isn't listed here survives,
+//! The invariant: reading changes nothing. Edits go to the pod as it came ([`mod@super::draft`]), so a field that isn't listed here survives,
 //! whatever it is. An explicit null means the same as a field that isn't there, as it does to the API server.
 
 use std::collections::BTreeMap;
