@@ -2,6 +2,8 @@
 //!
 //! The guard is let through by its user and its group together. A process gets there by `SETUID` and `SETGID`, or by a setuid program;
 //! it gets around by changing the rules (`NET_ADMIN`, privileged), by packets of its own making (`NET_RAW`), or through another process.
+//! A process namespace that the containers of a pod share is let through: the kernel opens another's process only to its own user, or
+//! with `SYS_PTRACE`. The node's is not: there are processes in it that share neither the pod's network nor its bounds.
 //!
 //! The invariant: of a container that was let through, every process runs without these, unless `allow-setuid` names it, and then
 //! the pod stays in monitor.

@@ -11,18 +11,28 @@ use crate::manifests::{self, Ollama};
 const IN_FORCE: Duration = Duration::from_secs(5);
 
 /// What differs between two answers to the same question: times, durations and names that are drawn.
+const DRAWN: [&str; 8] =
+    ["created_at", "created", "id", "modified_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"];
+
+/// An answer without what differs from one to the next, frame by frame.
 fn comparable(body: &str) -> Vec<Value> {
-    let strip = |line: &str| {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.retain(|key, _| !DRAWN.contains(&key.as_str()));
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let frame = |line: &str| {
         let line = line.strip_prefix("data: ").unwrap_or(line);
         let mut frame: Value = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
-        if let Some(object) = frame.as_object_mut() {
-            for key in ["created_at", "created", "id", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"] {
-                object.remove(key);
-            }
-        }
+        strip(&mut frame);
         frame
     };
-    body.lines().filter(|line| !line.is_empty()).map(strip).collect()
+    body.lines().filter(|line| !line.is_empty()).map(frame).collect()
 }
 
 /// The same questions to two servers; says where the answers differ.
