@@ -38,6 +38,7 @@ use serde_json::{Value, json};
 
 pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
+pub(crate) use guard::is_our_name;
 pub(crate) use keys::Asked;
 pub(crate) use obstacles::{Field, Obstacle, Of, Refusal, Warning};
 pub(crate) use port::PodSecurity;

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 use crate::patch::patch;
 use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, POLICY, STOP, Scope};
-use crate::plan::{Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, plan, stay_lower};
+use crate::plan::{
+    Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, is_our_name, plan, stay_lower,
+};
 
 /// The API server's review, as far as it is read.
 #[derive(Debug, Deserialize)]
@@ -173,7 +175,21 @@ pub(crate) fn pod_changed(review: &Review) -> Verdict {
             }
         }
     }
+    refusals.extend(images_changed(review));
     if refusals.is_empty() { Verdict::Allowed(Vec::new()) } else { Verdict::Refused(refusals, Says::of("Pod", &review.namespace)) }
+}
+
+/// Our containers of which the image is another: Kubernetes lets whoever may change a pod change it, and what runs there is the one that
+/// the rules exempt.
+fn images_changed(review: &Review) -> impl Iterator<Item = Refusal> {
+    let containers = |pod: &Value| pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
+    let old = containers(&review.old_object);
+    containers(&review.object).into_iter().enumerate().filter_map(move |(place, container)| {
+        let is_ours = container["name"].as_str().is_some_and(is_our_name);
+        let before = old.iter().find(|before| before["name"] == container["name"]);
+        let changed = is_ours && before.is_none_or(|before| before["image"] != container["image"]);
+        changed.then(|| Refusal::pod(format!("spec.initContainers[{place}].image"), Obstacle::Settled))
+    })
 }
 
 /// A workload is applied. Nothing is changed in it; who applies it learns now what its pods would meet.

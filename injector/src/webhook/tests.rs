@@ -110,6 +110,20 @@ fn of_a_pods_keys_only_its_mode_may_change() {
 }
 
 #[test]
+fn the_images_of_our_containers_are_settled_and_those_of_others_are_not() {
+    let pod = |guard: &str, own: &str| {
+        let containers =
+            json!([{"name": "llm-guard-init", "image": "g:1"}, {"name": "own", "image": own}, {"name": "llm-guard", "image": guard}]);
+        json!({"metadata": {"labels": {"llm-guard.io/guarded": "true"}}, "spec": {"initContainers": containers}})
+    };
+    let changed = |new: &Value| pod_changed(&review("Pod", "UPDATE", new, &pod("g:1", "o:1")));
+    assert_eq!(changed(&pod("g:1", "o:2")).result(), "allowed");
+    let refused = changed(&pod("evil", "o:1"));
+    assert_eq!(refusals(&refused), 1);
+    assert!(refused.answer("7").to_string().contains("spec.initContainers[2].image"));
+}
+
+#[test]
 fn a_pod_that_allows_setuid_can_not_be_raised_above_monitor() {
     let pods = |mode: &str| pod(&json!({"llm-guard.io/allow-setuid": "ollama", "llm-guard.io/mode": mode}), &json!(null));
     let old = pod(&json!({"llm-guard.io/allow-setuid": "ollama"}), &json!(null));
