@@ -240,17 +240,14 @@ impl Applier {
                 return Ok(());
             }
             self.restrain(&namespace, &name).map_err(|()| ApplyError::Contended(object()))?;
-            let (written, wrong) = match (&there, standing) {
-                (Some(there), standing) => {
-                    let mut policy = wanted.clone();
-                    policy.metadata.resource_version.clone_from(&there.metadata.resource_version);
-                    let wrong = (standing == Some(Standing::Edited)).then_some("it was edited");
-                    (api.replace(&name, &post(), &policy).await, wrong)
-                }
-                (None, _) => {
-                    let wrong = lock(&self.placed).contains(&key).then_some("it was deleted");
-                    (api.create(&post(), &wanted).await, wrong)
-                }
+            let (written, wrong) = if let Some(there) = &there {
+                let mut policy = wanted.clone();
+                policy.metadata.resource_version.clone_from(&there.metadata.resource_version);
+                let wrong = (standing == Some(Standing::Edited)).then_some("it was edited");
+                (api.replace(&name, &post(), &policy).await, wrong)
+            } else {
+                let wrong = lock(&self.placed).contains(&key).then_some("it was deleted");
+                (api.create(&post(), &wanted).await, wrong)
             };
             match written {
                 Ok(_) => {
