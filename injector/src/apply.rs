@@ -87,11 +87,12 @@ impl Applier {
         &self.peers.own_namespace
     }
 
-    /// The last settings of an audience that are known to be ours.
-    pub(crate) fn last(&self, identity: &Identity, there: Option<&ConfigMap>) -> Option<Settings> {
+    /// The last settings of an audience that are known to be ours. `least`: the greatest serial that a guard asks for: what is older was
+    /// put back by somebody.
+    pub(crate) fn last(&self, identity: &Identity, there: Option<&ConfigMap>, least: u64) -> Option<Settings> {
         let audience = identity.audience(&self.cluster.uid);
         let known = lock(&self.ledger).get(&(identity.namespace().to_owned(), audience.clone())).cloned();
-        let least = known.as_ref().map_or(0, |known| known.serial);
+        let least = known.as_ref().map_or(least, |known| known.serial.max(least));
         let there = There { text: text(there), audience: &audience, least };
         there.read(&self.keys.load().ours()).ok().or(known)
     }
@@ -114,7 +115,7 @@ impl Applier {
         let api = Api::<ConfigMap>::namespaced(self.cluster.client.clone(), identity.namespace());
         for _ in 0..RACES {
             let keys = self.keys.load_full();
-            let before = self.last(identity, there.as_ref());
+            let before = self.last(identity, there.as_ref(), least);
             let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
             let resolved = around.resolve(identity, &policy, before.as_ref())?;
             let view = There { text: text(there.as_ref()), audience: &audience, least: least.max(known) };
@@ -136,6 +137,10 @@ impl Applier {
                 None => api.create(&post(), &config_map(identity, &name, text, None)).await,
                 // The only way to change what somebody has made immutable.
                 Some(there) if there.immutable == Some(true) => {
+                    // With finalizers it would stay, and stand in the way.
+                    if there.metadata.finalizers.is_some() {
+                        let _ = api.replace(&name, &post(), &without_finalizers(there)).await;
+                    }
                     let _ = api.delete(&name, &exactly(&there.metadata)).await;
                     api.create(&post(), &config_map(identity, &name, text, None)).await
                 }
@@ -169,7 +174,7 @@ impl Applier {
     }
 
     /// Counts a write, unless there were too many of this object.
-    fn restrain(&self, namespace: &str, name: &str) -> Result<(), ()> {
+    pub(crate) fn restrain(&self, namespace: &str, name: &str) -> Result<(), ()> {
         let now = Instant::now();
         let mut writes = lock(&self.writes);
         writes.retain(|_, times| times.back().is_some_and(|last| now.duration_since(*last) < WINDOW));
@@ -351,6 +356,13 @@ fn config_map(identity: &Identity, name: &str, text: String, there: Option<&Obje
 
 fn post() -> PostParams {
     PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
+}
+
+/// The map as it is, for once it is deleted.
+fn without_finalizers(map: &ConfigMap) -> ConfigMap {
+    let mut map = map.clone();
+    map.metadata.finalizers = None;
+    map
 }
 
 /// Deletes what was read, and nothing that came after it.

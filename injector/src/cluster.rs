@@ -25,6 +25,9 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
+use crate::plan::keys::is_name;
+use crate::settings::{KEY, is_object_name};
+
 /// The manager of the fields that the injector writes.
 pub(crate) const MANAGER: &str = "llm-guard-injector";
 /// The label of whatever the injector makes.
@@ -203,7 +206,7 @@ impl Cluster {
                 cut_metadata(&mut policy.metadata, false);
             }),
             config_maps: copies.keep((), watcher(Api::all(client.clone()), all().labels(&managed)), |map: &mut ConfigMap| {
-                cut_metadata(&mut map.metadata, true);
+                cut_config_map(map);
             }),
             network_policies: copies.keep((), watcher(Api::all(client.clone()), all()), |policy: &mut NetworkPolicy| {
                 cut_metadata(&mut policy.metadata, true);
@@ -262,6 +265,10 @@ impl Cluster {
 
     /// A policy, read now.
     pub(crate) async fn read_policy(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, ReadError> {
+        // A name goes into a path as it is; nothing has another.
+        if !is_name(name) {
+            return Ok(None);
+        }
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &policy_resource());
         api.get_opt(name).await.map_err(|source| ReadError::Api { what: format!("the GuardPolicy {namespace}/{name}"), source })
     }
@@ -408,6 +415,18 @@ fn cut_metadata(metadata: &mut ObjectMeta, all_labels: bool) {
     }
 }
 
+/// Leaves of a `ConfigMap` what may be settings, and of the rest that it is there: anybody can write our label on what is large.
+fn cut_config_map(map: &mut ConfigMap) {
+    cut_metadata(&mut map.metadata, true);
+    let ours = map.metadata.name.as_deref().is_some_and(is_object_name);
+    for (_, text) in map.data.iter_mut().flatten().filter(|(key, _)| !ours || *key != KEY) {
+        *text = String::new();
+    }
+    for bytes in map.binary_data.iter_mut().flat_map(BTreeMap::values_mut) {
+        bytes.0 = Vec::new();
+    }
+}
+
 /// Leaves of a pod what concerns the guard: its arguments, the ports, the mounted settings, where it is.
 fn cut_pod(pod: &mut Pod) {
     cut_metadata(&mut pod.metadata, true);
@@ -450,6 +469,21 @@ mod tests {
         tokio::task::yield_now().await;
         dirty.mark("c");
         assert_eq!(taker.await.unwrap(), BTreeSet::from(["c".to_owned()]));
+    }
+
+    #[test]
+    fn of_a_map_only_what_may_be_settings_is_kept() {
+        let cut = |name: &str| {
+            let mut map: ConfigMap = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": name}, "data": {"settings": "s", "more": "m"}, "binaryData": {"b": "AAAA"},
+            }))
+            .unwrap();
+            cut_config_map(&mut map);
+            serde_json::to_value((map.data, map.binary_data)).unwrap()
+        };
+        let ours = serde_json::json!([{"settings": "s", "more": ""}, {"b": ""}]);
+        assert_eq!(cut("llm-guard-deployment-ollama-0123456789abcdef"), ours);
+        assert_eq!(cut("other"), serde_json::json!([{"settings": "", "more": ""}, {"b": ""}]));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! The invariant: a look writes what should be there and nothing else, from the copies alone, so that any number of looks, in any
 //! order and by any number of replicas, end in the same state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
@@ -59,6 +60,48 @@ pub(crate) struct Controller {
     unneeded: Mutex<HashMap<(String, String), Instant>>,
     /// The list of unguarded pods, as it is shown.
     unguarded: Mutex<Value>,
+}
+
+/// The namespaces that are to be looked at, in their turn. One that takes long holds up nobody else, and is never looked at twice at once.
+#[derive(Debug, Default)]
+struct Queue {
+    /// From when on they may be looked at.
+    waiting: VecDeque<(Instant, String)>,
+    queued: BTreeSet<String>,
+    running: BTreeSet<String>,
+}
+
+impl Queue {
+    fn add(&mut self, namespaces: impl IntoIterator<Item = String>, from: Instant) {
+        for namespace in namespaces {
+            if self.queued.insert(namespace.clone()) {
+                self.waiting.push_back((from, namespace));
+            }
+        }
+    }
+
+    /// The place of the next one, if there is room for it.
+    fn next(&self) -> Option<usize> {
+        let next = self.waiting.iter().position(|(_, namespace)| !self.running.contains(namespace));
+        next.filter(|_| self.running.len() < TOGETHER)
+    }
+
+    /// When the next one may be looked at.
+    fn begins(&self) -> Option<Instant> {
+        self.waiting.get(self.next()?).map(|(from, _)| *from)
+    }
+
+    /// The next one, which is looked at from now on.
+    fn begin(&mut self) -> Option<String> {
+        let (_, namespace) = self.waiting.remove(self.next()?)?;
+        self.queued.remove(&namespace);
+        self.running.insert(namespace.clone());
+        Some(namespace)
+    }
+
+    fn ended(&mut self, namespace: &str) {
+        self.running.remove(namespace);
+    }
 }
 
 /// What the guarded pods of one identity have in common.
@@ -125,32 +168,39 @@ impl Controller {
                 }
             }
         });
+        let mut queue = Queue::default();
+        let mut looks = FuturesUnordered::new();
         loop {
-            let mut namespaces = self.dirty.take().await;
-            tokio::time::sleep(GATHER).await;
-            namespaces.extend(self.dirty.try_take());
-            let looks = namespaces.into_iter().map(|namespace| {
-                let this = Arc::clone(&self);
-                async move {
-                    let looked = tokio::time::timeout(PATIENCE, this.look(&namespace)).await;
-                    let failed = match looked {
-                        Ok(Ok(())) => None,
-                        Ok(Err(error)) => Some(error.to_string()),
-                        Err(_) => Some("the API server takes too long".to_owned()),
-                    };
-                    if let Some(error) = failed {
-                        tracing::warn!(namespace, "{error}");
-                        let dirty = Arc::clone(&this.dirty);
-                        tokio::spawn(async move {
-                            tokio::time::sleep(AGAIN).await;
-                            dirty.mark(namespace);
-                        });
-                    }
+            let begins = queue.begins();
+            tokio::select! {
+                namespaces = self.dirty.take() => queue.add(namespaces, Instant::now() + GATHER),
+                () = tokio::time::sleep_until(begins.unwrap_or_else(Instant::now)), if begins.is_some() => {
+                    looks.extend(queue.begin().map(|namespace| self.look_and_tell(namespace)));
                 }
-            });
-            stream::iter(looks).buffer_unordered(TOGETHER).collect::<()>().await;
-            self.sum_up();
+                Some(namespace) = looks.next() => {
+                    queue.ended(&namespace);
+                    self.sum_up();
+                }
+            }
         }
+    }
+
+    /// One look at one namespace, and another a little later where it failed. Gives the namespace back.
+    async fn look_and_tell(&self, namespace: String) -> String {
+        let failed = match tokio::time::timeout(PATIENCE, self.look(&namespace)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the API server takes too long".to_owned()),
+        };
+        if let Some(error) = failed {
+            tracing::warn!(namespace, "{error}");
+            let (dirty, namespace) = (Arc::clone(&self.dirty), namespace.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(AGAIN).await;
+                dirty.mark(namespace);
+            });
+        }
+        namespace
     }
 
     fn sum_up(&self) {
@@ -270,7 +320,7 @@ impl Controller {
                 self.deliveries.deliver(identity.namespace(), &know, &sealed.digest);
                 network_policy::from(&sealed.settings.policy)
             }
-            Err(_) => self.applier.last(identity, None).map_or(Ok(None), |last| network_policy::from(&last.policy)),
+            Err(_) => self.applier.last(identity, None, least).map_or(Ok(None), |last| network_policy::from(&last.policy)),
         };
         // Settings hold only peers that were read before. Were they none, what is open stays as it is.
         let Ok(from) = from else { return settled.map(drop) };
@@ -312,11 +362,11 @@ impl Controller {
                     self.applier.settle(identity, &Around { namespace, workload: Some(&annotations) }, lookup, map, least, false).await
                 }
                 // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
-                None => match self.applier.last(identity, map.as_ref()) {
+                None => match self.applier.last(identity, map.as_ref(), least) {
                     Some(before) => {
                         let annotations = annotations_behind(&before);
                         let around = Around { namespace, workload: Some(&annotations) };
-                        self.applier.settle(identity, &around, |_| Some(Ok(before.policy.clone())), map, least, false).await
+                        self.applier.settle(identity, &around, |_| Some(policy_behind(&before.policy, policies)), map, least, false).await
                     }
                     None => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
                 },
@@ -352,7 +402,8 @@ impl Controller {
         let same = |condition: &Value| {
             condition["status"] == status && condition["message"] == message && condition["observedGeneration"].as_i64() == generation
         };
-        if there.is_some_and(same) {
+        // Two versions of the injector may disagree about a policy while one takes the other's place.
+        if there.is_some_and(same) || self.applier.restrain(namespace, &format!("GuardPolicy/{}", object.name_any())).is_err() {
             return;
         }
         let since = there.filter(|condition| condition["status"] == status).map(|condition| condition["lastTransitionTime"].clone());
@@ -452,6 +503,12 @@ impl Controller {
     }
 }
 
+/// The policy of pods whose workload is gone: the one of that name as it is now, else as it was. Whoever deletes a workload and lets its
+/// pods live must not keep them under what has been tightened since.
+fn policy_behind(before: &GuardPolicy, policies: &BTreeMap<String, Result<GuardPolicy, String>>) -> Result<GuardPolicy, String> {
+    policies.get(&before.metadata.name).cloned().unwrap_or_else(|| Ok(before.clone()))
+}
+
 fn is_managed(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
     metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGED)
 }
@@ -464,5 +521,49 @@ fn reference(api_version: &str, kind: &str, metadata: &k8s_openapi::apimachinery
         name: metadata.name.clone(),
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_outlive_their_workload_follow_their_policy_and_keep_what_is_gone() {
+        let policy = |name: &str, mode| {
+            let mut policy = GuardPolicy::built_in();
+            policy.metadata.name = name.to_owned();
+            policy.spec.mode = mode;
+            policy
+        };
+        let hard = Some(llm_guard_engine::policy::Mode::Hard);
+        let now = BTreeMap::from([("p".to_owned(), Ok(policy("p", hard))), ("broken".to_owned(), Err("no".to_owned()))]);
+        assert_eq!(policy_behind(&policy("p", None), &now), Ok(policy("p", hard)));
+        assert_eq!(policy_behind(&policy("broken", None), &now), Err("no".to_owned()));
+        for gone in [policy("gone", None), policy("", None)] {
+            assert_eq!(policy_behind(&gone, &now), Ok(gone));
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_takes_long_holds_up_nobody_else_and_is_looked_at_again_once_it_has_ended() {
+        let now = Instant::now();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut queue = Queue::default();
+        assert_eq!((queue.begins(), queue.begin()), (None, None));
+        queue.add(names(&["a", "a"]), now);
+        assert_eq!((queue.begins(), queue.begin().as_deref()), (Some(now), Some("a")));
+        queue.add(names(&["a", "b"]), now + GATHER);
+        queue.add(names(&["a"]), now + 2 * GATHER);
+        assert_eq!((queue.begin().as_deref(), queue.begins(), queue.begin()), (Some("b"), None, None));
+        queue.ended("a");
+        assert_eq!((queue.begins(), queue.begin().as_deref()), (Some(now + GATHER), Some("a")));
+
+        let mut queue = Queue::default();
+        queue.add((0..=TOGETHER).map(|number| number.to_string()), now);
+        let begun: Vec<_> = std::iter::from_fn(|| queue.begin()).collect();
+        assert_eq!((begun.len(), queue.begins()), (TOGETHER, None));
+        queue.ended(&begun[0]);
+        assert_eq!(queue.begin(), Some(TOGETHER.to_string()));
     }
 }

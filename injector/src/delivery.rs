@@ -32,7 +32,7 @@ const SLOWEST: Duration = Duration::from_secs(30);
 /// How often a guard is asked meanwhile.
 const ASK: Duration = Duration::from_millis(150);
 const ASK_SLOWEST: Duration = Duration::from_secs(5);
-/// How long one question may take.
+/// How long one question may take, together with the wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The most questions at a time.
 const TOGETHER: usize = 16;
@@ -161,8 +161,12 @@ impl Deliveries {
 
     /// What the guard at this address has loaded; nothing if it doesn't say.
     async fn ask(&self, address: IpAddr) -> Option<Report> {
-        let _place = self.room.acquire().await.ok()?;
-        tokio::time::timeout(PATIENCE, ask(SocketAddr::new(address, METRICS_PORT))).await.ok()?
+        // The wait for a place counts, too: pods that swallow packets must not keep others from being touched.
+        let asked = async {
+            let _place = self.room.acquire().await.ok()?;
+            ask(SocketAddr::new(address, METRICS_PORT)).await
+        };
+        tokio::time::timeout(PATIENCE, asked).await.ok()?
     }
 }
 

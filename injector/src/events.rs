@@ -15,7 +15,7 @@ use kube::{Api, Client};
 const QUIET: Duration = Duration::from_mins(10);
 /// The most sentences that are remembered; beyond that, the oldest may be said again.
 const REMEMBERED: usize = 4096;
-/// The most characters of a note: Kubernetes takes a kilobyte.
+/// The most bytes of a note: Kubernetes takes a kilobyte.
 const NOTE: usize = 1000;
 
 /// What an event is about. One place for the words that `kubectl describe` shows as the reason.
@@ -73,6 +73,7 @@ impl Events {
 
     /// Tells a warning about an object, in the log and as an event, unless it was told lately.
     pub(crate) async fn warn(&self, about: &ObjectReference, reason: Reason, note: String) {
+        let note = shortened(note);
         let object = format!(
             "{}/{}/{}",
             about.kind.as_deref().unwrap_or_default(),
@@ -105,13 +106,25 @@ impl Events {
             type_: Some("Warning".into()),
             reason: Some(reason.name().into()),
             action: Some(reason.name().into()),
-            note: Some(note.chars().take(NOTE).collect()),
+            note: Some(note.into()),
             regarding: Some(about.clone()),
             reporting_controller: Some("llm-guard.io/injector".into()),
             reporting_instance: Some(self.instance.clone()),
             ..Event::default()
         }
     }
+}
+
+/// What is told, logged and remembered of a note: it may quote an annotation, of which Kubernetes takes a quarter of a mebibyte.
+fn shortened(note: String) -> String {
+    if note.len() <= NOTE {
+        return note;
+    }
+    let mut end = NOTE - '…'.len_utf8();
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &note[..end])
 }
 
 impl Told {
@@ -134,6 +147,15 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_has_a_bound_in_bytes_also_where_characters_have_several() {
+        assert_eq!(shortened("x".repeat(NOTE)), "x".repeat(NOTE));
+        for long in ["x".repeat(NOTE + 1), "ü".repeat(NOTE), "x".to_owned() + &"🦙".repeat(100_000)] {
+            let short = shortened(long);
+            assert!(short.len() <= NOTE && short.len() > NOTE - 8 && short.ends_with('…'), "{}", short.len());
+        }
+    }
 
     #[test]
     fn the_same_is_told_once_and_again_after_a_while_and_memory_is_bounded() {

@@ -19,6 +19,9 @@ const PORT: u16 = 11434;
 /// The guard's own ports.
 pub(crate) const DATA_PORT: u16 = 15434;
 pub(crate) const METRICS_PORT: u16 = 15435;
+/// The greatest serial that a pod may ask for: 285,000 years of milliseconds. Where the webhook isn't asked, anybody can make a pod that
+/// looks guarded; were the last of all numbers taken from it, nothing newer could follow, and old settings would count as new ones.
+const LAST_SERIAL: u64 = 1 << 53;
 
 /// A port that a container declares, or an annotation keeps open.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,7 +75,9 @@ impl Guarded {
             uid: pod.uid().unwrap_or_default(),
             identity,
             keys: values(args, "--settings-key").map(str::to_owned).collect(),
-            serial: values(args, "--settings-serial").find_map(|text| text.parse().ok()).unwrap_or_default(),
+            serial: values(args, "--settings-serial")
+                .find_map(|text| text.parse().ok().filter(|serial| *serial <= LAST_SERIAL))
+                .unwrap_or_default(),
             told: annotation(SETTINGS).map(str::to_owned),
             address: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),
             port,
@@ -141,6 +146,15 @@ mod tests {
         assert_eq!(guarded.keys, ["a", "b"]);
         assert_eq!(guarded.port, 8000);
         assert_eq!(guarded.address, Some("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_more_than_any_serial_doesnt_use_up_the_numbers() {
+        let serial = |asked: u64| {
+            let args = ["--settings-for", FOR, "--settings-serial", &asked.to_string()];
+            Guarded::of(&pod(&args), "cluster", "n", "uid").unwrap().serial
+        };
+        assert_eq!((serial(LAST_SERIAL), serial(LAST_SERIAL + 1), serial(u64::MAX)), (LAST_SERIAL, 0, 0));
     }
 
     #[test]

@@ -115,7 +115,8 @@ pub(crate) fn unguarded(namespace: &str) -> NetworkPolicy {
 /// Whether a policy of somebody else's opens more on a pod with these labels.
 pub(crate) fn opens_more(theirs: &NetworkPolicy, pod: &BTreeMap<String, String>, ways: &Ways<'_>) -> bool {
     let Some(spec) = &theirs.spec else { return false };
-    let is_ours = theirs.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGED);
+    // By the names alone, since those are kept right: anybody can write our label.
+    let is_ours = theirs.metadata.name.as_deref().is_some_and(|name| name == UNGUARDED || name == ways.identity.object_name());
     // Without policyTypes a policy is about ingress.
     let about_ingress = spec.policy_types.as_ref().is_none_or(|types| types.iter().any(|sort| sort == "Ingress"));
     if is_ours || !about_ingress {
@@ -298,6 +299,9 @@ mod tests {
         assert!(opens_more(&from(json!([])), &labels_of_pod(), &narrow));
         let ours = ways(&identity, None).policy(&peers());
         assert!(!opens_more(&ours, &labels_of_pod(), &narrow), "ours is no stranger's");
+        let mut disguised = theirs(&json!({"podSelector": {}, "ingress": [{}]}));
+        disguised.metadata.labels = Some([(MANAGED_BY.to_owned(), MANAGED.to_owned())].into());
+        assert!(opens_more(&disguised, &labels_of_pod(), &narrow), "our label doesn't make it ours");
     }
 
     #[test]

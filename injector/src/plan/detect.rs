@@ -14,6 +14,7 @@ use super::keys::{self, Asked, LABEL, MINIMUM_MODE, Scope};
 use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::ollama_host::OllamaHost;
+use super::probes::Originals;
 use super::view::{Container, List, Placed, Pod, Probe, Variable};
 use super::{Config, Namespace};
 
@@ -158,9 +159,14 @@ pub(super) fn probed(container: &Container, probe: &Probe) -> Option<u16> {
 /// port, then `OLLAMA_HOST`; without any of these the only container there is.
 pub(super) fn models<'a>(pod: &'a Pod, port: u16, mesh: &Mesh, config: &Config) -> Vec<Placed<'a>> {
     let lasting: Vec<_> = candidates(pod).filter(Placed::lasts).collect();
+    // An earlier injection has turned the probes of the port to the guard, and written down whose they were.
+    let before = if guard::recognised(pod) { guard::originals(pod) } else { Originals::new() };
+    let probed = |name: &str| before.keys().any(|probe| probe.split_once('/').is_some_and(|(container, _)| container == name));
     let tiers: [&[Sign]; 3] = [&[Sign::Declares, Sign::Runs], &[Sign::Probes], &[Sign::Serves]];
     for tier in tiers {
-        let stands = |placed: &&Placed<'_>| tier.iter().any(|sign| sign.stands(placed.container, port, config));
+        let stands = |placed: &&Placed<'_>| {
+            tier.iter().any(|sign| sign.stands(placed.container, port, config) || *sign == Sign::Probes && probed(&placed.container.name))
+        };
         let found: Vec<_> = lasting.iter().filter(stands).copied().collect();
         if !found.is_empty() {
             return found;

@@ -229,7 +229,7 @@ fn names(value: &str) -> BTreeSet<String> {
 }
 
 /// Whether a text is a name that Kubernetes takes for an object.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let label = |part: &str| {
         let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         edge(part.bytes().next())

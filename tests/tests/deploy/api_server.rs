@@ -160,7 +160,9 @@ fn new_pods(api: &Api, plain: &str, labelled: &str) -> io::Result<()> {
 }
 
 fn changed_pods(api: &Api, plain: &str) -> io::Result<()> {
-    let guarded = pod("guarded", &json!({"llm-guard.io/guarded": "true", "other": "a"}));
+    let mut guarded = pod("guarded", &json!({"llm-guard.io/guarded": "true", "other": "a"}));
+    guarded["spec"]["initContainers"] =
+        json!([{"name": "llm-guard", "image": "x", "restartPolicy": "Always"}, {"name": "own", "image": "x"}]);
     api.kubectl_with(&["-n", plain, "create", "-f", "-"], &guarded.to_string())?;
     api.kubectl_with(&["-n", plain, "create", "-f", "-"], &pod("other", &Value::Null).to_string())?;
     let change = |name: &str, verb: &str, what: &str, extra: &[&str]| {
@@ -182,6 +184,13 @@ fn changed_pods(api: &Api, plain: &str) -> io::Result<()> {
         let outcome = change("guarded", verb, what, &[])?;
         assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{what}: {outcome:?}");
     }
+    let image = |list: &str, name: &str| {
+        let patch = json!({"spec": {list: [{"name": name, "image": "y"}]}}).to_string();
+        tried(api, &["-n", plain, "patch", "pod", "guarded", "-p", &patch], &Value::Null)
+    };
+    assert_eq!((image("containers", "main")?, image("initContainers", "own")?), (Ok(()), Ok(())));
+    let outcome = image("initContainers", "llm-guard")?;
+    assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{outcome:?}");
     // The label comes by injection, not by hand.
     let outcome = change("other", "label", "llm-guard.io/guarded=true", &[])?;
     assert!(calls(&outcome, "pods.guarded.llm-guard.io"), "{outcome:?}");

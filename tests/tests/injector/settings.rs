@@ -101,6 +101,7 @@ fn settings_that_are_edited_replaced_or_deleted_are_put_right() -> io::Result<()
         json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}),
         json!({"data": {"other": "x"}}),
         json!({"immutable": true}),
+        json!({"immutable": true, "metadata": {"finalizers": ["example.com/held"]}}),
     ] {
         field.api.kubectl(&["-n", &namespace, "patch", "configmap", &name, "--type=merge", "-p", &change.to_string()])?;
         wait_until(&format!("put right after {change}"), SOON, || {

@@ -132,6 +132,20 @@ fn rest(pod: &Value) -> Value {
     pod
 }
 
+#[test]
+fn the_container_that_probes_the_port_is_the_models_also_once_its_probe_is_turned() {
+    let pod = json!({
+        "metadata": {"labels": {"llm-guard": "enabled"}},
+        "spec": {"containers": [
+            {"name": "b", "image": "x/y", "livenessProbe": {"httpGet": {"path": "/x", "port": 11434}}},
+            {"name": "main", "image": "x/y", "env": [{"name": "OLLAMA_HOST", "value": "0.0.0.0"}]},
+        ]},
+    });
+    let first = planned(&pod, &surroundings());
+    assert_eq!(planned(first.pod(), &surroundings()).pod(), first.pod());
+    assert!(first.pod()["spec"]["containers"][1]["lifecycle"].is_null());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
