@@ -52,7 +52,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// Whether a name is one that only the injector gives.
-pub(super) fn is_our_name(name: &str) -> bool {
+pub(crate) fn is_our_name(name: &str) -> bool {
     name == GUARD || name.starts_with("llm-guard-")
 }
 
