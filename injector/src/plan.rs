@@ -56,6 +56,11 @@ use view::{Placed, Pod};
 /// The guard's user, which no other container may have.
 const GUARD_UID: i64 = 11434;
 
+/// How many containers of a pod are looked through. The API server asks us before it counts, and the work grows faster than they do.
+const MOST_CONTAINERS: usize = 500;
+/// What the kubelet writes on the pod that stands for a static one.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// What runs in a namespace, and what is asked of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Namespace {
@@ -168,6 +173,10 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
         Asks::Refused(refusals) => return Outcome::Refused(refusals),
         Asks::Guard => Vec::new(),
     };
+    let count = view.containers().count();
+    if count > MOST_CONTAINERS {
+        return Outcome::Refused(vec![Refusal::pod("spec", Obstacle::TooMany(count, MOST_CONTAINERS))]);
+    }
     let asked = Asked::of(&view.metadata.annotations);
     let injected = guard::recognised(&view);
     let mesh = detect::mesh(&view, asked.port(), &s.config);
@@ -178,7 +187,7 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
             if interception == Interception::Port {
                 refusals.extend(port::obstacles(&view, &asked, &mesh, &s.namespace, &s.config));
             }
-            refusals.extend(other_ports(&view, &asked, injected.then_some(interception)));
+            refusals.extend(other_ports(&view, &asked, interception, injected, &s.config));
             interception
         }
         Err(refusal) => {
@@ -198,6 +207,9 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
 /// Everything that stands in the way, whichever interception it is.
 fn obstacles(view: &Pod, asked: &Asked, mesh: &Mesh, injected: bool, s: &Surroundings) -> Vec<Refusal> {
     let mut refusals = harden::obstacles(view, asked, mesh);
+    if view.metadata.annotations.contains_key(MIRROR) {
+        refusals.push(Refusal::pod(format!("metadata.annotations[{MIRROR}]"), Obstacle::Mirror));
+    }
     // What somebody wrote on the workload counts for its pods, or is refused, also where the workload was never reviewed.
     refusals.extend(keys::check(keys::Scope::Workload, &BTreeMap::new(), &s.workload_annotations, false));
     refusals.extend(imitations(view, injected, &s.config));
@@ -209,9 +221,11 @@ fn obstacles(view: &Pod, asked: &Asked, mesh: &Mesh, injected: bool, s: &Surroun
     );
     refusals.extend(more_than_monitor(asked, s));
     let declared = detect::declared(view, mesh);
-    if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) && !injected {
+    if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) {
         let declared = declared.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         refusals.push(Refusal::pod("spec.containers", Obstacle::NoSuchPort { port: asked.port(), declared }));
+    } else {
+        refusals.extend(other_servers(view, asked, &s.config));
     }
     refusals
 }
@@ -235,13 +249,42 @@ fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
     refusals
 }
 
-/// Servers that are told another port than the one that is guarded. `moved`: an earlier injection may have told them.
-fn other_ports(view: &Pod, asked: &Asked, moved: Option<Interception>) -> Vec<Refusal> {
+/// Model servers that declare ports, and not the one that is guarded: nothing would stand before them, and their ports stay open.
+fn other_servers(view: &Pod, asked: &Asked, config: &Config) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for placed in detect::candidates(view).filter(|placed| placed.lasts() && detect::is_other_server(placed.container, config)) {
+        let declared: Vec<i64> = placed.container.tcp_ports().collect();
+        let open = |port: &i64| u16::try_from(*port).is_ok_and(|port| asked.open_ports.contains(&port));
+        if !declared.is_empty() && !declared.contains(&asked.port().into()) && !declared.iter().all(open) {
+            let declared = declared.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            refusals.push(Refusal::pod(placed.field("ports"), Obstacle::OtherServer { declared, guarded: asked.port() }));
+        }
+    }
+    refusals
+}
+
+/// Servers that listen on another port than the one that is guarded. An earlier injection may have told them theirs.
+fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: bool, config: &Config) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for placed in detect::candidates(view) {
-        let Some(Told::Literal { index, host }) = detect::ollama_host(placed.container) else { continue };
-        let by_us = moved == Some(Interception::Port) && host.port == guard::MOVED_PORT;
-        if host.server && host.port != asked.port() && !by_us {
+        // To an Ollama that serves, any host is where it listens: the pod's own name is one.
+        let listens = detect::serves_as_told(placed.container, config);
+        let (index, host) = match detect::ollama_host(placed.container) {
+            Some(Told::Literal { index, host }) => (index, host),
+            None if listens
+                && placed.lasts()
+                && placed.container.env_from.is_empty()
+                && interception == Interception::Iptables
+                && asked.port() != keys::DEFAULT_PORT
+                && !asked.open_ports.contains(&keys::DEFAULT_PORT) =>
+            {
+                refusals.push(Refusal::pod(placed.field("env"), Obstacle::DefaultPort { guarded: asked.port() }));
+                continue;
+            }
+            Some(Told::Unread { .. }) | None => continue,
+        };
+        let by_us = injected && interception == Interception::Port && host.port == guard::MOVED_PORT;
+        if (host.server || listens) && host.port != asked.port() && !by_us {
             let obstacle = Obstacle::OtherPort { found: host.port, guarded: asked.port() };
             refusals.push(Refusal::pod(placed.field(&format!("env[{index}].value")), obstacle));
         }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::patch::patch;
-use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, POLICY, STOP, Scope};
+use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, Scope};
 use crate::plan::{
     Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, is_our_name, plan, stay_lower,
 };
@@ -178,18 +178,23 @@ pub(crate) fn pod_changed(review: &Review) -> Verdict {
             }
         }
     }
-    let images = |pod: &Value| -> BTreeMap<String, (usize, Value)> {
-        let containers = pod["spec"]["initContainers"].as_array().into_iter().flatten().enumerate();
-        let named = containers.filter_map(|(index, one)| Some((one["name"].as_str()?.to_owned(), (index, one["image"].clone()))));
-        named.filter(|(name, _)| is_our_name(name)).collect()
-    };
-    let old = images(&review.old_object);
-    for (name, (index, image)) in images(&review.object) {
-        if old.get(&name).is_none_or(|(_, old)| *old != image) {
-            refusals.push(Refusal::pod(format!("spec.initContainers[{index}].image"), Obstacle::Settled));
-        }
-    }
+    refusals.extend(other_images(&review.object, &review.old_object));
     if refusals.is_empty() { Verdict::Allowed(Vec::new()) } else { Verdict::Refused(refusals, Says::of("Pod", &review.namespace)) }
+}
+
+/// Containers of ours that shall run another image: of a pod that runs, images alone can be changed, and one in the guard's place would
+/// have the guard's ids, which lead to the model.
+fn other_images(new: &Value, old: &Value) -> Vec<Refusal> {
+    let containers = |pod: &Value| pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
+    let ours = |container: &Value| container["name"].as_str().is_some_and(is_our_name);
+    let changed =
+        containers(new).into_iter().zip(containers(old)).enumerate().filter(|(_, (new, old))| ours(old) && new["image"] != old["image"]);
+    changed
+        .map(|(index, _)| Refusal {
+            field: Field::new(Of::Pod, format!("spec.initContainers[{index}].image")),
+            obstacle: Obstacle::Settled,
+        })
+        .collect()
 }
 
 /// A workload is applied. Nothing is changed in it; who applies it learns now what its pods would meet.
@@ -202,6 +207,7 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
     let annotations = ours(&review.object, "annotations");
     if review.operation == "UPDATE"
         && template(kind, &review.old_object).as_ref() == Some(&pod)
+        && between(kind, &review.old_object) == between(kind, &review.object)
         && ["labels", "annotations"].into_iter().all(|map| ours(&review.object, map) == ours(&review.old_object, map))
     {
         return Verdict::Allowed(Vec::new());
@@ -219,7 +225,7 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
             refusals.extend(new);
         }
         Outcome::Untouched(_) => {
-            let idle = [MODE, POLICY, STOP].into_iter().find(|key| annotations.contains_key(*key));
+            let idle = keys::any_of(&annotations).or_else(|| keys::any_of(&ours(&pod, "annotations")));
             warnings.extend(idle.map(Warning::NothingGuarded));
         }
         Outcome::Guard(plan) => {
@@ -231,7 +237,8 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
             }
         }
     }
-    if labels.contains_key(LABEL) {
+    // Charts put the same labels on both; then nothing is amiss.
+    if labels.contains_key(LABEL) && !ours(&pod, "labels").contains_key(LABEL) {
         warnings.push(Warning::LabelOnWorkload(kind.to_owned()));
     }
     if refusals.is_empty() { Verdict::Allowed(warnings) } else { Verdict::Refused(refusals, Says::of(kind, &s.namespace.name)) }

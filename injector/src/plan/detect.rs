@@ -14,8 +14,7 @@ use super::keys::{self, Asked, LABEL, MINIMUM_MODE, Scope};
 use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::ollama_host::OllamaHost;
-use super::probes::Originals;
-use super::view::{Container, List, Placed, Pod, Probe, Variable};
+use super::view::{Container, List, Placed, Pod, Port, Probe, Variable};
 use super::{Config, Namespace};
 
 /// Whether a pod is to be guarded.
@@ -117,7 +116,10 @@ fn looks_like_a_model(pod: &Pod, services: &[Service], config: &Config) -> bool 
     let asked = Asked::of(&pod.metadata.annotations);
     // Who names a port means a model behind it.
     asked.names_port()
-        || candidates(pod).any(|placed| Sign::ALL.into_iter().any(|sign| sign.stands(placed.container, asked.port(), config)))
+        // A mesh's name hides nobody.
+        || pod.containers().any(|placed| {
+            !guard::is_our_name(&placed.container.name) && shows_model(placed.container, asked.port(), config)
+        })
         || services.iter().any(|service| targets(service, pod).any(|(_, port)| port == asked.port()))
 }
 
@@ -140,7 +142,7 @@ impl Sign {
             Self::Runs => is_listed(&container.image, &config.model_server_images) || runs_ollama(container),
             Self::Probes => {
                 let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
-                probes.into_iter().flatten().any(|probe| probed(container, probe) == Some(port))
+                probes.into_iter().flatten().any(|probe| probed(container, probe) == Some(port) || asks_the_guard(container, probe))
             }
             Self::Serves => ollama_host(container).is_some_and(|told| matches!(told, Told::Literal { host, .. } if host.server)),
         }
@@ -155,18 +157,38 @@ pub(super) fn probed(container: &Container, probe: &Probe) -> Option<u16> {
     http.or(tcp).or(grpc).and_then(|port| container.resolve(port))
 }
 
+/// Whether a probe of the port was rewritten before: it still shows the model.
+fn asks_the_guard(container: &Container, probe: &Probe) -> bool {
+    probe.http_get.as_ref().is_some_and(|http| {
+        let path = http.path.as_deref().and_then(|path| path.strip_prefix("/probes/"));
+        http.port == Port::Number(keys::METRICS_PORT.into())
+            && path.and_then(|path| path.strip_prefix(container.name.as_str())).is_some_and(|kind| kind.starts_with('/'))
+    })
+}
+
+/// Whether something in a container shows that it serves the model.
+pub(super) fn shows_model(container: &Container, port: u16, config: &Config) -> bool {
+    Sign::ALL.into_iter().any(|sign| sign.stands(container, port, config))
+}
+
+/// Whether a container runs a model server of the list other than Ollama, which has a port of its own.
+pub(super) fn is_other_server(container: &Container, config: &Config) -> bool {
+    is_listed(&container.image, &config.model_server_images) && !is_ollama(container, config)
+}
+
+/// Whether a container is an Ollama that serves, and takes its port from `OLLAMA_HOST` as it stands in the pod: a command of another
+/// name may set another.
+pub(super) fn serves_as_told(container: &Container, config: &Config) -> bool {
+    is_ollama(container, config) && (runs_ollama(container) || container.command.is_empty()) && serves(container)
+}
+
 /// The containers that serve the model. What shows it best decides: declaring the port or running a model server, then probing the
 /// port, then `OLLAMA_HOST`; without any of these the only container there is.
 pub(super) fn models<'a>(pod: &'a Pod, port: u16, mesh: &Mesh, config: &Config) -> Vec<Placed<'a>> {
     let lasting: Vec<_> = candidates(pod).filter(Placed::lasts).collect();
-    // An earlier injection has turned the probes of the port to the guard, and written down whose they were.
-    let before = if guard::recognised(pod) { guard::originals(pod) } else { Originals::new() };
-    let probed = |name: &str| before.keys().any(|probe| probe.split_once('/').is_some_and(|(container, _)| container == name));
     let tiers: [&[Sign]; 3] = [&[Sign::Declares, Sign::Runs], &[Sign::Probes], &[Sign::Serves]];
     for tier in tiers {
-        let stands = |placed: &&Placed<'_>| {
-            tier.iter().any(|sign| sign.stands(placed.container, port, config) || *sign == Sign::Probes && probed(&placed.container.name))
-        };
+        let stands = |placed: &&Placed<'_>| tier.iter().any(|sign| sign.stands(placed.container, port, config));
         let found: Vec<_> = lasting.iter().filter(stands).copied().collect();
         if !found.is_empty() {
             return found;
@@ -187,9 +209,7 @@ pub(super) fn shows_port(pod: &Pod, services: &[Service], asked: &Asked, config:
         signs.into_iter().any(|sign| sign.stands(placed.container, port, config))
             || (is_ollama(placed.container, config) && port == keys::DEFAULT_PORT)
     };
-    asked.names_port()
-        || candidates(pod).any(shows)
-        || services.iter().any(|service| targets(service, pod).any(|(_, target)| target == port))
+    candidates(pod).any(shows) || services.iter().any(|service| targets(service, pod).any(|(_, target)| target == port))
 }
 
 /// What `OLLAMA_HOST` of a container says.
@@ -216,12 +236,14 @@ pub(super) fn literal(container: &Container, index: usize) -> Option<String> {
     if variable.value_from.is_some() {
         return None;
     }
-    expand(&variable.value, &container.env[..index])
+    expand(&variable.value, &container.env[..index], &mut 4096)
 }
 
 /// Puts values in the place of `$(NAME)`. The kubelet leaves a name that it doesn't know as it stands; but here it may come from
-/// `envFrom`, or be one that Kubernetes sets, so the value counts as unknown.
-fn expand(text: &str, before: &[Variable]) -> Option<String> {
+/// `envFrom`, or be one that Kubernetes sets, so the value counts as unknown. So does one that takes more than `left` bytes and names:
+/// a few variables that each name the one before twice would otherwise keep us for years.
+fn expand(text: &str, before: &[Variable], left: &mut usize) -> Option<String> {
+    *left = left.checked_sub(text.len() + 1)?;
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -234,7 +256,7 @@ fn expand(text: &str, before: &[Variable]) -> Option<String> {
             let index = before.iter().rposition(|variable| variable.name == name)?;
             let variable = &before[index];
             // Each is expanded by those before itself alone, so this ends.
-            expanded.push_str(&(variable.value_from.is_none().then(|| expand(&variable.value, &before[..index])).flatten()?));
+            expanded.push_str(&(variable.value_from.is_none().then(|| expand(&variable.value, &before[..index], left)).flatten()?));
             rest = after;
         } else {
             expanded.push('$');
@@ -373,6 +395,17 @@ mod tests {
         assert_eq!(value("B").as_deref(), Some("$(PORT) $ $x"));
         for unknown in ["SECRET", "C", "D", "SELF"] {
             assert_eq!(value(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn variables_that_double_each_other_end_as_unknown() {
+        for first in ["", "0"] {
+            let mut env = vec![json!({"name": "A0", "value": first})];
+            env.extend((1..200).map(|n| json!({"name": format!("A{n}"), "value": format!("$(A{0})$(A{0})", n - 1)})));
+            env.push(json!({"name": "OLLAMA_HOST", "value": "$(A199)"}));
+            let container = container(json!({"env": env}));
+            assert_eq!(ollama_host(&container), Some(Told::Unread { index: 200 }));
         }
     }
 

@@ -25,6 +25,9 @@ const SETID: [&str; 2] = ["SETUID", "SETGID"];
 /// What nobody may ask for.
 const FORBIDDEN: [&str; 9] = ["SETUID", "SETGID", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "ALL"];
 
+/// What a mesh's containers that end before us may ask for. What the others do doesn't end with them: a module, a program in the kernel.
+const OF_A_MESH: [&str; 4] = ["NET_ADMIN", "NET_RAW", "SETUID", "SETGID"];
+
 /// What of the pod itself stands in the way.
 pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
     let spec = &pod.spec;
@@ -76,7 +79,7 @@ fn container(placed: &Placed<'_>, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
     for (index, capability) in security.capabilities.add.iter().enumerate() {
         let name = plain(capability);
         let field = placed.field(&format!("securityContext.capabilities.add[{index}]"));
-        if !FORBIDDEN.contains(&name.as_str()) || ends_before_us {
+        if !FORBIDDEN.contains(&name.as_str()) || ends_before_us && OF_A_MESH.contains(&name.as_str()) {
             continue;
         }
         if !SETID.contains(&name.as_str()) {
@@ -128,9 +131,10 @@ pub(super) fn harden(draft: &mut Draft, pod: &Pod, asked: &Asked, mesh: &Mesh) -
     Ok(hardened)
 }
 
-/// What isn't dropped yet and must be.
+/// What isn't dropped yet and must be. Only Kubernetes' own spelling counts: to containerd `CAP_SETUID` is `CAP_CAP_SETUID`, and dropping
+/// that drops nothing. To drop one twice does no harm.
 fn missing(capabilities: &Capabilities, may_setid: bool) -> Vec<&'static str> {
-    let dropped: Vec<String> = capabilities.drop.iter().map(|capability| plain(capability)).collect();
+    let dropped = &capabilities.drop;
     if dropped.iter().any(|capability| capability == "ALL") {
         return Vec::new();
     }
@@ -153,8 +157,9 @@ mod tests {
     fn what_is_dropped_already_is_not_dropped_again() {
         let drop = |drop: &[&str]| Capabilities { add: vec![], drop: drop.iter().map(|name| (*name).to_owned()).collect() };
         assert_eq!(missing(&drop(&[]), false), DROPPED);
-        assert_eq!(missing(&drop(&["all"]), false), [""; 0]);
-        assert_eq!(missing(&drop(&["CAP_SETUID", "net_raw", "CHOWN"]), false), ["SETGID", "NET_ADMIN"]);
+        assert_eq!(missing(&drop(&["ALL"]), false), [""; 0]);
+        assert_eq!(missing(&drop(&["SETUID", "NET_RAW", "CHOWN"]), false), ["SETGID", "NET_ADMIN"]);
+        assert_eq!(missing(&drop(&["CAP_SETUID", "CAP_ALL", "cap_setgid"]), false), DROPPED);
         assert_eq!(missing(&drop(&[]), true), ["NET_ADMIN", "NET_RAW"]);
     }
 }

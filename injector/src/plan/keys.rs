@@ -164,6 +164,11 @@ impl Scope {
     }
 }
 
+/// One of the keys that users write, if it is there.
+pub(crate) fn any_of(annotations: &BTreeMap<String, String>) -> Option<&'static str> {
+    KNOWN.iter().map(|known| known.key).find(|key| annotations.contains_key(*key))
+}
+
 /// Whether a key is one of ours.
 pub(crate) fn ours(key: &str) -> bool {
     key == LABEL || key.starts_with(PREFIX)
@@ -284,7 +289,10 @@ fn nearest(scope: Scope, key: &str) -> &'static str {
 }
 
 /// How many letters must be put in, taken out or replaced to make one text of the other.
+///
+/// Only of the beginning: the API server asks us before it looks how long a key is.
 fn distance(a: &str, b: &str) -> usize {
+    let [a, b] = [a, b].map(|text| text.char_indices().nth(128).map_or(text, |(end, _)| &text[..end]));
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (line, letter) in a.chars().enumerate() {

@@ -79,6 +79,12 @@ pub(crate) enum Obstacle {
     HostNetwork,
     #[error("the pod would see the node's processes, and could reach the model through one of them; take it away")]
     HostPid,
+    #[error(
+        "this pod only mirrors a static one, which the kubelet starts from a file, so no guard can come in between; run it as a Deployment or a DaemonSet, or set the label llm-guard to disabled"
+    )]
+    Mirror,
+    #[error("the pod has {0} containers, more than the {1} that are looked through; make it smaller")]
+    TooMany(usize, usize),
     #[error("the guard and its rules need Linux; put the pod on Linux nodes, or set the label llm-guard to disabled")]
     Windows,
     #[error("11434 is the guard's own user, which alone reaches the model directly; choose another")]
@@ -117,6 +123,14 @@ pub(crate) enum Obstacle {
         "OLLAMA_HOST says port {found}, and the guard stands before port {guarded}; let llm-guard.io/port and OLLAMA_HOST say the same"
     )]
     OtherPort { found: u16, guarded: u16 },
+    #[error(
+        "without OLLAMA_HOST this Ollama listens on 11434, and the guard stands before port {guarded}; let llm-guard.io/port and OLLAMA_HOST say the same"
+    )]
+    DefaultPort { guarded: u16 },
+    #[error(
+        "this model server declares {declared}, and the guard stands before port {guarded} alone; set llm-guard.io/port to the model's, or name what may stay unguarded in llm-guard.io/open-ports"
+    )]
+    OtherServer { declared: String, guarded: u16 },
     #[error("a gRPC probe of the model's port can't be asked through the guard; use httpGet, tcpSocket or exec")]
     GrpcProbe,
     #[error("the guard speaks plain HTTP to the model; let the probe's scheme be HTTP")]

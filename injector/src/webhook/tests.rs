@@ -137,6 +137,41 @@ fn a_pod_that_allows_setuid_can_not_be_raised_above_monitor() {
 }
 
 #[test]
+fn no_other_image_takes_the_guards_place_in_a_pod_that_runs() {
+    let pod = |guard: &str, own: &str| {
+        json!({"metadata": {}, "spec": {"containers": [{"name": "ollama", "image": own}], "initContainers": [
+            {"name": "istio-init", "image": own}, {"name": "llm-guard-init", "image": "g:1"}, {"name": "llm-guard", "image": guard},
+        ]}})
+    };
+    let update = |new: &Value| pod_changed(&review("Pod", "UPDATE", new, &pod("g:1", "a")));
+    let message = update(&pod("forward:1", "a")).answer("7")["response"]["status"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("spec.initContainers[2].image: "), "{message}");
+    assert_eq!(update(&pod("g:1", "b")).result(), "allowed");
+}
+
+#[test]
+fn a_key_where_nothing_is_guarded_is_warned_of() {
+    let s = Surroundings { namespace: crate::plan::Namespace::default(), ..surroundings() };
+    let warnings =
+        |object: &Value| workload(&review("Deployment", "CREATE", object, &Value::Null), &s).answer("7")["response"]["warnings"].clone();
+    let mut object = deployment(&json!(null), &json!({"containers": [{"name": "ollama", "image": "ollama/ollama"}]}));
+    object["spec"]["template"]["metadata"] = json!({"annotations": {"llm-guard.io/port": "11434"}});
+    assert!(warnings(&object)[0].as_str().unwrap().contains("llm-guard.io/port"), "{}", warnings(&object));
+    object["spec"]["template"]["metadata"] = json!({"labels": {"llm-guard": "enabled"}});
+    object["metadata"]["labels"] = json!({"llm-guard": "enabled"});
+    assert!(!warnings(&object).to_string().contains("does nothing"), "{}", warnings(&object));
+    object["spec"]["template"]["metadata"] = Value::Null;
+    assert!(warnings(&object)[0].as_str().unwrap().contains("into the template"), "{}", warnings(&object));
+}
+
+#[test]
+fn a_key_put_between_a_cron_job_and_its_pods_is_refused_also_later() {
+    let cron = |labels: &Value| json!({"metadata": {"name": "c"}, "spec": {"jobTemplate": {"metadata": {"labels": labels}, "spec": {"template": {"spec": {}}}}}});
+    let verdict = workload(&review("CronJob", "UPDATE", &cron(&json!({"llm-guard": "enabled"})), &cron(&Value::Null)), &surroundings());
+    assert_eq!(refusals(&verdict), 1);
+}
+
+#[test]
 fn a_deletion_and_what_leaves_the_template_as_it_was_is_never_denied() {
     let bad = deployment(
         &json!({"llm-guard.io/mode": "hardest"}),

@@ -208,7 +208,8 @@ fn what_can_not_be_read_is_refused() {
 fn both_ports_are_said_where_they_differ() {
     let refusals = refused(&with("/spec/containers/0/env", json!([{"name": "OLLAMA_HOST", "value": "0.0.0.0:8000"}])), &surroundings());
     assert!(refusals[0].contains("8000") && refusals[0].contains("11434"), "{refusals:?}");
-    let client = with("/spec/containers/0/env", json!([{"name": "OLLAMA_HOST", "value": "http://elsewhere:8000"}]));
+    let mut client = with("/spec/containers/0/env", json!([{"name": "OLLAMA_HOST", "value": "http://elsewhere:8000"}]));
+    put(&mut client, "/spec/containers/0/image", json!("example/agent"));
     assert_eq!(refused(&client, &surroundings()), [""; 0]);
 }
 
@@ -226,6 +227,80 @@ fn a_port_that_nothing_shows_is_asked_for() {
 fn a_request_above_its_limit_is_refused_by_its_annotation() {
     let refusals = refused(&annotated(&[("llm-guard.io/resources-memory-request", "1Gi")]), &surroundings());
     assert!(refusals[0].starts_with("metadata.annotations[llm-guard.io/resources-memory-request]: "), "{refusals:?}");
+}
+
+#[test]
+fn a_port_is_guarded_only_if_the_model_listens_there() {
+    let s = surroundings();
+    let port = |value: &str| annotated(&[("llm-guard.io/port", value)]);
+    // An Ollama on its default port, and another one annotated.
+    let refusals = refused(
+        &{
+            let mut pod = port("8000");
+            put(&mut pod, "/spec/containers/0/ports", json!([{"containerPort": 8000}, {"containerPort": 11434}]));
+            pod
+        },
+        &s,
+    );
+    assert!(refusals.len() == 1 && refusals[0].starts_with("spec.containers[0].env: ") && refusals[0].contains("8000"), "{refusals:?}");
+    // A mistyped port.
+    let mut typo = port("8001");
+    put(&mut typo, "/spec/containers", json!([{"name": "m", "image": "x/y", "ports": [{"containerPort": 8000}]}]));
+    let refusals = refused(&typo, &s);
+    assert!(refusals.len() == 1 && refusals[0].contains("8001") && refusals[0].contains("8000"), "{refusals:?}");
+    // A second model server beside the one that is guarded.
+    let vllm = json!({"name": "vllm", "image": "vllm/vllm-openai", "ports": [{"containerPort": 8000}]});
+    let mut both = pod();
+    both["spec"]["containers"].as_array_mut().unwrap().push(vllm);
+    let refusals = refused(&both, &s);
+    assert!(refusals.len() == 1 && refusals[0].starts_with("spec.containers[1].ports: ") && refusals[0].contains("8000"), "{refusals:?}");
+    put(&mut both, "/metadata/annotations", json!({"llm-guard.io/open-ports": "8000"}));
+    assert_eq!(refused(&both, &s), [""; 0]);
+    // The pod's own name as host.
+    let named = json!([{"name": "OLLAMA_HOST", "value": "ollama:9999"}]);
+    let refusals = refused(&with("/spec/containers/0/env", named), &s);
+    assert!(refusals.len() == 1 && refusals[0].contains("9999"), "{refusals:?}");
+}
+
+#[test]
+fn a_mesh_may_lead_traffic_and_nothing_that_outlasts_it() {
+    let init = |capability: &str| json!([{"name": "istio-init", "securityContext": {"capabilities": {"add": [capability]}}}]);
+    for capability in ["SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "ALL"] {
+        assert_eq!(refused(&with("/spec/initContainers", init(capability)), &surroundings()).len(), 1, "{capability}");
+    }
+    for capability in ["NET_ADMIN", "NET_RAW"] {
+        assert_eq!(refused(&with("/spec/initContainers", init(capability)), &surroundings()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_drop_that_containerd_does_not_know_is_no_drop() {
+    let drop = ["CAP_SETUID", "CAP_SETGID", "CAP_NET_ADMIN", "CAP_NET_RAW"];
+    let security = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": drop}});
+    let plan = planned(&with("/spec/containers/0/securityContext", security), &surroundings());
+    let all = &plan.pod()["spec"]["containers"][0]["securityContext"]["capabilities"]["drop"];
+    for name in ["SETUID", "SETGID", "NET_ADMIN", "NET_RAW"] {
+        assert!(all.as_array().unwrap().contains(&json!(name)), "{all}");
+    }
+}
+
+#[test]
+fn a_mirror_of_a_static_pod_is_refused() {
+    let refusals = refused(&annotated(&[("kubernetes.io/config.mirror", "x")]), &surroundings());
+    assert!(refusals.len() == 1 && refusals[0].contains("static"), "{refusals:?}");
+}
+
+#[test]
+fn a_pod_of_too_many_containers_is_refused_at_once() {
+    let many: Vec<Value> = (0..60_000).map(|_| json!({"name": "istio-init"})).collect();
+    let refusals = refused(&with("/spec/initContainers", many.into()), &surroundings());
+    assert!(refusals.len() == 1 && refusals[0].contains("60001"), "{refusals:?}");
+}
+
+#[test]
+fn a_key_of_any_length_is_answered() {
+    let key = format!("llm-guard.io/{}", "é".repeat(500_000));
+    assert_eq!(refused(&annotated(&[(&key, "x")]), &surroundings()).len(), 1);
 }
 
 // === setuid ===
@@ -395,6 +470,7 @@ fn the_guard_is_told_what_the_contract_names() {
     let mut pod = annotated(&[("llm-guard.io/port", "8000")]);
     put(&mut pod, "/spec/terminationGracePeriodSeconds", json!(60));
     put(&mut pod, "/spec/containers/0/ports", json!([{"containerPort": 8000}]));
+    put(&mut pod, "/spec/containers/0/env", json!([{"name": "OLLAMA_HOST", "value": ":8000"}]));
     let plan = planned(&pod, &surroundings());
     let expected = [
         ["--listen", "[::]:15434"],
@@ -567,6 +643,17 @@ fn an_untouched_pod_has_no_changes_and_a_patch_that_fits_no_other_pod_fails() {
     let plan = planned(&pod(), &surroundings());
     let mut other = with("/spec/containers/0/name", json!("renamed"));
     assert!(json_patch::patch(&mut other, &crate::patch::patch(&plan)).is_err());
+}
+
+#[test]
+fn a_rewritten_probe_still_shows_the_model_so_no_other_container_takes_its_place() {
+    let containers = json!([
+        {"name": "server", "image": "x/y", "livenessProbe": {"tcpSocket": {"port": 11434}}},
+        {"name": "client", "image": "x/z", "env": [{"name": "OLLAMA_HOST", "value": "127.0.0.1:11434"}]},
+    ]);
+    let first = planned(&with("/spec/containers", containers), &surroundings());
+    let again = planned(first.pod(), &surroundings());
+    assert!(again.changes().is_empty(), "{:?}", again.changes());
 }
 
 // === by port ===
