@@ -3,6 +3,7 @@
 //! The invariant: there is always one policy in force, whole. What doesn't load changes nothing but a counter and a log line. As
 //! long as nothing has been loaded, everything is refused.
 
+mod memory;
 mod signed;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+pub(crate) use self::memory::Memory;
 pub(crate) use self::signed::Signed;
 use self::signed::{Judge, Looker};
 use crate::telemetry::metrics::Metrics;
@@ -216,6 +218,11 @@ impl InForce {
                 metrics.mode(current.policy.mode);
                 metrics.stop(current.stop);
                 let Current { policy, stop, digest, serial } = &current;
+                if let Some(memory) = &signed.memory
+                    && let Err(error) = memory.keep(*serial).await
+                {
+                    tracing::error!(path = %memory.path().display(), %error, "the serial can't be kept: after a restart older settings would count");
+                }
                 tracing::info!(digest, serial, mode = policy.mode.name(), stop, "the settings are in force");
                 self.current.store(Arc::new(current));
                 self.loaded.send_replace(true);

@@ -193,6 +193,27 @@ fn what_is_not_the_injectors_leaves_the_settings_in_force_and_is_counted_once() 
 }
 
 #[test]
+fn a_guard_that_was_made_to_restart_still_takes_nothing_older() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::empty()?;
+    let kept = tempfile::tempdir()?;
+    let memory = kept.path().join("serial");
+    let with = ["--settings-serial", "10", "--settings-memory", memory.to_str().unwrap_or_default()];
+    folder.swap(&sealed(&settings(20, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &with)?;
+    wait_for_serial(&guard, 20)?;
+    drop(guard);
+    // What was in force after the pod's admission and before the last change.
+    folder.swap(&sealed(&settings(15, Mode::Monitor)), None)?;
+    let plan = with.iter().fold(in_pod(&server, &folder), |plan, argument| plan.argument(*argument));
+    let guard = plan.start()?;
+    wait_for_error(&guard, "old ones")?;
+    assert!(is_closed(guard.address()), "it is closed until the newest are there");
+    folder.swap(&sealed(&settings(20, Mode::Hard)), None)?;
+    wait_for_serial(&guard, 20).map_err(Into::into)
+}
+
+#[test]
 fn the_next_key_is_known_before_it_is_used() -> Outcome {
     let server = FaultyServer::start(is_well)?;
     let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Soft)), None)?;

@@ -25,6 +25,8 @@ const XTABLES_VOLUME: &str = "llm-guard-xtables";
 const SETTINGS_PATH: &str = "/etc/llm-guard/settings";
 const RUN_PATH: &str = "/run/llm-guard";
 const DRAIN_SOCKET: &str = "/run/llm-guard/drain";
+/// Where the guard keeps the highest serial that it loaded.
+const SERIAL_PATH: &str = "/run/llm-guard/serial";
 const BINARY: &str = "/llm-guard-sidecar";
 /// Where the model goes when the guard takes its port.
 pub(super) const MOVED_PORT: u16 = 11435;
@@ -211,6 +213,7 @@ impl Parts<'_> {
             give("--settings-key", key.clone());
         }
         give("--settings-serial", serial.to_string());
+        give("--settings-memory", SERIAL_PATH.into());
         give("--drain-socket", DRAIN_SOCKET.into());
         give("--drain-timeout", drain_seconds(self.spec.termination_grace_period_seconds).to_string());
         for (name, original) in self.originals {

@@ -17,7 +17,7 @@ use crate::proxy::host::{OriginPattern, StandIn};
 use crate::proxy::probes::{Probe, Probes};
 use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::proxy::{Guard, Listen, Settings, Times};
-use crate::settings::{InForce, Signed, Source};
+use crate::settings::{InForce, Memory, Signed, Source};
 use crate::telemetry::logs::{self, Level};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
@@ -109,6 +109,9 @@ struct PodArgs {
     /// The least serial that counts [default: 0]
     #[arg(long, value_name = "NUMBER", requires = "settings")]
     settings_serial: Option<u64>,
+    /// A file of the guard's own that outlives it: after a restart nothing older counts than what was in force [default: none]
+    #[arg(long, value_name = "FILE", requires = "settings")]
+    settings_memory: Option<PathBuf>,
     /// The most that any control gets in this pod, whatever the settings say
     #[arg(long, value_name = "MODE", requires = "settings")]
     at_most: Option<Mode>,
@@ -165,11 +168,24 @@ async fn guard(args: Args) -> Result<(), AnyError> {
     if in_pod && !url.is_loopback() {
         return Err(format!("with --in-pod the host of --upstream must be 127.0.0.1, not {url}: the model server is in this pod").into());
     }
-    let PodArgs { in_pod: _, pod_ips, settings, settings_for, settings_key, settings_serial, at_most, probe, host_rewrite, origin } =
-        args.pod;
+    let PodArgs {
+        in_pod: _,
+        pod_ips,
+        settings,
+        settings_for,
+        settings_key,
+        settings_serial,
+        settings_memory,
+        at_most,
+        probe,
+        host_rewrite,
+        origin,
+    } = args.pod;
+    let memory = settings_memory.map(Memory::at);
+    let kept = memory.as_ref().map_or(Ok(0), Memory::recall).map_err(|error| format!("--settings-memory: {error}"))?;
     let signed = settings.zip(settings_for).map(|(folder, audience)| {
-        let serial = settings_serial.unwrap_or_default();
-        Signed { folder, audience, keys: settings_key, serial, most: at_most }
+        let serial = settings_serial.unwrap_or_default().max(kept);
+        Signed { folder, audience, keys: settings_key, serial, most: at_most, memory }
     });
     let source = source(signed, args.policy, &mut reference);
     let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));

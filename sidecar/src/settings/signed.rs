@@ -11,6 +11,7 @@ use llm_guard_engine::policy::settings::{OpenError, PublicKey, Settings, Standin
 use llm_guard_engine::policy::{Mode, PolicyError};
 use sha2::{Digest, Sha256};
 
+use super::memory::Memory;
 use super::{Current, read};
 
 /// The link that Kubernetes swaps. What it points to never changes.
@@ -31,6 +32,8 @@ pub(crate) struct Signed {
     pub(crate) serial: u64,
     /// The most that any control gets in this pod.
     pub(crate) most: Option<Mode>,
+    /// Where the highest serial is kept for a guard that comes after this one.
+    pub(crate) memory: Option<Memory>,
 }
 
 /// Why a file isn't taken. None of these says anything of what stands in it.
@@ -154,7 +157,7 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(signed: &Signed) -> Self {
-        let Signed { folder: _, audience, keys, serial, most } = signed.clone();
+        let Signed { folder: _, audience, keys, serial, most, memory: _ } = signed.clone();
         Self { audience, keys, least: serial, most, settings: None, pod_mode: None, seen: None, problems: [None, None] }
     }
 
@@ -279,7 +282,7 @@ mod tests {
 
     fn judge() -> Judge {
         let keys = vec![PublicKey::of(&key(1)), PublicKey::of(&key(2))];
-        Judge::new(&Signed { folder: "/".into(), audience: OURS.into(), keys, serial: 5, most: None })
+        Judge::new(&Signed { folder: "/".into(), audience: OURS.into(), keys, serial: 5, most: None, memory: None })
     }
 
     fn look(settings: impl Into<Vec<u8>>, pod_mode: &str) -> Look {
