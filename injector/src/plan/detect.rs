@@ -365,7 +365,7 @@ mod tests {
         for image in [
             "ollama/ollama",
             "ollama/ollama:0.17.4",
-            "docker.io/ollama/ollama@sha256:00",
+            "registry.example/ollama/ollama@sha256:00",
             "registry.example:5000/mirror/ollama/ollama:rocm",
             "vllm-openai",
             "a/vllm-openai:v1",
