@@ -18,12 +18,16 @@ pub(crate) fn what_it_costs(stage: &Stage) -> Scene {
     let inside = Place::new("cost-guarded", "last", "ollama");
     stage.apply(&pod("cost-guarded", "last"))?;
     stage.ready("cost-guarded", "last")?;
-    let idle = memory(stage, "llm-guard-sidecar run")?;
+    let guard = stage.guards_process("cost-guarded", "last")?;
+    let idle = memory(stage, &guard)?;
     for _ in 0..20 {
         stage.ask(&inside, "http://127.0.0.1:11434/api/chat", Some(&chat("leaky", "hello", true)), &[])?;
     }
-    let used = memory(stage, "llm-guard-sidecar run")?;
-    let injector = memory(stage, "llm-guard-injector serve")?;
+    let used = memory(stage, &guard)?;
+    let mut injector = 0;
+    for process in injectors(stage)? {
+        injector = injector.max(memory(stage, &process)?);
+    }
     let admission = admission(stage)?;
     println!("    | | |\n    | --- | ---: |");
     println!("    | a pod's start until it is ready, median of {STARTS}: unguarded | {} ms |", plain.as_millis());
@@ -73,13 +77,18 @@ fn starts(stage: &Stage, namespace: &str) -> Result<Duration, String> {
     Ok(times[times.len() / 2])
 }
 
-/// The anonymous memory of the largest process with such a command line, in KiB.
-fn memory(stage: &Stage, command: &str) -> Result<u64, String> {
-    let find = format!(
-        "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '^/{command}' && sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\) kB/\\1/p' $p/status; done; true"
-    );
-    let said = stage.on_node(&["sh", "-c", &find])?;
-    said.lines().filter_map(|line| line.parse().ok()).max().ok_or_else(|| format!("no process {command}"))
+/// The anonymous memory of a process, in KiB.
+fn memory(stage: &Stage, process: &str) -> Result<u64, String> {
+    let status = stage.on_node(&["cat", &format!("/proc/{process}/status")])?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon")?;
+    line.trim().trim_end_matches(" kB").parse().map_err(|error| format!("{error}: {line}"))
+}
+
+/// The injectors' processes.
+fn injectors(stage: &Stage) -> Result<Vec<String>, String> {
+    let find = "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '^/llm-guard-injector serve' && echo ${p#/proc/}; done; true";
+    let processes: Vec<String> = stage.on_node(&["sh", "-c", find])?.lines().map(str::to_owned).collect();
+    if processes.is_empty() { Err("no injector runs".into()) } else { Ok(processes) }
 }
 
 /// The mean time of the injectors' reviews of pods, in seconds.

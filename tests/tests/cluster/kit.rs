@@ -234,6 +234,17 @@ impl Stage {
         serde_json::from_str(&said).map_err(|error| format!("{error}: {said}"))
     }
 
+    /// The id of the guard's process in a pod, as the node sees it.
+    pub(crate) fn guards_process(&self, namespace: &str, pod: &str) -> Result<String, String> {
+        let pod = self.object(namespace, &format!("pod/{pod}"))?;
+        let uid = pod.pointer("/metadata/uid").and_then(Value::as_str).ok_or("the pod has no uid")?;
+        let find = format!(
+            "for p in /proc/[0-9]*; do grep -qs {uid} $p/mountinfo && tr '\\0' ' ' <$p/cmdline | grep -q 'llm-guard-sidecar run' && echo ${{p#/proc/}}; done; true"
+        );
+        let said = self.on_node(&["sh", "-c", &find])?;
+        said.lines().next().map(|line| line.trim().to_owned()).ok_or_else(|| "the guard's process isn't there".to_owned())
+    }
+
     /// The samples of one metric, of all guards of an app.
     pub(crate) fn guards_metric(&self, namespace: &str, app: &str, metric: &str) -> Result<String, String> {
         let mut samples = String::new();

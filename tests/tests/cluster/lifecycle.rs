@@ -140,12 +140,7 @@ pub(crate) fn least_privilege(stage: &Stage) -> Scene {
         })?;
     }
     // As the kernel has it, of the process itself.
-    let uid = spec.pointer("/metadata/namespace").and_then(|_| spec.pointer("/metadata/uid")).and_then(Value::as_str).ok_or("no uid")?;
-    let find = format!(
-        "for p in /proc/[0-9]*; do grep -qs {uid} $p/mountinfo && tr '\\0' ' ' <$p/cmdline | grep -q 'llm-guard-sidecar run' && echo ${{p#/proc/}}; done"
-    );
-    let pid = stage.on_node(&["sh", "-c", &format!("{find}; true")])?;
-    let pid = pid.lines().next().ok_or("the guard's process isn't there")?.trim().to_owned();
+    let pid = stage.guards_process("least", &pod)?;
     let status = stage.on_node(&["cat", &format!("/proc/{pid}/status")])?;
     for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         ensure(status.contains(line), || format!("{line}: {status}"))?;

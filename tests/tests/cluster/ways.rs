@@ -41,9 +41,9 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
         ("unspecified address", direct.replace("127.0.0.1", "0.0.0.0")),
         ("from the model's own port", direct.replace("curl ", "curl --local-port 11434 ")),
         ("from the guard's port", direct.replace("curl ", "curl --local-port 15434 ")),
-        ("become the guard", format!("setpriv --reuid 11434 --regid {gid} --clear-groups {direct}")),
-        ("become its user", format!("setpriv --reuid 11434 {direct}")),
-        ("become its group", format!("setpriv --regid {gid} {direct}")),
+        ("become the guard", format!("/usr/bin/setpriv --reuid 11434 --regid {gid} --clear-groups {direct}")),
+        ("become its user", format!("/usr/bin/setpriv --reuid 11434 {direct}")),
+        ("become its group", format!("/usr/bin/setpriv --regid {gid} {direct}")),
         ("busybox becomes the guard", format!("busybox setuidgid 11434:{gid} {direct}")),
         (
             "a program that is the guard's",
@@ -52,10 +52,10 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
                 direct.replace("curl ", "/tmp/curl ")
             ),
         ),
-        ("no rules", format!("iptables -t nat -F && iptables -t filter -F && {direct}")),
-        ("no rules for IPv6", format!("ip6tables -t nat -F && {}", direct.replace("127.0.0.1", "[::1]"))),
+        ("no rules", format!("/usr/sbin/iptables -t nat -F && /usr/sbin/iptables -t filter -F && {direct}")),
+        ("no rules for IPv6", format!("/usr/sbin/ip6tables -t nat -F && {}", direct.replace("127.0.0.1", "[::1]"))),
         ("an own network", format!("busybox unshare -n true && {direct}")),
-        ("an own user namespace", format!("busybox unshare -U -r iptables -t nat -F && {direct}")),
+        ("an own user namespace", format!("busybox unshare -U -r /usr/sbin/iptables -t nat -F && {direct}")),
         ("the guard's processes", "busybox kill -9 $(busybox pidof llm-guard-sidecar) && false".to_owned()),
     ];
     for (way, command) in ways {
@@ -66,7 +66,7 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
             ensure(!said.contains(value), || format!("{way}, as {as_user:?}: the {kind} came through"))?;
         }
     }
-    // The tools are there and work, so that what failed didn't fail for want of them.
+    // The tools are there and work (by their paths: the shell would take its own of the same name), so that what failed didn't fail for want of them.
     for tool in [
         "setpriv --version",
         "iptables --version",
