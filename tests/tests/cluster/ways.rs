@@ -53,9 +53,7 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
         ),
         ("no rules", format!("/usr/sbin/iptables -t nat -F && /usr/sbin/iptables -t filter -F && {direct}")),
         ("no rules for IPv6", format!("/usr/sbin/ip6tables -t nat -F && {}", direct.replace("127.0.0.1", "[::1]"))),
-        ("an own network", format!("busybox unshare -n true && {direct}")),
         ("an own user namespace", format!("busybox unshare -U -r /usr/sbin/iptables -t nat -F && {direct}")),
-        ("the guard's processes", "busybox kill -9 $(busybox pidof llm-guard-sidecar) && false".to_owned()),
     ];
     for (way, command) in ways {
         let mut words: Vec<&str> = as_user.to_vec();
@@ -75,6 +73,14 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
         let said = stage.run_in(place, &[as_user, &["/bin/sh", "-c", &format!("{tool} && echo works")]].concat())?;
         ensure(said.contains("works"), || format!("{tool}: {said}"))?;
     }
+    // Nor is the guard to be ended from here: whoever tries finds no such process, and it is the one that was there before.
+    let killed =
+        stage.run_in(place, &[as_user, &["/bin/sh", "-c", "busybox kill -9 $(busybox pidof llm-guard-sidecar) && echo killed"]].concat());
+    ensure(!killed.is_ok_and(|said| said.contains("killed")), || "the guard was killed from the model's container".into())?;
+    let pod = stage.object(&place.namespace, &format!("pod/{}", place.pod))?;
+    let statuses = pod.pointer("/status/initContainerStatuses").and_then(Value::as_array).cloned().unwrap_or_default();
+    let guard = statuses.iter().find(|status| status["name"] == "llm-guard").ok_or("the guard has no status")?;
+    ensure(guard["restartCount"] == 0, || format!("the guard was restarted: {guard}"))?;
     // The ways are closed, and the road is open: what was asked for is there, judged.
     let said = stage.run_in(place, &[as_user, &["/bin/sh", "-c", &direct]].concat())?;
     ensure(said.contains("[REDACTED_GITHUB_TOKEN]"), || format!("the guard's answer: {said}"))
