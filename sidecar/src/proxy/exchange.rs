@@ -159,6 +159,11 @@ impl Proxy {
             Ok(outgoing) => outgoing,
             Err(end) => return reply_error(record, exchange, end),
         };
+        // Its body may have taken a minute to arrive. A stop that came meanwhile holds for it, too.
+        if self.policy.now().stop {
+            let refusal = exchange.stop();
+            return reply_error(record, exchange, End::refused(refusal));
+        }
         let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, deadline)).await {
             Ok(answer) => answer,
             Err(end) => return reply_error(record, exchange, end),
