@@ -1,6 +1,7 @@
 //! Arguments to a command, nothing else.
 
 mod commands;
+mod files;
 mod identity;
 mod intercept;
 mod proxy;

@@ -299,6 +299,142 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_
     Ok(())
 }
 
+#[test]
+fn a_request_whose_body_was_still_arriving_when_the_stop_came_is_refused() -> Outcome {
+    for mode in Mode::ALL {
+        let server = FaultyServer::start(is_well)?;
+        let folder = SettingsFolder::with(&sealed(&settings(1, mode)), None)?;
+        let guard = started(&server, &folder, &[])?;
+        let request = raw::post("/api/chat", &Api::Chat.request("Say something.", true));
+        let (begun, rest) = request.split_at(request.len() - 4);
+        let mut client = Connection::open(guard.address())?;
+        client.send(begun)?;
+        wait_until("the guard reads", PROMPT, || Ok(count(&guard, "llm_guard_connections_open", &[])? == "1"))?;
+        folder.swap(&sealed(&Settings { stop: true, ..settings(2, mode) }), None)?;
+        wait_for_serial(&guard, 2)?;
+        client.send(rest)?;
+        let answer = client.finish()?;
+        assert_eq!(answer.status(), 503, "{mode}: {answer:?}");
+        assert!(answer.text().contains("the model is stopped"), "{answer:?}");
+        assert_eq!(server.received().len(), 0, "{mode}: it reached the model");
+    }
+    Ok(())
+}
+
+// === who crowds in ===
+
+/// What the kubelet gives the guard's own probes.
+const KUBELETS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks as the kubelet does; what it said, and how long that took.
+fn healthy(guard: &Guard) -> io::Result<Duration> {
+    let began = Instant::now();
+    let status = observed(guard, "/healthz")?.status();
+    if status == 200 { Ok(began.elapsed()) } else { Err(io::Error::other(format!("/healthz says {status}"))) }
+}
+
+#[test]
+fn a_crowd_at_the_models_port_keeps_out_neither_probes_nor_a_change_of_settings() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Monitor)), None)?;
+    let guard = in_pod(&server, &folder).argument("--probe").argument(PROBES[0]).files(512, 512).start()?;
+    wait_until("the guard has started", PROMPT, || Ok(observed(&guard, "/startupz")?.status() == 200))?;
+    // They say nothing. The kernel takes those that the guard doesn't.
+    let crowd = (0..700).map(|_| Connection::open(guard.address())).collect::<io::Result<Vec<_>>>()?;
+    thread::sleep(Duration::from_millis(300));
+    for _ in 0..5 {
+        assert!(healthy(&guard)? < KUBELETS_PATIENCE);
+        assert_eq!(observed(&guard, "/probes/ollama/liveness")?.status(), 200);
+    }
+    folder.swap(&sealed(&Settings { stop: true, ..settings(2, Mode::Hard) }), None)?;
+    wait_for_serial(&guard, 2)?;
+    drop(crowd);
+    folder.swap(&sealed(&settings(3, Mode::Hard)), None)?;
+    wait_for_serial(&guard, 3)?;
+    assert_eq!(ask_api(&guard, Api::Chat, true)?.status(), 200);
+    assert!(!guard.log()?.iter().any(|line| line.to_string().contains("can't be taken")));
+    Ok(())
+}
+
+#[test]
+fn a_guard_allows_itself_as_many_files_as_it_may() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Monitor)), None)?;
+    let mut guard = in_pod(&server, &folder).files(64, 1234).start()?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", guard.process().id()))?;
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).ok_or("no such limit")?;
+    assert_eq!(files.split_whitespace().next(), Some("1234"));
+    Ok(())
+}
+
+#[test]
+fn who_says_nothing_at_the_port_for_probes_gives_way_to_who_asks() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &["--probe", PROBES[0]])?;
+    let mut crowd = Vec::new();
+    for _ in 0..5 {
+        for number in 0..80 {
+            let mut silent = Connection::open(guard.metrics_address())?;
+            if number % 2 == 0 {
+                silent.send(b"GET /healthz HTTP/1.1\r\nHost:")?;
+            }
+            crowd.push(silent);
+        }
+        assert!(healthy(&guard)? < KUBELETS_PATIENCE);
+        assert_eq!(observed(&guard, "/probes/ollama/liveness")?.status(), 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn who_waits_for_a_model_that_hangs_keeps_no_probe_of_the_guard_out() -> Outcome {
+    let server = FaultyServer::start(|_| vec![Act::Hang])?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &["--probe", PROBES[0]])?;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let mut waiting = Connection::open(guard.metrics_address())?;
+        waiting.send(&raw::get("/probes/ollama/liveness"))?;
+        crowd.push(waiting);
+    }
+    assert!(healthy(&guard)? < KUBELETS_PATIENCE);
+    Ok(())
+}
+
+#[test]
+fn judging_large_bodies_keeps_neither_probes_nor_a_change_of_settings_waiting() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &[])?;
+    let body = Api::Chat.request(&"Say something. ".repeat(600_000), false);
+    let address = guard.address();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let request = raw::post("/api/chat", &body);
+            thread::spawn(move || raw::ask(address, &request).map(|answer| answer.status()))
+        })
+        .collect();
+    let mut longest = Duration::ZERO;
+    let mut asked = 0;
+    while clients.iter().any(|client| !client.is_finished()) {
+        longest = longest.max(healthy(&guard)?);
+        asked += 1;
+        if asked == 5 {
+            folder.swap(&sealed(&settings(2, Mode::Hard)), None)?;
+            wait_for_serial(&guard, 2)?;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    for client in clients {
+        let status = client.join().map_err(|_| "a client panicked")??;
+        assert!(status == 200, "{status}");
+    }
+    println!("asked {asked} times, the longest answer took {longest:?}");
+    assert!(asked > 5 && longest < KUBELETS_PATIENCE / 2, "{asked} times, {longest:?}");
+    Ok(())
+}
+
 // === the environment ===
 
 /// What a Service named `llm-guard` puts into every pod of its namespace, and what else would count outside of a pod.

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use llm_guard_engine::policy::settings::PublicKey;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reference::Reference;
+use crate::files;
 use crate::identity::ApiKey;
 use crate::proxy::drain::{Drain, Stage};
 use crate::proxy::host::{OriginPattern, StandIn};
@@ -128,7 +130,9 @@ struct PodArgs {
 
 /// Runs the guard until SIGTERM, SIGINT or `drain`.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let ended = runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(guard(args)));
+    files::allow_all();
+    let runtimes = runtime().and_then(|runtime| Ok((runtime, aside()?)));
+    let ended = runtimes.map_err(Into::into).and_then(|(runtime, aside)| runtime.block_on(guard(args, aside.handle())));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -138,15 +142,22 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Two threads at most: the guard's work is short, and the cores are the model's.
+/// Two threads at most: the guard's work is short, and the cores are the model's. Short is a word: a body of 32 MiB takes its time,
+/// and whoever sends several keeps both threads busy.
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(2);
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).max_blocking_threads(4).enable_all().build()
 }
 
+/// One thread for what must not wait for that: the kubelet would take a guard for dead that doesn't answer, and a change of settings
+/// is to be in force within seconds.
+fn aside() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build()
+}
+
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn guard(args: Args) -> Result<(), AnyError> {
+async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     let in_pod = args.pod.in_pod;
     let variable = |name: &str| std::env::var(name).ok().filter(|_| !in_pod);
     let mut reference = Reference::read(variable)?;
@@ -224,12 +235,12 @@ async fn guard(args: Args) -> Result<(), AnyError> {
         outlives_drain: in_pod,
         buffer: usize::try_from(args.buffer.unwrap_or(BUFFER_MIB))? << 20,
     };
-    let guard = Guard::bind(settings)?;
+    let guard = Guard::bind(settings, aside)?;
     let (data, metrics_address) = (guard.data_address()?, guard.metrics_address()?);
     if !policy.is_loaded() {
         tracing::info!(%data, metrics = %metrics_address, "waiting for settings");
     }
-    let following = tokio::spawn(Arc::clone(&policy).follow(seen, metrics));
+    let following = aside.spawn(Arc::clone(&policy).follow(seen, metrics));
     let signals = tokio::spawn(follow_signals(guard.drain().clone(), signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
     let served = guard
         .serve(|current| {
