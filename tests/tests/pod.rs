@@ -409,7 +409,7 @@ fn judging_large_bodies_keeps_neither_probes_nor_a_change_of_settings_waiting() 
     let guard = started(&server, &folder, &[])?;
     let body = Api::Chat.request(&"Say something. ".repeat(600_000), false);
     let address = guard.address();
-    let clients: Vec<_> = (0..8)
+    let clients: Vec<_> = (0..4)
         .map(|_| {
             let request = raw::post("/api/chat", &body);
             thread::spawn(move || raw::ask(address, &request).map(|answer| answer.status()))
@@ -520,6 +520,27 @@ fn the_model_is_found_at_each_loopback_and_at_the_pods_own_address() -> Outcome 
         assert_eq!(host.as_deref(), Some("model.test"), "the client's own Host goes on");
         assert!(observed(&guard, "/readyz")?.text().contains("model: reachable"));
     }
+    Ok(())
+}
+
+#[test]
+fn who_calls_from_outside_reaches_the_model_only_where_it_listens_for_the_outside() -> Outcome {
+    let (own, outside) = (IpAddr::from([127, 66, 0, 9]), IpAddr::from([127, 0, 0, 77]));
+    let local = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Monitor)), None)?;
+    let guard = started(&local, &folder, &["--pod-ips", &own.to_string(), "--retries", "0", "--probe", PROBES[0]])?;
+    let status = |source: IpAddr| -> io::Result<u16> {
+        let mut client = Connection::open_from(source, guard.address())?;
+        client.send(&raw::post("/api/chat", &Api::Chat.request("Say something.", true)))?;
+        Ok(client.finish()?.status())
+    };
+    // It listens on the loopback alone, and whoever put it there, perhaps behind a proxy that asks for a password, relies on that.
+    for _ in 0..2 {
+        assert_eq!((status(outside)?, status(Ipv4Addr::LOCALHOST.into())?, status(own)?), (502, 200, 200));
+    }
+    assert_eq!(observed(&guard, "/probes/ollama/liveness")?.status(), 200);
+    let _for_all = FaultyServer::start_at((own, local.address().port()).into(), is_well)?;
+    assert_eq!((status(outside)?, status(Ipv4Addr::LOCALHOST.into())?, status(own)?), (200, 200, 200));
     Ok(())
 }
 

@@ -96,7 +96,7 @@ struct PodArgs {
     /// Guard the model server of this pod: at the upstream's port of the loopback, IPv4 or IPv6, else of the pod's own addresses
     #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode"])]
     in_pod: bool,
-    /// The pod's own addresses
+    /// The pod's own addresses; only there does a caller from outside the pod reach the model
     #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', requires = "in_pod")]
     pod_ips: Vec<IpAddr>,
     /// A folder with signed settings, which stand in the place of a policy and a mode; a change is in force within a second

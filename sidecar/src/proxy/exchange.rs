@@ -144,14 +144,22 @@ impl Proxy {
             self.discard_unless_stopped(&mut body).await;
             reply_as_it_is(record, response)
         } else {
-            self.carry_on(exchange, record, next, &parts, body).await
+            self.carry_on(exchange, record, next, &parts, body, self.upstream.seen_from(peer.ip())).await
         };
         response.headers_mut().extend(fields);
         response
     }
 
     /// What comes after the head.
-    async fn carry_on(&self, mut exchange: Exchange, mut record: Record, next: Next, parts: &Parts, body: Incoming) -> Response<ReplyBody> {
+    async fn carry_on(
+        &self,
+        mut exchange: Exchange,
+        mut record: Record,
+        next: Next,
+        parts: &Parts,
+        body: Incoming,
+        upstream: &Upstream,
+    ) -> Response<ReplyBody> {
         // One time limit over everything, the client's body and the model's answer alike.
         let deadline = tokio::time::Instant::now() + self.times.request;
 
@@ -164,7 +172,7 @@ impl Proxy {
             let refusal = exchange.stop();
             return reply_error(record, exchange, End::refused(refusal));
         }
-        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, deadline)).await {
+        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, upstream, deadline)).await {
             Ok(answer) => answer,
             Err(end) => return reply_error(record, exchange, end),
         };
@@ -330,9 +338,10 @@ impl Proxy {
         request_id: &str,
         parts: &Parts,
         outgoing: Outgoing,
+        upstream: &Upstream,
         deadline: tokio::time::Instant,
     ) -> Result<Response<Incoming>, End> {
-        let target = self.upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
+        let target = upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
         let enforced = exchange.mode() > Mode::Monitor;
         let mut headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
         if let Some(stand_in) = &self.stand_in {
@@ -359,11 +368,11 @@ impl Proxy {
                 if let Some(length) = length {
                     request.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
                 }
-                self.upstream.send(request, || None).await_within(deadline).await
+                upstream.send(request, || None).await_within(deadline).await
             }
             OutgoingBody::Whole(bytes) => {
                 let until = deadline.min(tokio::time::Instant::now() + self.times.silence);
-                self.upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(until).await
+                upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(until).await
             }
         };
         sent.unwrap_or(Err(UpstreamError::TimedOut)).map_err(|error| self.failed(error))
