@@ -1,10 +1,10 @@
 //! Arguments to a command, nothing else.
 
 mod commands;
-mod files;
 mod identity;
 mod intercept;
 mod proxy;
+mod room;
 mod settings;
 mod telemetry;
 

@@ -12,13 +12,13 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reference::Reference;
-use crate::files;
 use crate::identity::ApiKey;
 use crate::proxy::drain::{Drain, Stage};
 use crate::proxy::host::{OriginPattern, StandIn};
 use crate::proxy::probes::{Probe, Probes};
 use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::proxy::{Guard, Listen, Settings, Times};
+use crate::room;
 use crate::settings::{InForce, Memory, Signed, Source};
 use crate::telemetry::logs::{self, Level};
 use crate::telemetry::metrics::Metrics;
@@ -76,7 +76,8 @@ pub(crate) struct Args {
     /// A unix socket by which `drain` ends the guard [default: none]
     #[arg(long, value_name = "PATH", env = "LLM_GUARD_DRAIN_SOCKET")]
     drain_socket: Option<PathBuf>,
-    /// The most memory for requests and unstreamed answers that are being read, over all connections, in MiB [default: 256]
+    /// The most memory for requests and unstreamed answers that are being read, over all connections, in MiB [default: 256, and at most
+    /// a quarter of its container's memory]
     #[arg(long, value_name = "MIB", env = "LLM_GUARD_BUFFER", value_parser = clap::value_parser!(u32).range(64..=65_536))]
     buffer: Option<u32>,
     /// How much is logged [default: info]
@@ -130,7 +131,7 @@ struct PodArgs {
 
 /// Runs the guard until SIGTERM, SIGINT or `drain`.
 pub(crate) fn run(args: Args) -> ExitCode {
-    files::allow_all();
+    room::allow_all_files();
     let runtimes = runtime().and_then(|runtime| Ok((runtime, aside()?)));
     let ended = runtimes.map_err(Into::into).and_then(|(runtime, aside)| runtime.block_on(guard(args, aside.handle())));
     match ended {
@@ -219,7 +220,7 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     let settings = Settings {
         data: listen(args.listen, in_pod, reference.host, reference.port, DATA_PORT),
         metrics: listen(args.metrics_listen, in_pod, None, None, METRICS_PORT),
-        upstream: if in_pod { Upstream::in_pod(url.clone(), &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
+        upstream: if in_pod { Upstream::in_pod(&url, &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
         policy: Arc::clone(&policy),
         recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false),
         api_key: api_key.as_deref().map(ApiKey::new),
@@ -233,7 +234,10 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
         stand_in: host_rewrite.then(|| StandIn::new(url.port(), origin)),
         probes: Probes::new(probe),
         outlives_drain: in_pod,
-        buffer: usize::try_from(args.buffer.unwrap_or(BUFFER_MIB))? << 20,
+        buffer: match args.buffer {
+            Some(mebibytes) => usize::try_from(mebibytes)? << 20,
+            None => usize::try_from(room::bodies().min(u64::from(BUFFER_MIB) << 20))?,
+        },
     };
     let guard = Guard::bind(settings, aside)?;
     let (data, metrics_address) = (guard.data_address()?, guard.metrics_address()?);

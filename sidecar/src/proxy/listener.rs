@@ -15,9 +15,9 @@ use super::Listen;
 use super::drain::{Stage, reached};
 use super::exchange::Proxy;
 use super::patience::Patient;
-use crate::files;
+use crate::room;
 
-/// The most connections at once, where there are files enough for them. Further ones wait in the kernel's queue.
+/// The most connections at once, where there is room for them. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: u32 = 16_384;
 const BACKLOG: i32 = 1_024;
 /// For a request's head to arrive, also on a connection that is kept open.
@@ -71,7 +71,7 @@ pub(super) struct Connections {
 
 impl Connections {
     fn new() -> Self {
-        let most = u32::try_from(files::connections()).unwrap_or(u32::MAX).min(MAX_CONNECTIONS);
+        let most = u32::try_from(room::connections()).unwrap_or(u32::MAX).min(MAX_CONNECTIONS);
         Self { places: Arc::new(Semaphore::new(most as usize)), most }
     }
 

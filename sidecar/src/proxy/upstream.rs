@@ -202,7 +202,7 @@ impl Upstream {
     }
 
     /// The server of this pod at the URL's port: at `127.0.0.1`, else `::1`, else one of the pod's own addresses.
-    pub(crate) fn in_pod(url: UpstreamUrl, pod_ips: &[IpAddr], retries: u32) -> Self {
+    pub(crate) fn in_pod(url: &UpstreamUrl, pod_ips: &[IpAddr], retries: u32) -> Self {
         let at = |pod: OfPod, outside| {
             let client = client(Connector::Pod(pod.clone()));
             Self { client, url: url.clone(), pod: Some(pod), retries, outside }
