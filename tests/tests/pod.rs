@@ -70,6 +70,10 @@ fn count(guard: &Guard, name: &str, labels: &[(&str, &str)]) -> io::Result<Strin
     Ok((guard.metric(name, labels)? + 0.0).to_string())
 }
 
+fn exchanges(guard: &Guard, result: &str) -> io::Result<String> {
+    count(guard, "llm_guard_exchanges_total", &[("result", result)])
+}
+
 fn refused_settings(guard: &Guard) -> io::Result<String> {
     count(guard, "llm_guard_policy_reloads_total", &[("result", "refused")])
 }
@@ -256,7 +260,7 @@ fn where_the_guard_can_be_stepped_around_there_is_a_most() -> Outcome {
 }
 
 #[test]
-fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_end() -> Outcome {
+fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_ends_what_runs() -> Outcome {
     for mode in Mode::ALL {
         let gate = Gate::default();
         let server = FaultyServer::start(gated(&gate))?;
@@ -265,6 +269,11 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_
         let mut running = Connection::open(guard.address())?;
         running.send(&raw::post("/api/chat", &Api::Chat.request("Say something.", true)))?;
         running.wait_for(b"Once upon a")?;
+        let waiting = server.received().len();
+        server.behave(|_| vec![Act::Hang]);
+        let mut unanswered = Connection::open(guard.address())?;
+        unanswered.send(&raw::post("/api/chat", &Api::Chat.request("Say something.", false)))?;
+        wait_until("the model is asked", PROMPT, || Ok(server.received().len() > waiting))?;
 
         folder.swap(&sealed(&Settings { stop: true, ..settings(2, mode) }), None)?;
         wait_for_serial(&guard, 2)?;
@@ -288,9 +297,18 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_
         assert_eq!(count(&guard, "llm_guard_violations_total", &stopped)?, "12");
         assert_eq!(count(&guard, "llm_guard_violations_total", &[])?, "12", "only the stop is counted");
 
-        gate.open();
+        // In monitor it breaks off, as it does without the guard; else it ends with an error.
         let answer = running.finish()?;
-        assert!(answer.complete && Api::Chat.ends(&answer.body, true), "{answer:?}");
+        assert!(!Api::Chat.said(&answer.body).contains("it ended"), "{answer:?}");
+        if mode == Mode::Monitor {
+            assert!(!answer.complete, "{answer:?}");
+        } else {
+            assert!(answer.complete && answer.text().contains("the model is stopped"), "{answer:?}");
+        }
+        let answer = unanswered.finish()?;
+        assert!(answer.status() == 503 && answer.text().contains("the model is stopped"), "{answer:?}");
+        wait_until("the model is let go", PROMPT, || Ok(server.open() == 0))?;
+        assert_eq!(exchanges(&guard, "stopped")?, "2");
         folder.swap(&sealed(&settings(3, mode)), None)?;
         wait_for_serial(&guard, 3)?;
         server.behave(is_well);

@@ -3,6 +3,7 @@
 mod body;
 mod budget;
 pub(crate) mod drain;
+mod ends;
 mod exchange;
 pub(crate) mod host;
 mod listener;
