@@ -27,7 +27,7 @@ const NAMESPACES: [(&str, &str, &str); 5] = [
     ("refused-baseline", "pod-security.kubernetes.io/enforce: baseline", ""),
     ("refused-restricted", "pod-security.kubernetes.io/enforce: restricted", ""),
     ("refused-floor", "llm-guard: enabled", "llm-guard.io/minimum-mode: soft"),
-    ("refused-label", "llm-guard: 'on'", ""),
+    ("refused-label", "llm-guard: enabled", ""),
 ];
 
 const fn case(name: &'static str, put: &'static [(&'static str, &'static str)], says: &'static [&'static str]) -> Case {
@@ -176,6 +176,17 @@ pub(crate) fn each_with_its_words(stage: &Stage) -> Scene {
         let text = manifests::namespace(name, labels).replace("metadata: {", &format!("metadata: {{annotations: {{{annotations}}}, "));
         stage.apply(&text)?;
     }
+    for (change, words) in [
+        ("label namespace refused llm-guard=on", ["'on'", "a namespace's is enabled"]),
+        ("label namespace refused llm-guard=disabled", ["'disabled'", "a namespace's is enabled"]),
+        ("annotate namespace refused llm-guard.io/minimum-mode=strict", ["'strict'", "monitor, soft or hard"]),
+        ("annotate namespace refused llm-guard.io/port=80", ["llm-guard.io/port", "belongs on the pod"]),
+    ] {
+        refused(change, stage.kubectl(change), &words)?;
+    }
+    // A wrong label that was there before the injector: by way of the status nobody is asked.
+    let patch = r#"{"metadata":{"labels":{"llm-guard":"on"}}}"#;
+    stage.words(&["patch", "namespace", "refused-label", "--subresource=status", "--type=merge", "-p", patch])?;
     for case in CASES {
         let Case { name, namespace, says, .. } = case;
         let template = template(case);
