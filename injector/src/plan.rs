@@ -384,6 +384,11 @@ fn said(view: &Pod, asked: &Asked, mesh: &Mesh, interception: Interception, mode
     }
     if interception == Interception::Port {
         warnings.push(Warning::PortInterception);
+        // Once it is moved, where it listened before can't be seen any more.
+        let alone =
+            |placed: &&Placed<'_>| matches!(detect::ollama_host(placed.container), Some(Told::Literal { host, .. }) if host.loopback);
+        let opened = models.iter().filter(alone).map(|placed| Warning::Opened(placed.container.name.clone()));
+        warnings.extend(opened.filter(|_| !guard::recognised(view)));
     }
     let is_model = |placed: &Placed<'_>| models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index));
     let others = detect::candidates(view).filter(|placed| placed.lasts() && !is_model(placed) && !mesh.has(&placed.container.name));

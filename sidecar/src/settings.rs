@@ -95,6 +95,8 @@ pub(crate) struct InForce {
     /// What is wrong with what should be in force instead.
     error: ArcSwapOption<String>,
     loaded: watch::Sender<bool>,
+    /// Tells those that run of a stop.
+    stops: watch::Sender<bool>,
 }
 
 impl InForce {
@@ -120,6 +122,7 @@ impl InForce {
             current: ArcSwap::from_pointee(current),
             error: ArcSwapOption::empty(),
             loaded: watch::Sender::new(is_loaded),
+            stops: watch::Sender::new(false),
         };
         Ok((Arc::new(in_force), bytes))
     }
@@ -132,6 +135,11 @@ impl InForce {
     /// What is wrong with what should be in force, in words.
     pub(crate) fn error(&self) -> Option<Arc<String>> {
         self.error.load_full()
+    }
+
+    /// Tells of each change whether everything is refused.
+    pub(crate) fn stops(&self) -> watch::Receiver<bool> {
+        self.stops.subscribe()
     }
 
     /// Whether there is anything in force.
@@ -224,7 +232,9 @@ impl InForce {
                     tracing::error!(path = %memory.path().display(), %error, "the serial can't be kept: after a restart older settings would count");
                 }
                 tracing::info!(digest, serial, mode = policy.mode.name(), stop, "the settings are in force");
+                let stop = current.stop;
                 self.current.store(Arc::new(current));
+                self.stops.send_replace(stop);
                 self.loaded.send_replace(true);
             }
             let error = judge.error();

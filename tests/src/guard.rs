@@ -29,15 +29,23 @@ pub struct Plan {
     policy: Option<String>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    files: Option<(u32, u32)>,
 }
 
 impl Plan {
     /// The guard listens on the loopback unless an argument says otherwise. One in a pod that has no settings yet doesn't listen.
     pub fn start(self) -> io::Result<Guard> {
-        let Self { name, upstream, policy, arguments, variables } = self;
+        let Self { name, upstream, policy, arguments, variables, files } = self;
         let folder = tempfile::tempdir()?;
         let policy_path = folder.path().join("policy.yaml");
-        let mut command = Command::new(cache::sidecar()?);
+        let mut command = match files {
+            None => Command::new(cache::sidecar()?),
+            Some((allowed, most)) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={allowed}:{most}")).arg(cache::sidecar()?);
+                command
+            }
+        };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(variables);
         command.args(["run", "--upstream", &upstream]);
         let socket = folder.path().join("drain.sock").display().to_string();
@@ -77,6 +85,13 @@ impl Plan {
         keys.iter().fold(plan, |plan, key| plan.argument("--settings-key").argument(PublicKey::of(key).to_string()))
     }
 
+    /// How many files it may have open when it starts, and how many it may allow itself.
+    #[must_use]
+    pub fn files(mut self, allowed: u32, most: u32) -> Self {
+        self.files = Some((allowed, most));
+        self
+    }
+
     /// A variable in its environment.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
@@ -109,7 +124,7 @@ impl Guard {
     /// A guard in front of `upstream`, a base URL. Its records carry `name`.
     #[must_use]
     pub fn before(upstream: impl Into<String>, name: &str) -> Plan {
-        Plan { name: name.to_owned(), upstream: upstream.into(), policy: None, arguments: Vec::new(), variables: Vec::new() }
+        Plan { name: name.to_owned(), upstream: upstream.into(), policy: None, arguments: Vec::new(), variables: Vec::new(), files: None }
     }
 
     /// Where it takes requests.

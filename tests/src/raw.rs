@@ -4,7 +4,7 @@
 //! The invariant: no wait is without an end. What hasn't come within [`LIMIT`] is an error.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// The longest wait for anything.
@@ -179,7 +179,18 @@ pub struct Connection {
 impl Connection {
     /// Opens one.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        Self::over(TcpStream::connect_timeout(&address, LIMIT)?)
+    }
+
+    /// Opens one from an address of this machine's.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect_timeout(&address.into(), LIMIT)?;
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;

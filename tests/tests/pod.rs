@@ -70,6 +70,10 @@ fn count(guard: &Guard, name: &str, labels: &[(&str, &str)]) -> io::Result<Strin
     Ok((guard.metric(name, labels)? + 0.0).to_string())
 }
 
+fn exchanges(guard: &Guard, result: &str) -> io::Result<String> {
+    count(guard, "llm_guard_exchanges_total", &[("result", result)])
+}
+
 fn refused_settings(guard: &Guard) -> io::Result<String> {
     count(guard, "llm_guard_policy_reloads_total", &[("result", "refused")])
 }
@@ -256,7 +260,7 @@ fn where_the_guard_can_be_stepped_around_there_is_a_most() -> Outcome {
 }
 
 #[test]
-fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_end() -> Outcome {
+fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_ends_what_runs() -> Outcome {
     for mode in Mode::ALL {
         let gate = Gate::default();
         let server = FaultyServer::start(gated(&gate))?;
@@ -265,6 +269,11 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_
         let mut running = Connection::open(guard.address())?;
         running.send(&raw::post("/api/chat", &Api::Chat.request("Say something.", true)))?;
         running.wait_for(b"Once upon a")?;
+        let waiting = server.received().len();
+        server.behave(|_| vec![Act::Hang]);
+        let mut unanswered = Connection::open(guard.address())?;
+        unanswered.send(&raw::post("/api/chat", &Api::Chat.request("Say something.", false)))?;
+        wait_until("the model is asked", PROMPT, || Ok(server.received().len() > waiting))?;
 
         folder.swap(&sealed(&Settings { stop: true, ..settings(2, mode) }), None)?;
         wait_for_serial(&guard, 2)?;
@@ -288,14 +297,159 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_lets_streams_
         assert_eq!(count(&guard, "llm_guard_violations_total", &stopped)?, "12");
         assert_eq!(count(&guard, "llm_guard_violations_total", &[])?, "12", "only the stop is counted");
 
-        gate.open();
+        // In monitor it breaks off, as it does without the guard; else it ends with an error.
         let answer = running.finish()?;
-        assert!(answer.complete && Api::Chat.ends(&answer.body, true), "{answer:?}");
+        assert!(!Api::Chat.said(&answer.body).contains("it ended"), "{answer:?}");
+        if mode == Mode::Monitor {
+            assert!(!answer.complete, "{answer:?}");
+        } else {
+            assert!(answer.complete && answer.text().contains("the model is stopped"), "{answer:?}");
+        }
+        let answer = unanswered.finish()?;
+        assert!(answer.status() == 503 && answer.text().contains("the model is stopped"), "{answer:?}");
+        wait_until("the model is let go", PROMPT, || Ok(server.open() == 0))?;
+        assert_eq!(exchanges(&guard, "stopped")?, "2");
         folder.swap(&sealed(&settings(3, mode)), None)?;
         wait_for_serial(&guard, 3)?;
         server.behave(is_well);
         assert_eq!((ask_api(&guard, Api::Chat, false)?.status(), count(&guard, "llm_guard_stopped", &[])?), (200, "0".into()));
     }
+    Ok(())
+}
+
+#[test]
+fn a_request_whose_body_was_still_arriving_when_the_stop_came_is_refused() -> Outcome {
+    for mode in Mode::ALL {
+        let server = FaultyServer::start(is_well)?;
+        let folder = SettingsFolder::with(&sealed(&settings(1, mode)), None)?;
+        let guard = started(&server, &folder, &[])?;
+        let request = raw::post("/api/chat", &Api::Chat.request("Say something.", true));
+        let (begun, rest) = request.split_at(request.len() - 4);
+        let mut client = Connection::open(guard.address())?;
+        client.send(begun)?;
+        wait_until("the guard reads", PROMPT, || Ok(count(&guard, "llm_guard_connections_open", &[])? == "1"))?;
+        folder.swap(&sealed(&Settings { stop: true, ..settings(2, mode) }), None)?;
+        wait_for_serial(&guard, 2)?;
+        client.send(rest)?;
+        let answer = client.finish()?;
+        assert_eq!(answer.status(), 503, "{mode}: {answer:?}");
+        assert!(answer.text().contains("the model is stopped"), "{answer:?}");
+        assert_eq!(server.received().len(), 0, "{mode}: it reached the model");
+    }
+    Ok(())
+}
+
+// === who crowds in ===
+
+/// What the kubelet gives the guard's own probes.
+const KUBELETS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks as the kubelet does; what it said, and how long that took.
+fn healthy(guard: &Guard) -> io::Result<Duration> {
+    let began = Instant::now();
+    let status = observed(guard, "/healthz")?.status();
+    if status == 200 { Ok(began.elapsed()) } else { Err(io::Error::other(format!("/healthz says {status}"))) }
+}
+
+#[test]
+fn a_crowd_at_the_models_port_keeps_out_neither_probes_nor_a_change_of_settings() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Monitor)), None)?;
+    let guard = in_pod(&server, &folder).argument("--probe").argument(PROBES[0]).files(512, 512).start()?;
+    wait_until("the guard has started", PROMPT, || Ok(observed(&guard, "/startupz")?.status() == 200))?;
+    // They say nothing. The kernel takes those that the guard doesn't.
+    let crowd = (0..700).map(|_| Connection::open(guard.address())).collect::<io::Result<Vec<_>>>()?;
+    thread::sleep(Duration::from_millis(300));
+    for _ in 0..5 {
+        assert!(healthy(&guard)? < KUBELETS_PATIENCE);
+        assert_eq!(observed(&guard, "/probes/ollama/liveness")?.status(), 200);
+    }
+    folder.swap(&sealed(&Settings { stop: true, ..settings(2, Mode::Hard) }), None)?;
+    wait_for_serial(&guard, 2)?;
+    drop(crowd);
+    folder.swap(&sealed(&settings(3, Mode::Hard)), None)?;
+    wait_for_serial(&guard, 3)?;
+    assert_eq!(ask_api(&guard, Api::Chat, true)?.status(), 200);
+    assert!(!guard.log()?.iter().any(|line| line.to_string().contains("can't be taken")));
+    Ok(())
+}
+
+#[test]
+fn a_guard_allows_itself_as_many_files_as_it_may() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Monitor)), None)?;
+    let mut guard = in_pod(&server, &folder).files(64, 1234).start()?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", guard.process().id()))?;
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).ok_or("no such limit")?;
+    assert_eq!(files.split_whitespace().next(), Some("1234"));
+    Ok(())
+}
+
+#[test]
+fn who_says_nothing_at_the_port_for_probes_gives_way_to_who_asks() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &["--probe", PROBES[0]])?;
+    let mut crowd = Vec::new();
+    for _ in 0..5 {
+        for number in 0..80 {
+            let mut silent = Connection::open(guard.metrics_address())?;
+            if number % 2 == 0 {
+                silent.send(b"GET /healthz HTTP/1.1\r\nHost:")?;
+            }
+            crowd.push(silent);
+        }
+        assert!(healthy(&guard)? < KUBELETS_PATIENCE);
+        assert_eq!(observed(&guard, "/probes/ollama/liveness")?.status(), 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn who_waits_for_a_model_that_hangs_keeps_no_probe_of_the_guard_out() -> Outcome {
+    let server = FaultyServer::start(|_| vec![Act::Hang])?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &["--probe", PROBES[0]])?;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let mut waiting = Connection::open(guard.metrics_address())?;
+        waiting.send(&raw::get("/probes/ollama/liveness"))?;
+        crowd.push(waiting);
+    }
+    assert!(healthy(&guard)? < KUBELETS_PATIENCE);
+    Ok(())
+}
+
+#[test]
+fn judging_large_bodies_keeps_neither_probes_nor_a_change_of_settings_waiting() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Hard)), None)?;
+    let guard = started(&server, &folder, &[])?;
+    let body = Api::Chat.request(&"Say something. ".repeat(600_000), false);
+    let address = guard.address();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let request = raw::post("/api/chat", &body);
+            thread::spawn(move || raw::ask(address, &request).map(|answer| answer.status()))
+        })
+        .collect();
+    let mut longest = Duration::ZERO;
+    let mut asked = 0;
+    while clients.iter().any(|client| !client.is_finished()) {
+        longest = longest.max(healthy(&guard)?);
+        asked += 1;
+        if asked == 5 {
+            folder.swap(&sealed(&settings(2, Mode::Hard)), None)?;
+            wait_for_serial(&guard, 2)?;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    for client in clients {
+        let status = client.join().map_err(|_| "a client panicked")??;
+        assert!(status == 200, "{status}");
+    }
+    println!("asked {asked} times, the longest answer took {longest:?}");
+    assert!(asked > 5 && longest < KUBELETS_PATIENCE / 2, "{asked} times, {longest:?}");
     Ok(())
 }
 
@@ -384,6 +538,27 @@ fn the_model_is_found_at_each_loopback_and_at_the_pods_own_address() -> Outcome 
         assert_eq!(host.as_deref(), Some("model.test"), "the client's own Host goes on");
         assert!(observed(&guard, "/readyz")?.text().contains("model: reachable"));
     }
+    Ok(())
+}
+
+#[test]
+fn who_calls_from_outside_reaches_the_model_only_where_it_listens_for_the_outside() -> Outcome {
+    let (own, outside) = (IpAddr::from([127, 66, 0, 9]), IpAddr::from([127, 0, 0, 77]));
+    let local = FaultyServer::start(is_well)?;
+    let folder = SettingsFolder::with(&sealed(&settings(1, Mode::Monitor)), None)?;
+    let guard = started(&local, &folder, &["--pod-ips", &own.to_string(), "--retries", "0", "--probe", PROBES[0]])?;
+    let status = |source: IpAddr| -> io::Result<u16> {
+        let mut client = Connection::open_from(source, guard.address())?;
+        client.send(&raw::post("/api/chat", &Api::Chat.request("Say something.", true)))?;
+        Ok(client.finish()?.status())
+    };
+    // It listens on the loopback alone, and whoever put it there, perhaps behind a proxy that asks for a password, relies on that.
+    for _ in 0..2 {
+        assert_eq!((status(outside)?, status(Ipv4Addr::LOCALHOST.into())?, status(own)?), (502, 200, 200));
+    }
+    assert_eq!(observed(&guard, "/probes/ollama/liveness")?.status(), 200);
+    let _for_all = FaultyServer::start_at((own, local.address().port()).into(), is_well)?;
+    assert_eq!((status(outside)?, status(Ipv4Addr::LOCALHOST.into())?, status(own)?), (200, 200, 200));
     Ok(())
 }
 

@@ -412,7 +412,10 @@ mod tests {
     #[test]
     fn the_last_of_two_variables_counts() {
         let container = container(json!({"env": [{"name": "OLLAMA_HOST", "value": "ollama"}, {"name": "OLLAMA_HOST", "value": ":8000"}]}));
-        assert_eq!(ollama_host(&container), Some(Told::Literal { index: 1, host: OllamaHost { server: true, port: 8000 } }));
+        assert_eq!(
+            ollama_host(&container),
+            Some(Told::Literal { index: 1, host: OllamaHost { server: true, loopback: false, port: 8000 } })
+        );
     }
 
     #[test]

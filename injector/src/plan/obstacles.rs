@@ -182,6 +182,10 @@ pub(crate) enum Warning {
         "llm-guard: interception by port can't close 127.0.0.1:11435: processes of this pod, also exec probes and hooks, can reach the model there"
     )]
     PortInterception,
+    #[error(
+        "llm-guard: {0} listened on the loopback alone; the guard that takes its port is reached from outside, too: close it by spec.network.from of a GuardPolicy"
+    )]
+    Opened(String),
     #[error("llm-guard: the pod's own mode {own} is below {held} and doesn't count")]
     ModeBelow { own: Mode, held: Mode },
     #[error(
@@ -268,6 +272,7 @@ mod tests {
             Warning::HostUnread { container: "x".repeat(63), port: 65535 },
             Warning::OriginsUnread("x".repeat(63)),
             Warning::PortInterception,
+            Warning::Opened("x".repeat(63)),
             Warning::Closes { service: "x".repeat(63), port: 65535 },
             Warning::Loopback(long()),
             Warning::NoLongerGuaranteed,

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 pub(crate) struct OllamaHost {
     /// Whether a server that is told this listens where this pod's clients are: the value names no host, all or a loopback one.
     pub(crate) server: bool,
+    /// Whether it listens there alone: the value names a loopback host.
+    pub(crate) loopback: bool,
     pub(crate) port: u16,
 }
 
@@ -30,7 +32,8 @@ impl OllamaHost {
             Some((host, port)) => (host, number(port).unwrap_or(default)),
             None => (authority.trim_matches(['[', ']']), default),
         };
-        Self { server: is_server(host), port }
+        let loopback = is_loopback(host);
+        Self { server: loopback || is_unspecified(host), loopback, port }
     }
 }
 
@@ -51,16 +54,16 @@ fn number(text: &str) -> Option<u16> {
 }
 
 /// The zone of an address says nothing about what it is.
-fn is_server(host: &str) -> bool {
-    let address = host.split('%').next().unwrap_or_default();
-    match address.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => {
-            let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
-            address.is_loopback() || address.is_unspecified()
-        }
-        Ok(address) => address.is_loopback() || address.is_unspecified(),
-        Err(_) => host.is_empty() || host.eq_ignore_ascii_case("localhost"),
-    }
+fn address(host: &str) -> Option<IpAddr> {
+    host.split('%').next().unwrap_or_default().parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+fn is_loopback(host: &str) -> bool {
+    address(host).map_or_else(|| host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+}
+
+fn is_unspecified(host: &str) -> bool {
+    address(host).map_or(host.is_empty(), |address| address.is_unspecified())
 }
 
 #[cfg(test)]
@@ -101,7 +104,26 @@ mod tests {
             ("ollama.com", false, 443),
             ("[fd00::1]:11434", false, 11434),
         ] {
-            assert_eq!(OllamaHost::read(value), OllamaHost { server, port }, "{value}");
+            let host = OllamaHost::read(value);
+            assert_eq!((host.server, host.port), (server, port), "{value}");
+        }
+    }
+
+    #[test]
+    fn who_names_a_loopback_listens_there_alone() {
+        for (value, loopback) in [
+            ("127.0.0.1", true),
+            ("127.0.0.7:8080", true),
+            ("LOCALHOST:11434", true),
+            ("http://[::1]:11434", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("", false),
+            ("0.0.0.0:11434", false),
+            ("[::]", false),
+            ("10.0.0.7", false),
+            ("localhost.example", false),
+        ] {
+            assert_eq!(OllamaHost::read(value).loopback, loopback, "{value}");
         }
     }
 }

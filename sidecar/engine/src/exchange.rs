@@ -199,8 +199,7 @@ impl Exchange {
     pub fn stop(&mut self) -> Refusal {
         self.tally = Tally::default();
         self.tally.violation(ControlId::Identity, "stop", self.policy.mode, Action::Blocked);
-        let message = "the model is stopped: whoever runs it has the guard refuse everything until further notice";
-        Refusal { status: 503, code: "stopped", message: message.into(), control: ControlId::Identity }
+        stopped()
     }
 
     /// The mode of the exchange as a whole.
@@ -394,4 +393,11 @@ pub enum AnswerPlan {
     Stream(Box<StreamJudge>),
     /// Read it, up to [`MAX_ANSWER_BYTES`], and judge it as a whole.
     Whole(Box<WholeJudge>),
+}
+
+/// What a client is told under a stop.
+#[must_use]
+pub fn stopped() -> Refusal {
+    let message = "the model is stopped: whoever runs it has the guard refuse everything until further notice";
+    Refusal { status: 503, code: "stopped", message: message.into(), control: ControlId::Identity }
 }

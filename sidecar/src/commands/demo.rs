@@ -176,20 +176,23 @@ impl Set {
             metrics.mode(policy.now().policy.mode);
             let listen = |port| Listen { address: (Ipv4Addr::LOCALHOST, port).into(), is_default: false };
             let seconds = Duration::from_secs;
-            Guard::bind(Settings {
-                data: listen(data),
-                metrics: listen(metrics_port),
-                upstream: upstream.clone(),
-                policy: Arc::clone(&policy),
-                recorder: Recorder::new(metrics, key, false, true),
-                api_key: None,
-                times: Times { request: seconds(600), silence: seconds(60), body: seconds(60), drain: Duration::ZERO },
-                drain_socket: None,
-                stand_in: None,
-                probes: Probes::default(),
-                outlives_drain: false,
-                buffer: 64 << 20,
-            })
+            Guard::bind(
+                Settings {
+                    data: listen(data),
+                    metrics: listen(metrics_port),
+                    upstream: upstream.clone(),
+                    policy: Arc::clone(&policy),
+                    recorder: Recorder::new(metrics, key, false, true),
+                    api_key: None,
+                    times: Times { request: seconds(600), silence: seconds(60), body: seconds(60), drain: Duration::ZERO },
+                    drain_socket: None,
+                    stand_in: None,
+                    probes: Probes::default(),
+                    outlives_drain: false,
+                    buffer: 64 << 20,
+                },
+                &tokio::runtime::Handle::current(),
+            )
         };
         let mut known = [(DATA_PORT, METRICS_PORT), (DATA_PORT, 0), (0, METRICS_PORT)].into_iter().filter(|_| known_ports);
         let guard = known.find_map(|(data, metrics)| bind(data, metrics).ok()).map_or_else(|| bind(0, 0), Ok)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use llm_guard_engine::policy::settings::PublicKey;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reference::Reference;
@@ -17,6 +18,7 @@ use crate::proxy::host::{OriginPattern, StandIn};
 use crate::proxy::probes::{Probe, Probes};
 use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::proxy::{Guard, Listen, Settings, Times};
+use crate::room;
 use crate::settings::{InForce, Memory, Signed, Source};
 use crate::telemetry::logs::{self, Level};
 use crate::telemetry::metrics::Metrics;
@@ -74,7 +76,8 @@ pub(crate) struct Args {
     /// A unix socket by which `drain` ends the guard [default: none]
     #[arg(long, value_name = "PATH", env = "LLM_GUARD_DRAIN_SOCKET")]
     drain_socket: Option<PathBuf>,
-    /// The most memory for requests and unstreamed answers that are being read, over all connections, in MiB [default: 256]
+    /// The most memory for requests and unstreamed answers that are being read, over all connections, in MiB [default: 256, and at most
+    /// a quarter of its container's memory]
     #[arg(long, value_name = "MIB", env = "LLM_GUARD_BUFFER", value_parser = clap::value_parser!(u32).range(64..=65_536))]
     buffer: Option<u32>,
     /// How much is logged [default: info]
@@ -94,7 +97,7 @@ struct PodArgs {
     /// Guard the model server of this pod: at the upstream's port of the loopback, IPv4 or IPv6, else of the pod's own addresses
     #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode"])]
     in_pod: bool,
-    /// The pod's own addresses
+    /// The pod's own addresses; only there does a caller from outside the pod reach the model
     #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', requires = "in_pod")]
     pod_ips: Vec<IpAddr>,
     /// A folder with signed settings, which stand in the place of a policy and a mode; a change is in force within a second
@@ -128,7 +131,9 @@ struct PodArgs {
 
 /// Runs the guard until SIGTERM, SIGINT or `drain`.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let ended = runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(guard(args)));
+    room::allow_all_files();
+    let runtimes = runtime().and_then(|runtime| Ok((runtime, aside()?)));
+    let ended = runtimes.map_err(Into::into).and_then(|(runtime, aside)| runtime.block_on(guard(args, aside.handle())));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -138,15 +143,22 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Two threads at most: the guard's work is short, and the cores are the model's.
+/// Two threads at most: the guard's work is short, and the cores are the model's. Short is a word: a body of 32 MiB takes its time,
+/// and whoever sends several keeps both threads busy.
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(2);
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).max_blocking_threads(4).enable_all().build()
 }
 
+/// One thread for what must not wait for that: the kubelet would take a guard for dead that doesn't answer, and a change of settings
+/// is to be in force within seconds.
+fn aside() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build()
+}
+
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn guard(args: Args) -> Result<(), AnyError> {
+async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     let in_pod = args.pod.in_pod;
     let variable = |name: &str| std::env::var(name).ok().filter(|_| !in_pod);
     let mut reference = Reference::read(variable)?;
@@ -208,7 +220,7 @@ async fn guard(args: Args) -> Result<(), AnyError> {
     let settings = Settings {
         data: listen(args.listen, in_pod, reference.host, reference.port, DATA_PORT),
         metrics: listen(args.metrics_listen, in_pod, None, None, METRICS_PORT),
-        upstream: if in_pod { Upstream::in_pod(url.clone(), &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
+        upstream: if in_pod { Upstream::in_pod(&url, &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
         policy: Arc::clone(&policy),
         recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false),
         api_key: api_key.as_deref().map(ApiKey::new),
@@ -222,14 +234,17 @@ async fn guard(args: Args) -> Result<(), AnyError> {
         stand_in: host_rewrite.then(|| StandIn::new(url.port(), origin)),
         probes: Probes::new(probe),
         outlives_drain: in_pod,
-        buffer: usize::try_from(args.buffer.unwrap_or(BUFFER_MIB))? << 20,
+        buffer: match args.buffer {
+            Some(mebibytes) => usize::try_from(mebibytes)? << 20,
+            None => usize::try_from(room::bodies().min(u64::from(BUFFER_MIB) << 20))?,
+        },
     };
-    let guard = Guard::bind(settings)?;
+    let guard = Guard::bind(settings, aside)?;
     let (data, metrics_address) = (guard.data_address()?, guard.metrics_address()?);
     if !policy.is_loaded() {
         tracing::info!(%data, metrics = %metrics_address, "waiting for settings");
     }
-    let following = tokio::spawn(Arc::clone(&policy).follow(seen, metrics));
+    let following = aside.spawn(Arc::clone(&policy).follow(seen, metrics));
     let signals = tokio::spawn(follow_signals(guard.drain().clone(), signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
     let served = guard
         .serve(|current| {

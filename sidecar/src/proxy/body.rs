@@ -1,4 +1,4 @@
-//! Answers on their way to the client. Each is bounded in time, ends when the guard must, and closes its record at its end,
+//! Answers on their way to the client. Each is bounded in time, ends when the guard must or a stop comes, and closes its record at its end,
 //! whatever that end is.
 
 use std::convert::Infallible;
@@ -11,10 +11,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Tally, WholeJudge};
-use llm_guard_engine::verdict::{ControlId, Refusal};
 
 use super::budget::Share;
-use super::drain::{DrainWatch, Stage, reached};
+use super::ends::{Cause, Ends};
 use super::upstream::upstream_refusal;
 use crate::telemetry::metrics::{Outcome, Phase, UpstreamError};
 use crate::telemetry::record::Record;
@@ -36,7 +35,7 @@ pub(super) fn whole(bytes: Bytes) -> ReplyBody {
 pub(super) struct Limits {
     pub(super) deadline: tokio::time::Instant,
     pub(super) silence: Duration,
-    pub(super) drain: DrainWatch,
+    pub(super) ends: Ends,
 }
 
 impl Limits {
@@ -57,10 +56,10 @@ impl Limits {
     }
 
     async fn next_or_stop(&mut self, body: &mut Incoming) -> Arrival {
-        if *self.drain.borrow() >= Stage::Forced {
-            return Arrival::Stopped;
+        if let Some(cause) = self.ends.came() {
+            return Arrival::Stopped(cause);
         }
-        let mut drain = self.drain.clone();
+        let mut ends = self.ends.clone();
         tokio::select! {
             biased;
             next = self.next(body) => match next {
@@ -68,7 +67,7 @@ impl Limits {
                 Ok(None) => Arrival::End,
                 Err(error) => Arrival::Failed(error),
             },
-            () = reached(&mut drain, Stage::Forced) => Arrival::Stopped,
+            cause = ends.come() => Arrival::Stopped(cause),
         }
     }
 }
@@ -77,12 +76,7 @@ enum Arrival {
     Frame(Frame<Bytes>),
     End,
     Failed(UpstreamError),
-    Stopped,
-}
-
-/// What the client is told when the guard has to end.
-pub(super) fn stopped() -> Refusal {
-    Refusal { status: 503, code: "stopped", message: "the guard is shutting down".into(), control: ControlId::Limits }
+    Stopped(Cause),
 }
 
 /// What looks at the answer while it passes.
@@ -164,7 +158,7 @@ impl Answer {
         // A frame may leave nothing to say, so that the next one must be waited for.
         while self.record.is_some() {
             let arrival = self.limits.next_or_stop(&mut self.body).await;
-            let breaks_off = matches!(arrival, Arrival::Failed(_) | Arrival::Stopped) && !matches!(self.reader, Reader::Judge(_));
+            let breaks_off = matches!(arrival, Arrival::Failed(_) | Arrival::Stopped(_)) && !matches!(self.reader, Reader::Judge(_));
             if breaks_off {
                 // Lets the client have what came before, which would be thrown away with the connection.
                 tokio::task::yield_now().await;
@@ -208,9 +202,9 @@ impl Answer {
                 self.note(error);
                 Ok(out)
             }
-            (Reader::Judge(judge), Arrival::Stopped) => {
+            (Reader::Judge(judge), Arrival::Stopped(cause)) => {
                 let mut out = Vec::new();
-                judge.abort(&stopped(), Ending::Refused, &mut out);
+                judge.abort(&cause.refusal(), Ending::Refused, &mut out);
                 end = Some(Outcome::Stopped);
                 Ok(out)
             }
@@ -239,7 +233,7 @@ impl Answer {
                 self.note(error);
                 Err(Err(BrokenOff))
             }
-            (_, Arrival::Stopped) => {
+            (_, Arrival::Stopped(_)) => {
                 end = Some(Outcome::Stopped);
                 Err(Err(BrokenOff))
             }

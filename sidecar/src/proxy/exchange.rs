@@ -25,6 +25,7 @@ use super::Times;
 use super::body::{self, ReplyBody};
 use super::budget::{Budget, Share};
 use super::drain::{DrainWatch, Stage, reached};
+use super::ends::{Cause, Ends};
 use super::host::{Meaning, StandIn};
 use super::upstream::{RequestBody, Upstream, upstream_refusal};
 use crate::identity::ApiKey;
@@ -74,6 +75,10 @@ struct End {
 impl End {
     fn refused(refusal: Refusal) -> Self {
         Self { outcome: Outcome::Refused, refusal }
+    }
+
+    fn stopped(cause: Cause) -> Self {
+        Self { outcome: Outcome::Stopped, refusal: cause.refusal() }
     }
 
     fn upstream(error: UpstreamError) -> Self {
@@ -137,43 +142,70 @@ impl Proxy {
             Some(Meaning::Answered(response)) => (HeaderMap::new(), Some(response)),
         };
         let mut response = if current.stop {
-            self.discard_unless_stopped(&mut body).await;
+            self.discard_unless_ended(&mut body).await;
             let refusal = exchange.stop();
             reply_error(record, exchange, End::refused(refusal))
         } else if let Some(response) = answered {
-            self.discard_unless_stopped(&mut body).await;
+            self.discard_unless_ended(&mut body).await;
             reply_as_it_is(record, response)
         } else {
-            self.carry_on(exchange, record, next, &parts, body).await
+            self.carry_on(exchange, record, next, &parts, body, self.upstream.seen_from(peer.ip())).await
         };
         response.headers_mut().extend(fields);
         response
     }
 
     /// What comes after the head.
-    async fn carry_on(&self, mut exchange: Exchange, mut record: Record, next: Next, parts: &Parts, body: Incoming) -> Response<ReplyBody> {
+    async fn carry_on(
+        &self,
+        mut exchange: Exchange,
+        mut record: Record,
+        next: Next,
+        parts: &Parts,
+        body: Incoming,
+        upstream: &Upstream,
+    ) -> Response<ReplyBody> {
         // One time limit over everything, the client's body and the model's answer alike.
         let deadline = tokio::time::Instant::now() + self.times.request;
 
-        let outgoing = match self.unless_stopped(self.judge_request(&mut exchange, &mut record, next, parts, body)).await {
+        let outgoing = match self.unless_ended(self.judge_request(&mut exchange, &mut record, next, parts, body)).await {
             Ok(outgoing) => outgoing,
             Err(end) => return reply_error(record, exchange, end),
         };
-        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, deadline)).await {
+        // Its body may have taken a minute to arrive. A stop that came meanwhile holds for it, too.
+        if self.policy.now().stop {
+            let refusal = exchange.stop();
+            return reply_error(record, exchange, End::refused(refusal));
+        }
+        let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, upstream, deadline)).await {
             Ok(answer) => answer,
             Err(end) => return reply_error(record, exchange, end),
         };
         self.reply(exchange, record, answer, deadline).await
     }
 
-    /// Does a part of an exchange, unless the guard has to end before it is done.
-    async fn unless_stopped<T>(&self, part: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+    /// Does what takes in the client's body, unless the guard has to end before it is done. (A client that still writes may not read.)
+    async fn unless_ended<T>(&self, part: impl Future<Output = Result<T, End>>) -> Result<T, End> {
         let mut drain = self.drain.clone();
         tokio::select! {
             biased;
             done = part => done,
-            () = reached(&mut drain, Stage::Forced) => Err(End { outcome: Outcome::Stopped, refusal: body::stopped() }),
+            () = reached(&mut drain, Stage::Forced) => Err(End::stopped(Cause::Drain)),
         }
+    }
+
+    /// Does a later part of an exchange, unless the guard has to end, or a stop comes, before it is done.
+    async fn unless_stopped<T>(&self, part: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+        let mut ends = self.ends();
+        tokio::select! {
+            biased;
+            done = part => done,
+            cause = ends.come() => Err(End::stopped(cause)),
+        }
+    }
+
+    fn ends(&self) -> Ends {
+        Ends { drain: self.drain.clone(), stop: self.policy.stops() }
     }
 
     /// Counts a failure of the model server, which ends the exchange.
@@ -311,12 +343,12 @@ impl Proxy {
         let _ = tokio::time::timeout(self.times.body, all).await;
     }
 
-    async fn discard_unless_stopped(&self, body: &mut Incoming) {
+    async fn discard_unless_ended(&self, body: &mut Incoming) {
         let discarded = async {
             self.discard(body).await;
             Ok(())
         };
-        let _ = self.unless_stopped(discarded).await;
+        let _ = self.unless_ended(discarded).await;
     }
 
     async fn forward(
@@ -325,9 +357,10 @@ impl Proxy {
         request_id: &str,
         parts: &Parts,
         outgoing: Outgoing,
+        upstream: &Upstream,
         deadline: tokio::time::Instant,
     ) -> Result<Response<Incoming>, End> {
-        let target = self.upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
+        let target = upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
         let enforced = exchange.mode() > Mode::Monitor;
         let mut headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
         if let Some(stand_in) = &self.stand_in {
@@ -354,11 +387,11 @@ impl Proxy {
                 if let Some(length) = length {
                     request.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
                 }
-                self.upstream.send(request, || None).await_within(deadline).await
+                upstream.send(request, || None).await_within(deadline).await
             }
             OutgoingBody::Whole(bytes) => {
                 let until = deadline.min(tokio::time::Instant::now() + self.times.silence);
-                self.upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(until).await
+                upstream.send(whole(&bytes), || Some(whole(&bytes))).await_within(until).await
             }
         };
         sent.unwrap_or(Err(UpstreamError::TimedOut)).map_err(|error| self.failed(error))
@@ -389,7 +422,7 @@ impl Proxy {
             Err(refusal) => return reply_error(record, exchange, End { outcome: Outcome::UpstreamFailed, refusal }),
         };
         let enforced = exchange.mode() > Mode::Monitor;
-        let limits = body::Limits { deadline, silence: self.times.silence, drain: self.drain.clone() };
+        let limits = body::Limits { deadline, silence: self.times.silence, ends: self.ends() };
         let mut done = None;
         let reply = match plan {
             AnswerPlan::Pass(reason) => {

@@ -15,8 +15,9 @@ use super::Listen;
 use super::drain::{Stage, reached};
 use super::exchange::Proxy;
 use super::patience::Patient;
+use crate::room;
 
-/// The most connections at once. Further ones wait in the kernel's queue.
+/// The most connections at once, where there is room for them. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: u32 = 16_384;
 const BACKLOG: i32 = 1_024;
 /// For a request's head to arrive, also on a connection that is kept open.
@@ -63,20 +64,24 @@ fn bind_exactly(address: SocketAddr) -> std::io::Result<Reserved> {
 }
 
 /// The connections that are open.
-pub(super) struct Connections(Arc<Semaphore>);
+pub(super) struct Connections {
+    places: Arc<Semaphore>,
+    most: u32,
+}
 
 impl Connections {
     fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_CONNECTIONS as usize)))
+        let most = u32::try_from(room::connections()).unwrap_or(u32::MAX).min(MAX_CONNECTIONS);
+        Self { places: Arc::new(Semaphore::new(most as usize)), most }
     }
 
     pub(super) fn open(&self) -> usize {
-        MAX_CONNECTIONS as usize - self.0.available_permits()
+        self.most as usize - self.places.available_permits()
     }
 
     /// Waits until all have closed.
     pub(super) async fn closed_within(&self, time: Duration) -> Result<(), tokio::time::error::Elapsed> {
-        tokio::time::timeout(time, self.0.acquire_many(MAX_CONNECTIONS)).await.map(|_| ())
+        tokio::time::timeout(time, self.places.acquire_many(self.most)).await.map(|_| ())
     }
 }
 
@@ -104,7 +109,7 @@ pub(super) async fn serve(listener: TcpListener, proxy: Arc<Proxy>) -> Connectio
 }
 
 async fn accept(listener: &TcpListener, connections: &Connections) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(&connections.0).acquire_owned().await.map_err(std::io::Error::other)?;
+    let permit = Arc::clone(&connections.places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, permit))
 }

@@ -3,6 +3,7 @@
 mod body;
 mod budget;
 pub(crate) mod drain;
+mod ends;
 mod exchange;
 pub(crate) mod host;
 mod listener;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::identity::ApiKey;
 use crate::settings::{Current, InForce};
@@ -98,6 +100,7 @@ pub(crate) struct Guard {
     observed: Arc<Observed>,
     drain_time: Duration,
     outlives_drain: bool,
+    aside: Handle,
 }
 
 /// The port for clients.
@@ -108,20 +111,25 @@ enum Data {
 }
 
 impl Guard {
-    /// Takes the ports. Where there is a policy already, clients may connect from then on.
-    pub(crate) fn bind(settings: Settings) -> Result<Self, StartError> {
+    /// Takes the ports. Where there is a policy already, clients may connect from then on. `aside` serves what must not wait for the
+    /// exchanges: metrics, health, probes, and orders to drain.
+    pub(crate) fn bind(settings: Settings, aside: &Handle) -> Result<Self, StartError> {
         let Settings { data, metrics, upstream, policy, recorder, api_key, times, drain_socket, stand_in, probes, outlives_drain, buffer } =
             settings;
         let reserve = |listen: Listen| listener::reserve(listen).map_err(|source| StartError::Listen { address: listen.address, source });
         let open = |reserved: listener::Reserved, listen: Listen| {
             reserved.listen().map_err(|source| StartError::Listen { address: listen.address, source })
         };
-        let (reserved, metrics_listener) = (reserve(data)?, open(reserve(metrics)?, metrics)?);
+        let (reserved, metrics_reserved) = (reserve(data)?, reserve(metrics)?);
         let data = if policy.is_loaded() { Data::Open(open(reserved, data)?) } else { Data::Closed(reserved) };
         let drain = Drain::new();
+        // What is opened here is awake as long as that runtime's thread is, not as those of the exchanges are.
+        let entered = aside.enter();
+        let metrics_listener = open(metrics_reserved, metrics)?;
         if let Some(path) = drain_socket {
             drain.listen(&path).map_err(|source| StartError::DrainSocket { path, source })?;
         }
+        drop(entered);
         let proxy = Arc::new(exchange::Proxy {
             budget: Budget::new(buffer),
             upstream,
@@ -134,7 +142,7 @@ impl Guard {
             listening: AtomicBool::new(matches!(data, Data::Open(_))),
         });
         let observed = Arc::new(Observed::new(proxy, drain, probes));
-        Ok(Self { data, metrics_listener, observed, drain_time: times.drain, outlives_drain })
+        Ok(Self { data, metrics_listener, observed, drain_time: times.drain, outlives_drain, aside: aside.clone() })
     }
 
     /// Where clients connect.
@@ -161,9 +169,9 @@ impl Guard {
 
     /// Serves until the drain is over, and in a pod until it is told to end. `listening` is called when clients may connect.
     pub(crate) async fn serve(self, listening: impl FnOnce(&Current)) -> Result<(), StartError> {
-        let Self { data, metrics_listener, observed, drain_time, outlives_drain } = self;
+        let Self { data, metrics_listener, observed, drain_time, outlives_drain, aside } = self;
         let Observed { proxy, drain, .. } = &*observed;
-        let observability = tokio::spawn(observability::serve(metrics_listener, Arc::clone(&observed)));
+        let observability = aside.spawn(observability::serve(metrics_listener, Arc::clone(&observed)));
         let mut stages = drain.watch();
         tokio::select! {
             biased;

@@ -1,10 +1,12 @@
 //! The port for operators, the kubelet and the injector: `/healthz`, `/readyz`, `/startupz`, `/metrics`, `/settings`, and in a pod
 //! `/idle` and `/probes/CONTAINER/KIND`.
 //!
-//! The invariant: it answers from the process's first moment to its last, and who waits here takes no place from who asks.
+//! The invariant: it answers from the process's first moment to its last, and who waits here, or says nothing, takes no place from
+//! who asks.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::drain::{Asking, Drain, Stage};
@@ -56,6 +58,10 @@ impl Observed {
 struct Connection {
     /// Its place among those that ask.
     place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Its request has arrived.
+    has_asked: AtomicBool,
+    /// Another needs its place.
+    gives_way: Notify,
     /// When it must have ended.
     until: watch::Sender<Instant>,
     /// What it holds of others until it has ended.
@@ -65,7 +71,8 @@ struct Connection {
 impl Connection {
     fn new(place: OwnedSemaphorePermit) -> Self {
         let until = watch::Sender::new(Instant::now() + CONNECTION_TIME);
-        Self { place: Mutex::new(Some(place)), until, holds: Mutex::default() }
+        let (has_asked, gives_way) = (AtomicBool::new(false), Notify::new());
+        Self { place: Mutex::new(Some(place)), has_asked, gives_way, until, holds: Mutex::default() }
     }
 
     /// Serves until it has ended, or must have.
@@ -77,6 +84,7 @@ impl Connection {
             tokio::select! {
                 _ = serving.as_mut() => return,
                 () = sleep_until(end) => return,
+                () = self.gives_way.notified() => return,
                 _ = until.changed() => {}
             }
         }
@@ -91,6 +99,10 @@ impl Connection {
         done
     }
 
+    fn has_place(&self) -> bool {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Waits from now on, in no place of those that ask. `Err`: too many do.
     fn steps_aside(&self, observed: &Observed) -> Result<(), ()> {
         let waiting = Arc::clone(&observed.waiting).try_acquire_owned().map_err(|_| ())?;
@@ -100,14 +112,48 @@ impl Connection {
     }
 }
 
+/// The connections that have a place, in the order in which they came.
+#[derive(Default)]
+struct Seated(Vec<Weak<Connection>>);
+
+impl Seated {
+    fn forget_the_gone(&mut self) {
+        self.0.retain(|connection| connection.upgrade().is_some_and(|connection| connection.has_place()));
+    }
+
+    fn add(&mut self, connection: &Arc<Connection>) {
+        self.forget_the_gone();
+        self.0.push(Arc::downgrade(connection));
+    }
+
+    /// Lets one give way: the first that hasn't asked for anything, else the first. The kubelet asks at once, and waits for seconds
+    /// at most; whoever is here for longer isn't the one that must be answered.
+    fn make_room(&mut self) {
+        let has_asked = |connection: &Weak<Connection>| connection.upgrade().is_some_and(|it| it.has_asked.load(Ordering::Relaxed));
+        self.forget_the_gone();
+        let place = self.0.iter().position(|connection| !has_asked(connection)).unwrap_or_default();
+        if place < self.0.len()
+            && let Some(connection) = self.0.remove(place).upgrade()
+        {
+            connection.gives_way.notify_one();
+        }
+    }
+}
+
 /// Serves for ever.
 pub(super) async fn serve(listener: TcpListener, observed: Arc<Observed>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut seated = Seated::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(serve_connection(stream, Connection::new(place), Arc::clone(&observed)));
+                if places.available_permits() == 0 {
+                    seated.make_room();
+                }
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let connection = Arc::new(Connection::new(place));
+                seated.add(&connection);
+                tokio::spawn(serve_connection(stream, connection, Arc::clone(&observed)));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection for metrics can't be taken");
@@ -117,7 +163,7 @@ pub(super) async fn serve(listener: TcpListener, observed: Arc<Observed>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, own: Connection, observed: Arc<Observed>) {
+async fn serve_connection(stream: TcpStream, own: Arc<Connection>, observed: Arc<Observed>) {
     let service = service_fn(|request| answer(request, &own, &observed));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -139,6 +185,7 @@ struct InForce<'f> {
 }
 
 async fn answer(request: Request<Incoming>, own: &Connection, observed: &Observed) -> Result<Response<Full<Bytes>>, Infallible> {
+    own.has_asked.store(true, Ordering::Relaxed);
     let path = request.uri().path();
     let (status, kind, body) = match *request.method() {
         Method::GET | Method::HEAD => match path.strip_prefix("/probes/") {

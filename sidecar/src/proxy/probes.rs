@@ -275,7 +275,30 @@ fn next(answer: &Response<()>, path: &PathAndQuery, host: &str, port: u16) -> Ne
             }
         }
     };
-    target.parse().map_or(Next::Broken, Next::Follow)
+    without_dots(&target).parse().map_or(Next::Broken, Next::Follow)
+}
+
+/// A target whose `.` and `..` are resolved (RFC 3986, section 5.2.4), as the kubelet's library does: a server that takes a path
+/// literally would say that there is none.
+fn without_dots(target: &str) -> String {
+    let (path, query) = target.find('?').map_or((target, ""), |at| target.split_at(at));
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            _ => {
+                kept.push(segment);
+                continue;
+            }
+        }
+        if is_last {
+            kept.push("");
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
 }
 
 /// One exchange on a connection of its own; of the body as much is read as the kubelet reads.
@@ -404,12 +427,29 @@ mod tests {
         let asked = asked.await.unwrap();
         let first = format!("GET /a/b HTTP/1.1\r\nuser-agent: kube-probe/1.34\r\naccept: */*\r\nhost: 127.0.0.1:{port}\r\n\r\n");
         assert_eq!(asked[0].to_lowercase(), first.to_lowercase());
-        assert!(asked[1].starts_with("GET /a/../c HTTP/1.1\r\n"), "{}", asked[1]);
+        assert!(asked[1].starts_with("GET /c HTTP/1.1\r\n"), "{}", asked[1]);
 
         let (port, asked) = server(vec![ok]).await;
         let own = r#"{"httpGet":{"port":1,"httpHeaders":[{"name":"Host","value":"own"},{"name":"User-Agent","value":"me"},{"name":"Accept","value":""}]}}"#;
         ask(port, own).await;
         assert_eq!(asked.await.unwrap()[0].to_lowercase(), "get / http/1.1\r\nhost: own\r\nuser-agent: me\r\n\r\n");
+    }
+
+    #[test]
+    fn a_path_that_an_answer_leads_to_has_no_dots_in_it() {
+        for (path, without) in [
+            ("/a/b", "/a/b"),
+            ("/a/../c?x=/../y", "/c?x=/../y"),
+            ("/../../c", "/c"),
+            ("/a/./b/", "/a/b/"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/", "/"),
+            ("//a/../b", "//b"),
+            ("/a.b/..c", "/a.b/..c"),
+        ] {
+            assert_eq!(without_dots(path), without, "{path}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The model server.
 //!
-//! The invariant: whatever a client asks, the guard connects to the one server that its arguments name, and to nothing else.
+//! The invariant: whatever a client asks, the guard connects to the one server that its arguments name, and to nothing else; and who
+//! calls from outside a pod reaches its server only where that listens for the outside.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
@@ -106,10 +107,10 @@ struct OfPod {
 }
 
 impl OfPod {
-    fn new(port: u16, pod_ips: &[IpAddr]) -> Self {
+    fn new(port: u16, ips: impl IntoIterator<Item = IpAddr>) -> Self {
         let mut addresses: Vec<SocketAddr> = Vec::new();
-        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].iter().chain(pod_ips) {
-            let address = SocketAddr::new(*ip, port);
+        for ip in ips {
+            let address = SocketAddr::new(ip, port);
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -186,6 +187,9 @@ pub(crate) struct Upstream {
     pod: Option<OfPod>,
     client: Client<Connector, RequestBody>,
     retries: u32,
+    /// The same server as it is seen from outside the pod: at the pod's own addresses. A server that listens on the loopback alone, as
+    /// one does behind a proxy that asks for a password, was put there to be out of reach.
+    outside: Option<Box<Self>>,
 }
 
 impl Upstream {
@@ -194,13 +198,28 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIME));
         connector.set_nodelay(true);
-        Self { client: client(Connector::Url(connector)), url, pod: None, retries }
+        Self { client: client(Connector::Url(connector)), url, pod: None, retries, outside: None }
     }
 
     /// The server of this pod at the URL's port: at `127.0.0.1`, else `::1`, else one of the pod's own addresses.
-    pub(crate) fn in_pod(url: UpstreamUrl, pod_ips: &[IpAddr], retries: u32) -> Self {
-        let pod = OfPod::new(url.port(), pod_ips);
-        Self { client: client(Connector::Pod(pod.clone())), url, pod: Some(pod), retries }
+    pub(crate) fn in_pod(url: &UpstreamUrl, pod_ips: &[IpAddr], retries: u32) -> Self {
+        let at = |pod: OfPod, outside| {
+            let client = client(Connector::Pod(pod.clone()));
+            Self { client, url: url.clone(), pod: Some(pod), retries, outside }
+        };
+        let own = pod_ips.iter().copied();
+        let outside = (!pod_ips.is_empty()).then(|| Box::new(at(OfPod::new(url.port(), own.clone()), None)));
+        at(OfPod::new(url.port(), [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into_iter().chain(own)), outside)
+    }
+
+    /// The server as a caller sees it. The pod's own processes come from the loopback or from the pod's addresses.
+    pub(crate) fn seen_from(&self, caller: IpAddr) -> &Self {
+        let caller = caller.to_canonical();
+        let is_inside = |pod: &OfPod| pod.addresses.iter().any(|address| address.ip() == caller);
+        match (&self.outside, &self.pod) {
+            (Some(outside), Some(pod)) if !is_inside(pod) => outside,
+            _ => self,
+        }
     }
 
     pub(crate) fn url(&self) -> &UpstreamUrl {
@@ -288,7 +307,7 @@ fn classify(error: &Error) -> UpstreamError {
 mod tests {
     use std::net::{IpAddr, SocketAddr};
 
-    use super::{OfPod, UpstreamUrl};
+    use super::{Ipv4Addr, OfPod, UpstreamUrl};
 
     /// The address that a connection reached, for listeners of a test that ends with them.
     async fn reached(pod: &OfPod) -> Option<SocketAddr> {
@@ -302,8 +321,8 @@ mod tests {
         // The port is free on the loopback, for it was drawn there.
         let on_loopback = listen(([127, 0, 0, 1], 0).into()).await.unwrap();
         let port = on_loopback.local_addr().unwrap().port();
-        let pod = OfPod::new(port, &[own, own]);
-        assert_eq!(pod.addresses.len(), 3);
+        let pod = OfPod::new(port, [Ipv4Addr::LOCALHOST.into(), own, own]);
+        assert_eq!(pod.addresses.len(), 2);
         assert_eq!(reached(&pod).await, Some(([127, 0, 0, 1], port).into()));
         let on_own = listen((own, port).into()).await.unwrap();
         assert_eq!(reached(&pod).await, Some(([127, 0, 0, 1], port).into()));

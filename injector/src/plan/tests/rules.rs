@@ -718,6 +718,20 @@ fn the_annotation_and_the_cluster_decide_where_the_namespace_does_not() {
 }
 
 #[test]
+fn a_model_on_the_loopback_that_the_guard_opens_to_the_outside_is_named() {
+    let port = annotated(&[("llm-guard.io/interception", "port")]);
+    for (host, opened) in [("127.0.0.1:11434", true), ("localhost", true), ("0.0.0.0:11434", false)] {
+        let mut pod = port.clone();
+        put(&mut pod, "/spec/containers/0/env", json!([{"name": "OLLAMA_HOST", "value": host}]));
+        let first = planned(&pod, &surroundings());
+        assert_eq!(first.warnings.iter().any(|warning| matches!(warning, Warning::Opened(_))), opened, "{host}");
+        // The second time it is where the first injection has put it.
+        let again = planned(first.pod(), &surroundings());
+        assert!(!again.warnings.iter().any(|warning| matches!(warning, Warning::Opened(_))), "{host}");
+    }
+}
+
+#[test]
 fn a_port_that_the_guard_can_not_take_is_refused() {
     for port in ["80", "11435"] {
         let mut pod = annotated(&[("llm-guard.io/port", port)]);
