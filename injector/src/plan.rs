@@ -42,7 +42,7 @@ pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
 pub(crate) use guard::is_our_name;
 pub(crate) use keys::Asked;
-pub(crate) use obstacles::{Field, Obstacle, Of, Refusal, Warning};
+pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Warning};
 pub(crate) use port::PodSecurity;
 
 use detect::Told;
@@ -196,6 +196,7 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
         }
     };
     if !refusals.is_empty() {
+        refusals.truncate(MOST_REFUSALS);
         return Outcome::Refused(refusals);
     }
     match draft(pod, &view, &asked, &mesh, interception, s) {
@@ -243,7 +244,7 @@ fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
         }
     }
     let imitated = view.spec.volumes.iter().enumerate().filter(|(_, volume)| guard::is_our_name(&volume.name) && !injected);
-    for (index, _) in imitated {
+    for (index, _) in imitated.take(MOST_REFUSALS) {
         refusals.push(Refusal::pod(format!("spec.volumes[{index}].name"), Obstacle::OurName));
     }
     refusals
@@ -273,7 +274,7 @@ fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: 
             Some(Told::Literal { index, host }) => (index, host),
             None if listens
                 && placed.lasts()
-                && placed.container.env_from.is_empty()
+                && !detect::is_told_from_elsewhere(placed.container)
                 && interception == Interception::Iptables
                 && asked.port() != keys::DEFAULT_PORT
                 && !asked.open_ports.contains(&keys::DEFAULT_PORT) =>
@@ -330,6 +331,10 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, mesh: &Mesh, interception: Inte
         warnings.extend(unread.into_iter().map(Warning::OriginsUnread));
         origins
     } else {
+        let written = ollama_host::write_out(&mut draft, view, asked.port(), &s.config)?;
+        if !written.is_empty() {
+            warnings.push(Warning::HostWritten(written.into_iter().collect(), asked.port()));
+        }
         Vec::new()
     };
 
@@ -372,13 +377,14 @@ fn said(view: &Pod, asked: &Asked, mesh: &Mesh, interception: Interception, mode
     if models.is_empty() {
         warnings.push(Warning::ModelUnknown(port));
     }
-    for placed in models {
-        let from_elsewhere = match detect::ollama_host(placed.container) {
-            Some(Told::Unread { .. }) => interception == Interception::Iptables,
-            Some(Told::Literal { .. }) => false,
-            None => interception == Interception::Iptables && !placed.container.env_from.is_empty(),
-        };
-        if from_elsewhere && detect::is_ollama(placed.container, &s.config) {
+    // Where an Ollama serves by itself, it was written out.
+    let unread = |placed: &&Placed<'_>| {
+        detect::is_ollama(placed.container, &s.config)
+            && !detect::serves_as_told(placed.container, &s.config)
+            && detect::is_told_from_elsewhere(placed.container)
+    };
+    if interception == Interception::Iptables {
+        for placed in models.iter().filter(unread) {
             warnings.push(Warning::HostUnread { container: placed.container.name.clone(), port });
         }
     }
