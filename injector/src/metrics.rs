@@ -22,10 +22,12 @@ pub(crate) enum Webhook {
     PodUpdates,
     /// Policies.
     Policies,
+    /// Namespaces, whose keys are changed.
+    Namespaces,
 }
 
 impl Webhook {
-    pub(crate) const ALL: [Self; 4] = [Self::Pods, Self::Workloads, Self::PodUpdates, Self::Policies];
+    pub(crate) const ALL: [Self; 5] = [Self::Pods, Self::Workloads, Self::PodUpdates, Self::Policies, Self::Namespaces];
 
     const fn name(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl Webhook {
             Self::Workloads => "workloads",
             Self::PodUpdates => "pod_updates",
             Self::Policies => "policies",
+            Self::Namespaces => "namespaces",
         }
     }
 }

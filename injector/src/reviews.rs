@@ -72,6 +72,7 @@ impl Reviews {
             "/validate/workloads" => Webhook::Workloads,
             "/validate/pods" => Webhook::PodUpdates,
             "/validate/policies" => Webhook::Policies,
+            "/validate/namespaces" => Webhook::Namespaces,
             _ => return text(StatusCode::NOT_FOUND, "there is no such webhook"),
         };
         if head.method != Method::POST {
@@ -88,6 +89,7 @@ impl Reviews {
             Webhook::Workloads => self.workload(&review).await,
             Webhook::PodUpdates => Ok(webhook::pod_changed(&review)),
             Webhook::Policies => Ok(policy(&review)),
+            Webhook::Namespaces => Ok(webhook::namespace(&review)),
         };
         let verdict = decided.unwrap_or_else(|error| {
             tracing::error!(namespace = review.namespace, "a review can't be decided: {error}");
@@ -122,9 +124,7 @@ impl Reviews {
         }
 
         let (around, policy) = self.policy_for(&gathered).await?;
-        let map = gathered.identity.object_name();
-        let api = Api::<ConfigMap>::namespaced(self.applier.cluster.client.clone(), &review.namespace);
-        let there = api.get_opt(&map).await.map_err(|source| ReadError::Api { what: format!("the ConfigMap {map}"), source })?;
+        let there = self.settings_of(&gathered).await?;
         let lookup = |_: &str| policy.clone();
         let settled = match self.applier.settle(&gathered.identity, &around, lookup, there, 0, review.is_dry_run()).await {
             Ok(settled) => settled,
@@ -132,7 +132,7 @@ impl Reviews {
             Err(error) => return Err(error.into()),
         };
         surroundings.settings = SettingsRef {
-            config_map: map,
+            config_map: gathered.identity.object_name(),
             audience: gathered.identity.audience(&self.applier.cluster.uid),
             workload_hash: gathered.identity.hash(),
             workload: gathered.identity.workload(),
@@ -150,6 +150,13 @@ impl Reviews {
             }
         }
         Ok(verdict)
+    }
+
+    /// The workload's settings as they are now.
+    async fn settings_of(&self, gathered: &Gathered) -> Result<Option<ConfigMap>, ReadError> {
+        let name = gathered.identity.object_name();
+        let api = Api::<ConfigMap>::namespaced(self.applier.cluster.client.clone(), &gathered.namespace.name);
+        api.get_opt(&name).await.map_err(|source| ReadError::Api { what: format!("the ConfigMap {name}"), source })
     }
 
     /// Puts the network policies in place that the pod needs from its first moment on.
@@ -187,11 +194,15 @@ impl Reviews {
         let resolved = around.resolve(&gathered.identity, |_| policy.clone(), None);
         surroundings.policy = resolved.as_ref().ok().map(|resolved| resolved.content.policy.clone());
         let mut verdict = webhook::workload(review, &surroundings);
-        // Not a refusal: whoever applies a folder may apply the policy after the workload. The pods are refused until it is there.
+        // Not a refusal: whoever applies a folder may apply the policy after the workload. Until it is there, pods get what was in force
+        // before; where nothing was, they are refused.
         if let (Verdict::Allowed(warnings), Err(trouble)) = (&mut verdict, resolved)
             && webhook::asks(review, &surroundings) == crate::plan::Asks::Guard
         {
-            warnings.push(Warning::PodsRefused(trouble.to_string()));
+            let there = self.settings_of(&gathered).await?;
+            let held = self.applier.settle(&gathered.identity, &around, |_: &str| policy.clone(), there, 0, true).await.is_ok();
+            let warning = if held { Warning::Settings } else { Warning::PodsRefused };
+            warnings.push(warning(trouble.to_string()));
         }
         Ok(verdict)
     }

@@ -7,6 +7,7 @@
 //! | `/mutate/pods` | [`pod_created`]: the guard is put in, or the pod is denied |
 //! | `/validate/pods` | [`pod_changed`]: what counted when the pod was made can't be changed afterwards |
 //! | `/validate/workloads` | [`workload`]: the same refusals and warnings for whoever applies a template |
+//! | `/validate/namespaces` | [`namespace`]: keys of a namespace that nobody reads, and values out of range |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -233,7 +234,9 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
             warnings.extend(idle.map(Warning::NothingGuarded));
         }
         Outcome::Guard(plan) => {
-            warnings.extend(plan.warnings);
+            // What follows from the template was said when that was applied.
+            let said = review.operation == "UPDATE" && template(kind, &review.old_object).as_ref() == Some(&pod);
+            warnings.extend(plan.warnings.into_iter().filter(|warning| !said || matches!(warning, Warning::ModeBelow { .. })));
             let read = |map: &BTreeMap<String, String>, key| map.get(key).and_then(|value| keys::mode(value));
             let floor = read(&s.namespace.annotations, MINIMUM_MODE);
             if let (Some(policy), Some(mode)) = (&s.policy, read(&annotations, MODE)) {
@@ -246,6 +249,19 @@ pub(crate) fn workload(review: &Review, s: &Surroundings) -> Verdict {
         warnings.push(Warning::LabelOnWorkload(kind.to_owned()));
     }
     if refusals.is_empty() { Verdict::Allowed(warnings) } else { Verdict::Refused(refusals, Says::of(kind, &s.namespace.name)) }
+}
+
+/// A namespace's labels or annotations are changed. What was wrong with it before is no reason to deny another change.
+pub(crate) fn namespace(review: &Review) -> Verdict {
+    if !review.object["metadata"]["deletionTimestamp"].is_null() {
+        return Verdict::Allowed(Vec::new());
+    }
+    let changed = |map: &str| {
+        let old = ours(&review.old_object, map);
+        ours(&review.object, map).into_iter().filter(|(key, value)| old.get(key) != Some(value)).collect()
+    };
+    let refusals = keys::check(Scope::Namespace, &changed("labels"), &changed("annotations"), false);
+    if refusals.is_empty() { Verdict::Allowed(Vec::new()) } else { Verdict::Refused(refusals, Says::of("Namespace", &review.name)) }
 }
 
 /// Keys between a workload and its pods, where nobody reads them: a `CronJob`'s template of Jobs has metadata of its own.
@@ -275,7 +291,7 @@ pub(crate) fn asks(review: &Review, s: &Surroundings) -> Asks {
 impl Says {
     pub(crate) fn of(kind: &str, namespace: &str) -> Self {
         let prefix = match kind {
-            "Pod" => "",
+            "Pod" | "Namespace" => "",
             "CronJob" => "spec.jobTemplate.spec.template.",
             _ => "spec.template.",
         };

@@ -57,7 +57,15 @@ fn pairs(map: &Value) -> Vec<(&str, &str)> {
 /// What the API server makes of a case: the object that it stores, or its words.
 fn outcome(api: &Admission, case: &Case) -> Result<Value> {
     let metadata = &case.namespace["metadata"];
-    let namespace = api.namespace("admission", &pairs(&metadata["labels"]), &pairs(&metadata["annotations"]))?;
+    let labels = pairs(&metadata["labels"]);
+    // A namespace with a wrong label is older than the injector, which would have refused it. By way of the status nobody is asked.
+    let wrong = labels.iter().any(|(key, value)| *key == "llm-guard" && *value != "enabled");
+    let right = labels.iter().map(|(key, value)| (*key, if *key == "llm-guard" { "enabled" } else { value })).collect::<Vec<_>>();
+    let namespace = api.namespace("admission", &right, &pairs(&metadata["annotations"]))?;
+    if wrong {
+        let patch = json!({"metadata": {"labels": metadata["labels"]}}).to_string();
+        api.kubectl(&["patch", "namespace", namespace.name(), "--subresource=status", "--type=merge", "-p", &patch])?;
+    }
     for service in &case.services {
         namespace.apply(&service.to_string())?;
     }

@@ -23,9 +23,9 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
     println!("The Secret {namespace}/{SIGNING} is rotated.");
     println!("current {current}");
     println!("next    {next}");
-    println!("Pods that were made before the last rotation but this one don't know the current key: they keep the settings that they have");
+    println!("Pods know the two keys of the time when they were made. Those older than the rotation before this one don't know the");
     println!(
-        "until they are restarted. The metric llm_guard_injector_pods_to_restart counts them, and events on their workloads name them."
+        "current one, and keep their settings until they are restarted. The metric llm_guard_injector_pods_to_restart counts them, and events on their workloads name them."
     );
     Ok(())
 }

@@ -201,6 +201,48 @@ fn who_annotates_a_mode_learns_which_controls_stay_lower() {
 }
 
 #[test]
+fn what_follows_from_a_template_is_said_once() {
+    let spec = json!({"containers": [{"name": "ollama", "image": "ollama/ollama"}]});
+    let (plain, annotated) = (deployment(&json!(null), &spec), deployment(&json!({"llm-guard.io/mode": "hard"}), &spec));
+    let warnings = |operation: &str, object: &Value, old: &Value| {
+        let answer = workload(&review("Deployment", operation, object, old), &surroundings()).answer("7");
+        answer["response"]["warnings"].as_array().map_or(0, Vec::len)
+    };
+    assert!(warnings("CREATE", &annotated, &Value::Null) > 0);
+    assert_eq!(warnings("UPDATE", &annotated, &plain), 0);
+    let other = deployment(&json!(null), &json!({"containers": [{"name": "ollama", "image": "ollama/ollama:1"}]}));
+    assert!(warnings("UPDATE", &other, &plain) > 0);
+}
+
+#[test]
+fn a_namespaces_new_keys_are_judged_and_what_was_there_is_not() {
+    let of = |labels: Value, annotations: Value| json!({"metadata": {"name": "llm", "labels": labels, "annotations": annotations}});
+    let judged =
+        |object: &Value, old: &Value| namespace(&review("Namespace", if old.is_null() { "CREATE" } else { "UPDATE" }, object, old));
+    let good = of(json!({"llm-guard": "enabled"}), json!({"llm-guard.io/mode": "hard", "llm-guard.io/minimum-mode": "soft"}));
+    assert_eq!(judged(&good, &Value::Null).result(), "allowed");
+    for bad in [
+        of(json!({"llm-guard": "enable"}), json!({})),
+        of(json!({"llm-guard": "disabled"}), json!({})),
+        of(json!({"llm-guard.io/mode": "hard"}), json!({})),
+        of(json!({}), json!({"llm-guard.io/mode": "Hard"})),
+        of(json!({}), json!({"llm-guard.io/minimum-mode": "strict"})),
+        of(json!({}), json!({"llm-guard.io/minimum": "hard"})),
+        of(json!({}), json!({"llm-guard.io/port": "80"})),
+    ] {
+        assert_eq!(refusals(&judged(&bad, &Value::Null)), 1, "{bad}");
+        assert_eq!(refusals(&judged(&bad, &good)), 1, "{bad}");
+        assert_eq!(judged(&bad, &bad).result(), "allowed", "{bad}");
+        let mut ending = bad.clone();
+        ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(judged(&ending, &good).result(), "allowed", "{bad}");
+    }
+    assert_eq!(judged(&of(json!({}), json!({})), &good).result(), "allowed");
+    let message = judged(&of(json!({"llm-guard": "on"}), json!({})), &good).answer("7")["response"]["status"]["message"].clone();
+    assert!(message.as_str().unwrap().starts_with("llm-guard: namespace"), "{message}");
+}
+
+#[test]
 fn every_kind_of_workload_has_its_template_where_kubernetes_has_it() {
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}});
     for kind in ["Deployment", "StatefulSet", "DaemonSet", "Job"] {

@@ -20,6 +20,8 @@ pub(crate) struct Stage {
     pub(crate) planted: Planted,
     /// The certificate of the authority behind the registry, and the registry's address.
     pub(crate) registry: (String, String),
+    /// What pods without a label were before there was an injector.
+    pub(crate) before: Vec<Value>,
 }
 
 /// An answer as a client in a pod saw it.

@@ -36,13 +36,14 @@ const TOGETHER: &[Named] = &[
     ("no_way_around_as_root", ways::as_root),
     ("no_way_around_as_its_user", ways::as_its_user),
     ("no_way_around_as_the_guards_user", ways::as_the_guards_user),
+    ("no_way_around_along_an_older_connection", ways::along_an_older_connection),
+    ("the_ways_lead_to_a_model_that_nothing_guards", ways::open_without_a_guard),
     ("a_neighbour_that_drops_root_needs_allow_setuid_and_stays_in_monitor", ways::neighbour_that_drops_root),
     ("who_reaches_which_port", network::table),
     ("a_labelled_pod_without_a_guard_is_reached_by_nobody", network::labelled_without_a_guard),
     ("a_baseline_namespace_works_by_port", interception::baseline),
     ("a_restricted_namespace_works_by_port", interception::restricted),
     ("each_refusal_has_its_words_on_the_pod_and_on_its_deployment", refusals::each_with_its_words),
-    ("a_wrong_value_of_the_label_is_refused", refusals::wrong_label),
     ("an_unlabelled_pod_is_untouched", refusals::unlabelled),
     ("model_servers_are_found_by_what_they_are", kinds::found_by_the_namespace),
     ("a_job_ends", kinds::a_job_that_ends),
@@ -99,7 +100,8 @@ fn trials<'a>(scenes: impl Iterator<Item = &'a Named>, stage: Option<&Arc<Stage>
 fn set_the_stage() -> Result<Stage, String> {
     let planted = Planted::read().map_err(|error| error.to_string())?;
     let node = Node::start("cluster").map_err(|error| error.to_string())?;
+    let before = refusals::untouched(&node)?;
     kit::install(&node, json!({}))?;
     let registry = manifests::registry(&node)?;
-    Ok(Stage { node, planted, registry })
+    Ok(Stage { node, planted, registry, before })
 }

@@ -38,9 +38,45 @@ pub(crate) fn by_hand(stage: &Stage) -> Scene {
         let reply = stage.ask(&client, &url, Some(&chat("calm", &stage.planted.injection, false)), &[])?;
         ensure(reply.status == 400, || format!("{what}: {reply:?}"))
     };
-    for (what, text) in [("old", &monitor), ("foreign", &foreign), ("unsigned", &unsigned), ("edited", &edited)] {
+    let tampered = [("old", &monitor), ("foreign", &foreign), ("unsigned", &unsigned), ("edited", &edited)];
+    let put_in = |text: &str| {
         let patch = json!({"data": {"settings": text}}).to_string();
-        stage.words(&["-n", "tampered", "patch", "configmap", &map, "--type=merge", "-p", &patch])?;
+        stage.words(&["-n", "tampered", "patch", "configmap", &map, "--type=merge", "-p", &patch]).map(drop)
+    };
+
+    // Without the injector nobody puts anything right, so each comes to the guard, which refuses it and stays as it was.
+    let pod = stage.pod_of("tampered", "ollama")?;
+    let injector = |replicas: u32| stage.kubectl(&format!("-n llm-guard-system scale deployment/llm-guard-injector --replicas={replicas}"));
+    injector(0)?;
+    stage.kubectl("-n llm-guard-system wait --for=delete pod -l app.kubernetes.io/name=llm-guard-injector --timeout=60s")?;
+    let mut errors = Vec::new();
+    for (number, (what, text)) in tampered.iter().enumerate() {
+        put_in(text)?;
+        // The kubelet looks at once at what belongs to a pod that has changed.
+        stage.kubectl(&format!("-n tampered annotate pod {pod} looked-at={number} --overwrite"))?;
+        let (said, _) = eventually(&format!("{what}: the guard says that it refuses it"), PUT_RIGHT, || {
+            let said = stage.guards_settings("tampered", &pod)?;
+            let error = said["error"].as_str().unwrap_or_default().to_owned();
+            ensure(!error.is_empty() && !errors.contains(&error), || said.to_string())?;
+            Ok((said, error))
+        })?;
+        ensure(said.0["mode"] == "hard", || format!("{what}: {}", said.0))?;
+        refused(what)?;
+        errors.push(said.1);
+    }
+    println!("    refused by the guard: {}", errors.join("; "));
+    // A guard that starts anew on what was put in has no settings, so it lets nothing through until they are right again.
+    restart_guard(stage, &pod)?;
+    let reply = stage.ask(&client, &url, Some(&chat("calm", "hello", false)), &["--connect-timeout", "5"]);
+    ensure(reply.as_ref().map_or(true, |reply| reply.status != 200), || format!("a guard without settings lets through: {reply:?}"))?;
+    injector(1)?;
+    stage.rolled_out("llm-guard-system", "deployment/llm-guard-injector")?;
+    eventually("put right by the injector that is back", Duration::from_mins(1), || mode(stage, "tampered", "hard"))?;
+    eventually("guarding again", Duration::from_mins(1), || refused("after the injector is back"))?;
+
+    // With it, all of it is put right.
+    for (what, text) in tampered {
+        put_in(text)?;
         refused(what)?;
         eventually(&format!("{what}: put right"), PUT_RIGHT, || {
             refused(what)?;
@@ -86,4 +122,23 @@ fn mode(stage: &Stage, namespace: &str, mode: &str) -> Scene {
     let pod = stage.pod_of(namespace, "ollama")?;
     let said = stage.guards_settings(namespace, &pod)?;
     ensure(said["mode"] == mode && said["error"].is_null(), || said.to_string())
+}
+
+/// Ends the guard's process, as a machine might, and waits for the one that follows.
+fn restart_guard(stage: &Stage, pod: &str) -> Scene {
+    let status = || -> Result<Value, String> {
+        let object = stage.object("tampered", &format!("pod/{pod}"))?;
+        let statuses = object.pointer("/status/initContainerStatuses").and_then(Value::as_array).cloned().unwrap_or_default();
+        statuses.into_iter().find(|status| status["name"] == "llm-guard").ok_or_else(|| "the guard has no status".to_owned())
+    };
+    let before = status()?;
+    let id = before["containerID"].as_str().and_then(|id| id.rsplit('/').next()).ok_or("the guard has no id")?.to_owned();
+    stage.node.kill(&id).map_err(|error| error.to_string())?;
+    eventually("the guard is started anew", PUT_RIGHT, || {
+        let now = status()?;
+        ensure(now["restartCount"].as_u64() > before["restartCount"].as_u64() && now.pointer("/state/running").is_some(), || {
+            now.to_string()
+        })
+    })?;
+    Ok(())
 }

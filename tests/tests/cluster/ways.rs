@@ -26,6 +26,47 @@ spec:
     )
 }
 
+/// How many ways `around` knows.
+const AROUND: usize = 15;
+
+/// Where nothing guards the model, each of these ways leads to it: so where one doesn't, that is the guard's doing.
+pub(crate) fn open_without_a_guard(stage: &Stage) -> Scene {
+    let unlabelled =
+        |text: String| text.replace("llm-guard: enabled, ", "").replace("annotations: {llm-guard.io/mode: hard}", "annotations: {}");
+    let server = unlabelled(pod("ways-open", "ollama", "ollama-attacker", "", "{}", ""));
+    stage.apply(&format!("{}{server}{}", manifests::namespace("ways-open", ""), unlabelled(waiting("ways-open"))))?;
+    stage.ready("ways-open", "ollama")?;
+    let place = Place::new("ways-open", "ollama", "ollama");
+    let said = stage.run_in(&place, &["/usr/bin/around", "ways", "11434", &stage.address("ways-open", "ollama")?])?;
+    ensure(said.lines().count() == AROUND, || format!("{AROUND} ways: {said}"))?;
+    ensure(said.lines().all(|line| line.ends_with("\tmodel") || line.ends_with("\topen")), || said)?;
+    let said = revived(stage, "ways-open")?;
+    ensure(said.ends_with("\tmodel"), || said)
+}
+
+/// A connection that is older than the model's server leads to the guard, or nowhere.
+pub(crate) fn along_an_older_connection(stage: &Stage) -> Scene {
+    stage.apply(&format!("{}{}", manifests::namespace("ways-older", ""), waiting("ways-older")))?;
+    let said = revived(stage, "ways-older")?;
+    ensure(said.starts_with("an older connection\t") && !said.ends_with("\tmodel"), || said.clone())?;
+    // It isn't that the server didn't come up.
+    ensure(!said.contains("listen") && !said.contains("in use"), || said)
+}
+
+/// A pod whose server is started by hand.
+fn waiting(namespace: &str) -> String {
+    pod(namespace, "waiting", "ollama-attacker", "", "{}", "")
+        .replace("    ports:", "    command: [/bin/busybox, sleep, '100000']\n    ports:")
+        .replace("    readinessProbe: {httpGet: {path: /, port: 11434}, periodSeconds: 1}\n", "")
+}
+
+fn revived(stage: &Stage, namespace: &str) -> Result<String, String> {
+    stage.ready(namespace, "waiting")?;
+    let place = Place::new(namespace, "waiting", "ollama");
+    let said = stage.run_in(&place, &["/usr/bin/around", "revive", "11434", "/bin/ollama", "serve"])?;
+    Ok(said.trim().to_owned())
+}
+
 /// Tries each way as the container's user; each must end at the guard or nowhere.
 fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
     let gid = guards_group(stage, place)?;
@@ -63,6 +104,11 @@ fn tries(stage: &Stage, place: &Place, as_user: &[&str]) -> Scene {
             ensure(!said.contains(value), || format!("{way}, as {as_user:?}: the {kind} came through"))?;
         }
     }
+    let mut words = as_user.to_vec();
+    words.extend(["/usr/bin/around", "ways", "11434", &address]);
+    let said = stage.run_in(place, &words)?;
+    ensure(said.lines().count() == AROUND, || format!("{AROUND} ways: {said}"))?;
+    ensure(!said.contains("\tmodel") && !said.contains("\topen"), || format!("as {as_user:?}: {said}"))?;
     // The tools are there and work (by their paths: the shell would take its own of the same name), so that what failed didn't fail for want of them.
     for tool in [
         "/usr/bin/setpriv --version",

@@ -89,3 +89,16 @@ fn whoever_applies_a_workload_learns_that_its_policy_is_missing() -> io::Result<
     assert!(ended.said.contains("pods are refused") && ended.said.contains("'later'"), "{}", ended.said);
     Ok(())
 }
+
+#[test]
+fn whoever_names_a_missing_policy_where_settings_are_in_force_learns_that_they_stay() -> io::Result<()> {
+    let (field, _injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    field.deployment(&namespace, &json!({}))?;
+    field.pod_of_deployment(&namespace, "first")?;
+    let ended = field.api.try_kubectl(&["-n", &namespace, "annotate", "deployment/ollama", "llm-guard.io/policy=nowhere"], "")?;
+    assert!(ended.status.success(), "{}", ended.said);
+    assert!(ended.said.contains("settings stay as they were") && ended.said.contains("'nowhere'"), "{}", ended.said);
+    // And so it is: the next pod is made.
+    field.pod_of_deployment(&namespace, "second")
+}

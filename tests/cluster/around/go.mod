@@ -1,0 +1,3 @@
+module llm-guard.io/tests/around
+
+go 1.21
