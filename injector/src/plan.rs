@@ -48,7 +48,7 @@ pub(crate) use port::PodSecurity;
 use detect::Told;
 use draft::{Draft, Misshapen};
 use guard::Parts;
-use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, SETTINGS, WORKLOAD};
+use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, OPEN_PORTS, SETTINGS, WORKLOAD};
 use mesh::Mesh;
 use obstacles::List as Names;
 use view::{Placed, Pod};
@@ -187,7 +187,7 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
             if interception == Interception::Port {
                 refusals.extend(port::obstacles(&view, &asked, &mesh, &s.namespace, &s.config));
             }
-            refusals.extend(other_ports(&view, &asked, interception, injected, &s.config));
+            refusals.extend(other_ports(&view, &asked, interception, injected, s));
             interception
         }
         Err(refusal) => {
@@ -222,11 +222,12 @@ fn obstacles(view: &Pod, asked: &Asked, mesh: &Mesh, injected: bool, s: &Surroun
     );
     refusals.extend(more_than_monitor(asked, s));
     let declared = detect::declared(view, mesh);
+    let floor = floor(&s.namespace);
     if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) {
         let declared = declared.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         refusals.push(Refusal::pod("spec.containers", Obstacle::NoSuchPort { port: asked.port(), declared }));
     } else {
-        refusals.extend(other_servers(view, asked, &s.config));
+        refusals.extend(other_servers(view, asked, floor, &s.config));
     }
     refusals
 }
@@ -251,7 +252,7 @@ fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
 }
 
 /// Model servers that declare ports, and not the one that is guarded: nothing would stand before them, and their ports stay open.
-fn other_servers(view: &Pod, asked: &Asked, config: &Config) -> Vec<Refusal> {
+fn other_servers(view: &Pod, asked: &Asked, floor: Option<Mode>, config: &Config) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for placed in detect::candidates(view).filter(|placed| placed.lasts() && detect::is_other_server(placed.container, config)) {
         let declared: Vec<i64> = placed.container.tcp_ports().collect();
@@ -259,13 +260,28 @@ fn other_servers(view: &Pod, asked: &Asked, config: &Config) -> Vec<Refusal> {
         if !declared.is_empty() && !declared.contains(&asked.port().into()) && !declared.iter().all(open) {
             let declared = declared.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
             refusals.push(Refusal::pod(placed.field("ports"), Obstacle::OtherServer { declared, guarded: asked.port() }));
+        } else if !declared.contains(&asked.port().into())
+            && let (Some(floor), Some(port)) = (floor, declared.first().and_then(|port| u16::try_from(*port).ok()))
+        {
+            refusals.push(open_under_floor(port, floor));
         }
     }
     refusals
 }
 
+/// The mode below which nothing of a namespace goes.
+fn floor(namespace: &Namespace) -> Option<Mode> {
+    namespace.annotations.get(MINIMUM_MODE).and_then(|value| keys::mode(value))
+}
+
+/// Under a floor no pod is exempt; nor is one by the name of another port than its model's.
+fn open_under_floor(port: u16, floor: Mode) -> Refusal {
+    Refusal::pod(format!("metadata.annotations[{OPEN_PORTS}]"), Obstacle::OpenUnderFloor { port, floor })
+}
+
 /// Servers that listen on another port than the one that is guarded. An earlier injection may have told them theirs.
-fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: bool, config: &Config) -> Vec<Refusal> {
+fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: bool, s: &Surroundings) -> Vec<Refusal> {
+    let config = &s.config;
     let mut refusals = Vec::new();
     for placed in detect::candidates(view) {
         // To an Ollama that serves, any host is where it listens: the pod's own name is one.
@@ -276,10 +292,13 @@ fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: 
                 && placed.lasts()
                 && !detect::is_told_from_elsewhere(placed.container)
                 && interception == Interception::Iptables
-                && asked.port() != keys::DEFAULT_PORT
-                && !asked.open_ports.contains(&keys::DEFAULT_PORT) =>
+                && asked.port() != keys::DEFAULT_PORT =>
             {
-                refusals.push(Refusal::pod(placed.field("env"), Obstacle::DefaultPort { guarded: asked.port() }));
+                if !asked.open_ports.contains(&keys::DEFAULT_PORT) {
+                    refusals.push(Refusal::pod(placed.field("env"), Obstacle::DefaultPort { guarded: asked.port() }));
+                } else if let Some(floor) = floor(&s.namespace) {
+                    refusals.push(open_under_floor(keys::DEFAULT_PORT, floor));
+                }
                 continue;
             }
             Some(Told::Unread { .. }) | None => continue,

@@ -138,6 +138,10 @@ pub(crate) enum Obstacle {
         "this model server declares {declared}, and the guard stands before port {guarded} alone; set llm-guard.io/port to the model's, or name what may stay unguarded in llm-guard.io/open-ports"
     )]
     OtherServer { declared: String, guarded: u16 },
+    #[error(
+        "{port} is a model server's, and the namespace has a floor (llm-guard.io/minimum-mode: {floor}), under which none stays unguarded; set llm-guard.io/port to it, or have the floor lifted"
+    )]
+    OpenUnderFloor { port: u16, floor: Mode },
     #[error("a gRPC probe of the model's port can't be asked through the guard; use httpGet, tcpSocket or exec")]
     GrpcProbe,
     #[error("the guard speaks plain HTTP to the model; let the probe's scheme be HTTP")]

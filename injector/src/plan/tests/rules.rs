@@ -317,6 +317,28 @@ fn a_port_is_guarded_only_if_the_model_listens_there() {
 }
 
 #[test]
+fn under_a_floor_no_model_servers_port_is_left_open_by_annotation() {
+    let vllm = json!({"name": "vllm", "image": "vllm/vllm-openai", "ports": [{"containerPort": 8000}]});
+    let mut beside = annotated(&[("llm-guard.io/open-ports", "8000")]);
+    beside["spec"]["containers"].as_array_mut().unwrap().push(vllm);
+    // An Ollama on its default port, and the guard before a port on which nothing listens.
+    let mut elsewhere = annotated(&[("llm-guard.io/port", "8000"), ("llm-guard.io/open-ports", "11434")]);
+    put(&mut elsewhere, "/spec/containers/0/ports", json!([{"containerPort": 8000}]));
+    let mut s = surroundings();
+    for pod in [&beside, &elsewhere] {
+        assert_eq!(refused(pod, &s), [""; 0]);
+    }
+    s.namespace.annotations = map(&[("llm-guard.io/minimum-mode", "soft")]);
+    for pod in [&beside, &elsewhere] {
+        let refusals = refused(pod, &s);
+        let field = "metadata.annotations[llm-guard.io/open-ports]: ";
+        assert!(refusals.len() == 1 && refusals[0].starts_with(field) && refusals[0].contains("minimum-mode: soft"), "{refusals:?}");
+    }
+    let other = annotated(&[("llm-guard.io/open-ports", "9000")]);
+    assert_eq!(refused(&other, &s), [""; 0]);
+}
+
+#[test]
 fn what_a_server_is_told_where_nobody_can_read_it_is_written_out() {
     let s = surroundings();
     let elsewhere = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
