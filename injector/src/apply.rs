@@ -131,7 +131,9 @@ impl Applier {
             if dry_run {
                 return Ok(Settled { sealed, troubles: resolved.troubles });
             }
-            self.restrain(identity.namespace(), &name).map_err(|()| ApplyError::Contended(object()))?;
+            if self.restrain(identity.namespace(), &name).is_err() {
+                break;
+            }
             let new = there.is_none() && least.max(known) == 0;
             let written = match &there {
                 None => api.create(&post(), &config_map(identity, &name, text, None)).await,
@@ -170,7 +172,11 @@ impl Applier {
                 }
             }
         }
-        Err(ApplyError::Contended(object()))
+        self.metrics.settings_write(Write::Contended);
+        let contended = ApplyError::Contended(object());
+        let note = format!("{contended}, so guards of {} keep the settings that they have loaded", identity.workload());
+        self.events.warn(&self.reference(identity, &name), Reason::WrittenByOthers, note).await;
+        Err(contended)
     }
 
     /// Counts a write, unless there were too many of this object.
@@ -239,7 +245,9 @@ impl Applier {
                 lock(&self.placed).insert(key);
                 return Ok(());
             }
-            self.restrain(&namespace, &name).map_err(|()| ApplyError::Contended(object()))?;
+            if self.restrain(&namespace, &name).is_err() {
+                break;
+            }
             let (written, wrong) = if let Some(there) = &there {
                 let mut policy = wanted.clone();
                 policy.metadata.resource_version.clone_from(&there.metadata.resource_version);
@@ -276,7 +284,11 @@ impl Applier {
                 }
             }
         }
-        Err(ApplyError::Contended(object()))
+        self.metrics.network_policy_write(Write::Contended);
+        let contended = ApplyError::Contended(object());
+        let note = format!("{contended}, so it may open more than it should");
+        self.events.warn(&network_policy_reference(&namespace, &name), Reason::WrittenByOthers, note).await;
+        Err(contended)
     }
 
     /// Deletes a `ConfigMap` that nobody needs.

@@ -35,6 +35,8 @@ pub(crate) enum Reason {
     NetworkPolicyPutRight,
     /// A `NetworkPolicy` of somebody else's opens more.
     NetworkPolicyOpensMore,
+    /// Somebody else writes an object of ours again and again, so that it isn't as it should be.
+    WrittenByOthers,
     /// A Secret was damaged, and is replaced.
     SecretReplaced,
 }
@@ -49,6 +51,7 @@ impl Reason {
             Self::Unguarded => "Unguarded",
             Self::NetworkPolicyPutRight => "NetworkPolicyPutRight",
             Self::NetworkPolicyOpensMore => "NetworkPolicyOpensMore",
+            Self::WrittenByOthers => "WrittenByOthers",
             Self::SecretReplaced => "SecretReplaced",
         }
     }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use kube::ResourceExt;
 
+use crate::plan::is_our_name;
 use crate::settings::Identity;
 
 /// The name of the guard's container.
@@ -60,13 +61,14 @@ impl Guarded {
         if matches!(phase, "Succeeded" | "Failed") {
             return None;
         }
-        let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
-        let guard = containers().find(|container| container.name == GUARD)?;
+        let guard = spec.init_containers.iter().flatten().find(|container| container.name == GUARD)?;
         let args = guard.args.as_deref().unwrap_or_default();
         let identity = values(args, "--settings-for").find_map(|audience| Identity::parse(audience, cluster, namespace, namespace_uid))?;
         let annotation = |key: &str| pod.annotations().get(key).map(String::as_str);
         let port = annotation("llm-guard.io/port").and_then(|text| text.parse().ok()).unwrap_or(PORT);
-        let mut open = ports(containers().filter(|container| !container.name.starts_with(GUARD)));
+        // What ends before the pod runs listens nowhere afterwards.
+        let lasting = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        let mut open = ports(lasting.chain(&spec.containers).filter(|container| !is_our_name(&container.name)));
         let kept = annotation("llm-guard.io/open-ports").unwrap_or_default().split(',');
         open.extend(kept.filter_map(|port| Some(OpenPort { number: port.trim().parse().ok()?, protocol: "TCP".into() })));
         open.retain(|open| open.protocol != "TCP" || ![port, DATA_PORT, METRICS_PORT].contains(&open.number));
@@ -162,6 +164,25 @@ mod tests {
         let guarded = Guarded::of(&pod(&["--settings-for", FOR]), "cluster", "n", "uid").unwrap();
         let open: Vec<_> = guarded.open.iter().map(|open| (open.number, open.protocol.as_str())).collect();
         assert_eq!(open, [(53, "UDP"), (9000, "TCP")]);
+    }
+
+    #[test]
+    fn ports_are_open_of_whatever_runs_on_and_isnt_ours() {
+        let mut pod = pod(&["--settings-for", FOR]);
+        let container = |name: &str, port: u16, policy: Option<&str>| -> Container {
+            let text = serde_json::json!({"name": name, "ports": [{"containerPort": port}], "restartPolicy": policy});
+            serde_json::from_value(text).unwrap()
+        };
+        let spec = pod.spec.as_mut().unwrap();
+        spec.init_containers.as_mut().unwrap().extend([
+            container("ends", 7001, None),
+            container("lasts", 7002, Some("Always")),
+            container("llm-guard-verify", 7003, Some("Always")),
+        ]);
+        spec.containers.push(container("llm-guardian", 7004, None));
+        let guarded = Guarded::of(&pod, "cluster", "n", "uid").unwrap();
+        let open: Vec<_> = guarded.open.iter().map(|open| open.number).collect();
+        assert_eq!(open, [53, 7002, 7004, 9000]);
     }
 
     #[test]

@@ -56,12 +56,15 @@ pub(crate) enum Write {
     Deleted,
     /// Another writer was first; it is looked at again.
     Conflict,
+    /// Somebody else writes it again and again, so it was left as it is for now.
+    Contended,
     /// The API server refused or didn't answer.
     Failed,
 }
 
 impl Write {
-    pub(crate) const ALL: [Self; 6] = [Self::Created, Self::Updated, Self::PutRight, Self::Deleted, Self::Conflict, Self::Failed];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Created, Self::Updated, Self::PutRight, Self::Deleted, Self::Conflict, Self::Contended, Self::Failed];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -70,6 +73,7 @@ impl Write {
             Self::PutRight => "put_right",
             Self::Deleted => "deleted",
             Self::Conflict => "conflict",
+            Self::Contended => "contended",
             Self::Failed => "failed",
         }
     }

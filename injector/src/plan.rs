@@ -42,13 +42,13 @@ pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
 pub(crate) use guard::is_our_name;
 pub(crate) use keys::Asked;
-pub(crate) use obstacles::{Field, Obstacle, Of, Refusal, Warning};
+pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Warning};
 pub(crate) use port::PodSecurity;
 
 use detect::Told;
 use draft::{Draft, Misshapen};
 use guard::Parts;
-use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, SETTINGS, WORKLOAD};
+use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, OPEN_PORTS, SETTINGS, WORKLOAD};
 use mesh::Mesh;
 use obstacles::List as Names;
 use view::{Placed, Pod};
@@ -187,7 +187,7 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
             if interception == Interception::Port {
                 refusals.extend(port::obstacles(&view, &asked, &mesh, &s.namespace, &s.config));
             }
-            refusals.extend(other_ports(&view, &asked, interception, injected, &s.config));
+            refusals.extend(other_ports(&view, &asked, interception, injected, s));
             interception
         }
         Err(refusal) => {
@@ -196,6 +196,7 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
         }
     };
     if !refusals.is_empty() {
+        refusals.truncate(MOST_REFUSALS);
         return Outcome::Refused(refusals);
     }
     match draft(pod, &view, &asked, &mesh, interception, s) {
@@ -221,11 +222,12 @@ fn obstacles(view: &Pod, asked: &Asked, mesh: &Mesh, injected: bool, s: &Surroun
     );
     refusals.extend(more_than_monitor(asked, s));
     let declared = detect::declared(view, mesh);
+    let floor = floor(&s.namespace);
     if !declared.is_empty() && !detect::shows_port(view, &s.services, asked, &s.config) {
         let declared = declared.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         refusals.push(Refusal::pod("spec.containers", Obstacle::NoSuchPort { port: asked.port(), declared }));
     } else {
-        refusals.extend(other_servers(view, asked, &s.config));
+        refusals.extend(other_servers(view, asked, floor, &s.config));
     }
     refusals
 }
@@ -243,14 +245,14 @@ fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
         }
     }
     let imitated = view.spec.volumes.iter().enumerate().filter(|(_, volume)| guard::is_our_name(&volume.name) && !injected);
-    for (index, _) in imitated {
+    for (index, _) in imitated.take(MOST_REFUSALS) {
         refusals.push(Refusal::pod(format!("spec.volumes[{index}].name"), Obstacle::OurName));
     }
     refusals
 }
 
 /// Model servers that declare ports, and not the one that is guarded: nothing would stand before them, and their ports stay open.
-fn other_servers(view: &Pod, asked: &Asked, config: &Config) -> Vec<Refusal> {
+fn other_servers(view: &Pod, asked: &Asked, floor: Option<Mode>, config: &Config) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for placed in detect::candidates(view).filter(|placed| placed.lasts() && detect::is_other_server(placed.container, config)) {
         let declared: Vec<i64> = placed.container.tcp_ports().collect();
@@ -258,13 +260,28 @@ fn other_servers(view: &Pod, asked: &Asked, config: &Config) -> Vec<Refusal> {
         if !declared.is_empty() && !declared.contains(&asked.port().into()) && !declared.iter().all(open) {
             let declared = declared.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
             refusals.push(Refusal::pod(placed.field("ports"), Obstacle::OtherServer { declared, guarded: asked.port() }));
+        } else if !declared.contains(&asked.port().into())
+            && let (Some(floor), Some(port)) = (floor, declared.first().and_then(|port| u16::try_from(*port).ok()))
+        {
+            refusals.push(open_under_floor(port, floor));
         }
     }
     refusals
 }
 
+/// The mode below which nothing of a namespace goes.
+fn floor(namespace: &Namespace) -> Option<Mode> {
+    namespace.annotations.get(MINIMUM_MODE).and_then(|value| keys::mode(value))
+}
+
+/// Under a floor no pod is exempt; nor is one by the name of another port than its model's.
+fn open_under_floor(port: u16, floor: Mode) -> Refusal {
+    Refusal::pod(format!("metadata.annotations[{OPEN_PORTS}]"), Obstacle::OpenUnderFloor { port, floor })
+}
+
 /// Servers that listen on another port than the one that is guarded. An earlier injection may have told them theirs.
-fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: bool, config: &Config) -> Vec<Refusal> {
+fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: bool, s: &Surroundings) -> Vec<Refusal> {
+    let config = &s.config;
     let mut refusals = Vec::new();
     for placed in detect::candidates(view) {
         // To an Ollama that serves, any host is where it listens: the pod's own name is one.
@@ -273,12 +290,15 @@ fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: 
             Some(Told::Literal { index, host }) => (index, host),
             None if listens
                 && placed.lasts()
-                && placed.container.env_from.is_empty()
+                && !detect::is_told_from_elsewhere(placed.container)
                 && interception == Interception::Iptables
-                && asked.port() != keys::DEFAULT_PORT
-                && !asked.open_ports.contains(&keys::DEFAULT_PORT) =>
+                && asked.port() != keys::DEFAULT_PORT =>
             {
-                refusals.push(Refusal::pod(placed.field("env"), Obstacle::DefaultPort { guarded: asked.port() }));
+                if !asked.open_ports.contains(&keys::DEFAULT_PORT) {
+                    refusals.push(Refusal::pod(placed.field("env"), Obstacle::DefaultPort { guarded: asked.port() }));
+                } else if let Some(floor) = floor(&s.namespace) {
+                    refusals.push(open_under_floor(keys::DEFAULT_PORT, floor));
+                }
                 continue;
             }
             Some(Told::Unread { .. }) | None => continue,
@@ -330,6 +350,10 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, mesh: &Mesh, interception: Inte
         warnings.extend(unread.into_iter().map(Warning::OriginsUnread));
         origins
     } else {
+        let written = ollama_host::write_out(&mut draft, view, asked.port(), &s.config)?;
+        if !written.is_empty() {
+            warnings.push(Warning::HostWritten(written.into_iter().collect(), asked.port()));
+        }
         Vec::new()
     };
 
@@ -372,13 +396,14 @@ fn said(view: &Pod, asked: &Asked, mesh: &Mesh, interception: Interception, mode
     if models.is_empty() {
         warnings.push(Warning::ModelUnknown(port));
     }
-    for placed in models {
-        let from_elsewhere = match detect::ollama_host(placed.container) {
-            Some(Told::Unread { .. }) => interception == Interception::Iptables,
-            Some(Told::Literal { .. }) => false,
-            None => interception == Interception::Iptables && !placed.container.env_from.is_empty(),
-        };
-        if from_elsewhere && detect::is_ollama(placed.container, &s.config) {
+    // Where an Ollama serves by itself, it was written out.
+    let unread = |placed: &&Placed<'_>| {
+        detect::is_ollama(placed.container, &s.config)
+            && !detect::serves_as_told(placed.container, &s.config)
+            && detect::is_told_from_elsewhere(placed.container)
+    };
+    if interception == Interception::Iptables {
+        for placed in models.iter().filter(unread) {
             warnings.push(Warning::HostUnread { container: placed.container.name.clone(), port });
         }
     }

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// An answer, whole.
@@ -25,6 +25,13 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 const BODY: usize = 3 * 1024 * 1024 + 64 * 1024;
 /// The most connections at a time. Each can hold one body.
 const CONNECTIONS: usize = 128;
+/// A body of up to this size waits for no other.
+const SMALL: usize = 16 * 1024;
+/// How many bytes of larger bodies there are at a time. Anybody in the cluster can send some.
+const HELD: usize = 8 * BODY;
+/// How many bytes of larger bodies are judged at a time. What is read of a body can be forty times its size, so that one of the largest
+/// takes most of the memory that the injector has.
+const JUDGED: usize = BODY;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle, or take for a head. API servers close theirs after 90 s, and should be the ones to do so: a
@@ -48,6 +55,22 @@ pub(crate) fn reply(status: StatusCode, content_type: &'static str, body: Bytes)
     reply
 }
 
+/// The room that larger bodies share.
+struct Room {
+    held: Semaphore,
+    judged: Semaphore,
+}
+
+impl Room {
+    /// Waits for as much as a body takes; nothing for a small one.
+    async fn take(of: &Semaphore, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= SMALL {
+            return None;
+        }
+        of.acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX)).await.ok()
+    }
+}
+
 /// Serves until `stop` turns true, then ends what runs. `answer` gets heads together with their bodies.
 pub(crate) async fn serve<F, A>(listener: TcpListener, tls: Option<TlsAcceptor>, answer: F, mut stop: watch::Receiver<bool>)
 where
@@ -55,6 +78,7 @@ where
     A: Future<Output = Reply> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let bodies = Arc::new(Room { held: Semaphore::new(HELD), judged: Semaphore::new(JUDGED) });
     loop {
         let accepted = async {
             // Who finds no room waits in the kernel's queue.
@@ -70,9 +94,9 @@ where
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (tls, answer, stop) = (tls.clone(), answer.clone(), stop.clone());
+        let (tls, answer, stop, bodies) = (tls.clone(), answer.clone(), stop.clone(), Arc::clone(&bodies));
         tokio::spawn(async move {
-            connection(stream, tls, answer, stop).await;
+            connection(stream, tls, answer, stop, bodies).await;
             drop(place);
         });
     }
@@ -86,31 +110,31 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn connection<F, A>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: F, stop: watch::Receiver<bool>)
+async fn connection<F, A>(stream: TcpStream, tls: Option<TlsAcceptor>, answer: F, stop: watch::Receiver<bool>, bodies: Arc<Room>)
 where
     F: Fn(http::request::Parts, Bytes) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Reply> + Send + 'static,
 {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => exchanges(stream, answer, stop).await,
+        None => exchanges(stream, answer, stop, bodies).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => exchanges(stream, answer, stop).await,
+            Ok(Ok(stream)) => exchanges(stream, answer, stop, bodies).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn exchanges<S, F, A>(stream: S, answer: F, mut stop: watch::Receiver<bool>)
+async fn exchanges<S, F, A>(stream: S, answer: F, mut stop: watch::Receiver<bool>, bodies: Arc<Room>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(http::request::Parts, Bytes) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Reply> + Send + 'static,
 {
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let answer = answer.clone();
-        async move { Ok::<_, Infallible>(exchange(request, answer).await) }
+        let (answer, bodies) = (answer.clone(), Arc::clone(&bodies));
+        async move { Ok::<_, Infallible>(exchange(request, answer, &bodies).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(64 * 1024);
@@ -127,7 +151,7 @@ where
     }
 }
 
-async fn exchange<F, A>(request: http::Request<Incoming>, answer: F) -> Reply
+async fn exchange<F, A>(request: http::Request<Incoming>, answer: F, bodies: &Room) -> Reply
 where
     F: Fn(http::request::Parts, Bytes) -> A,
     A: Future<Output = Reply>,
@@ -138,13 +162,22 @@ where
     if body.size_hint().lower() > BODY as u64 {
         return too_large();
     }
+    // One that doesn't say how long it is may be as long as any.
+    let most = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(BODY);
+    let Ok(_held) = tokio::time::timeout(EXCHANGE, Room::take(&bodies.held, most)).await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "too many large bodies at a time");
+    };
     let body = match tokio::time::timeout(EXCHANGE, Limited::new(body, BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => return too_large(),
         Ok(Err(_)) => return text(StatusCode::BAD_REQUEST, "the body broke off"),
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
     };
-    match tokio::time::timeout(EXCHANGE, answer(head, body)).await {
+    let answered = async {
+        let _judged = Room::take(&bodies.judged, body.len()).await;
+        answer(head, body).await
+    };
+    match tokio::time::timeout(EXCHANGE, answered).await {
         Ok(reply) => reply,
         Err(_) => text(StatusCode::GATEWAY_TIMEOUT, "the answer took too long: the API server is slow, or out of reach"),
     }
@@ -153,6 +186,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -184,6 +218,43 @@ mod tests {
         assert!(fits.starts_with("HTTP/1.1 200") && fits.ends_with(&format!("{BODY} bytes")), "{fits}");
         let refused = said(address, &head(BODY + 1), &[]).await;
         assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_judged_one_by_one_and_small_ones_meanwhile() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        // How many are judged now, and how many at once at most; a large one is held until a small one was answered.
+        let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), Semaphore::new(0)));
+        let answer = {
+            let counts = Arc::clone(&counts);
+            move |_: http::request::Parts, body: Bytes| {
+                let counts = Arc::clone(&counts);
+                async move {
+                    let (now, most, small) = &*counts;
+                    if body.len() > SMALL {
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        let _ = small.acquire().await;
+                        now.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    text(StatusCode::OK, "judged")
+                }
+            }
+        };
+        let task = tokio::spawn(serve(listener, None, answer, stopped));
+        let head = |length: usize| format!("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let large: Vec<_> = (0..4).map(|_| tokio::spawn(async move { said(address, &head(BODY), &vec![b'x'; BODY]).await })).collect();
+        while counts.0.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(said(address, &head(SMALL), &vec![b'x'; SMALL]).await.ends_with("judged"));
+        counts.2.add_permits(1);
+        for one in large {
+            assert!(one.await.unwrap().ends_with("judged"));
+        }
+        assert_eq!(counts.1.load(Ordering::SeqCst), 1);
+        task.abort();
     }
 
     #[tokio::test]

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use crate::patch::patch;
 use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, Scope};
 use crate::plan::{
-    Asks, Field, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, is_our_name, plan, stay_lower,
+    Asks, Field, MOST_REFUSALS, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, is_our_name, plan,
+    stay_lower,
 };
 
 /// The API server's review, as far as it is read.
@@ -158,6 +159,9 @@ pub(crate) fn pod_changed(review: &Review) -> Verdict {
         let (new, old) = (ours(&review.object, map), ours(&review.old_object, map));
         let changed = new.keys().chain(old.keys().filter(|key| !new.contains_key(*key))).filter(|key| new.get(*key) != old.get(*key));
         for key in changed {
+            if refusals.len() >= MOST_REFUSALS {
+                break;
+            }
             let field = Field::new(Of::Pod, format!("metadata.{map}[{key}]"));
             let only = |source: &BTreeMap<String, String>| {
                 source.get_key_value(key).map(|(key, value)| (key.clone(), value.clone())).into_iter().collect()
@@ -273,7 +277,7 @@ fn between(kind: &str, object: &Value) -> Vec<Refusal> {
             obstacle: Obstacle::Elsewhere { place },
         })
     };
-    refuse("labels").chain(refuse("annotations")).collect()
+    refuse("labels").chain(refuse("annotations")).take(MOST_REFUSALS).collect()
 }
 
 /// Whether a workload's template, or a pod, asks for a guard at all: what is to be known of the cluster before a review.
@@ -303,6 +307,7 @@ impl Says {
     fn sentence(&self, refusals: &[Refusal]) -> String {
         let mut said = match refusals.len() {
             1 => String::from("llm-guard:"),
+            MOST_REFUSALS.. => String::from("llm-guard: these things stand in the way, and perhaps more:"),
             count => format!("llm-guard: {count} things stand in the way:"),
         };
         for Refusal { field, obstacle } in refusals {

@@ -14,7 +14,7 @@ use super::keys::{self, Asked, LABEL, MINIMUM_MODE, Scope};
 use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::ollama_host::OllamaHost;
-use super::view::{Container, List, Placed, Pod, Port, Probe, Variable};
+use super::view::{Container, Placed, Pod, Port, Probe, Variable};
 use super::{Config, Namespace};
 
 /// Whether a pod is to be guarded.
@@ -83,9 +83,10 @@ pub(super) fn would_be_guarded(pod: &Pod, namespace: &Namespace, services: &[Ser
 }
 
 pub(super) fn asks(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> Asks {
-    let injected = guard::recognised(pod);
-    let mut refusals = keys::check(Scope::Pod, &pod.metadata.labels, &pod.metadata.annotations, injected);
     let label = pod.metadata.labels.get(LABEL).map(String::as_str);
+    // An exempt pod isn't written anew, so what it bears of our marks would stay: others would count it as guarded.
+    let injected = guard::recognised(pod) && label != Some("disabled");
+    let mut refusals = keys::check(Scope::Pod, &pod.metadata.labels, &pod.metadata.annotations, injected);
     let namespace_keys = keys::check(Scope::Namespace, &namespace.labels, &namespace.annotations, false);
     let by_namespace = namespace.labels.contains_key(LABEL);
     let would_be = would_be_guarded(pod, namespace, services, config);
@@ -304,12 +305,29 @@ pub(super) fn is_ollama(container: &Container, config: &Config) -> bool {
             && path_of(&container.image).iter().any(|part| part.contains("ollama")))
 }
 
-/// Whether a container of Ollama's serves, as far as its arguments say: a client's first word is another than `serve`.
+/// The words by which Ollama is a client. Every other may be one that serves, as `start` does.
+const CLIENT: [&str; 17] = [
+    "cp", "create", "help", "launch", "list", "login", "logout", "ls", "ps", "pull", "push", "rm", "run", "show", "signin", "signout",
+    "stop",
+];
+
+/// Whether a container of Ollama's serves, as far as its arguments say: the first word that is no flag decides.
 pub(super) fn serves(container: &Container) -> bool {
     let words =
         if runs_ollama(container) { container.command[1..].iter().chain(&container.args) } else { [].iter().chain(&container.args) };
     let entrypoint = runs_ollama(container) || container.command.is_empty();
-    !entrypoint || words.into_iter().next().is_none_or(|word| word == "serve")
+    !entrypoint || words.into_iter().find(|word| !word.starts_with('-')).is_none_or(|word| !CLIENT.contains(&word.as_str()))
+}
+
+/// Whether what `OLLAMA_HOST` says to a container can't be read here. Of `envFrom` a source with a prefix gives only names that begin
+/// with it; and what `env` says goes before.
+pub(super) fn is_told_from_elsewhere(container: &Container) -> bool {
+    let may_be = |source: &Value| "OLLAMA_HOST".starts_with(source["prefix"].as_str().unwrap_or_default());
+    match ollama_host(container) {
+        Some(Told::Literal { .. }) => false,
+        Some(Told::Unread { .. }) => true,
+        None => container.env_from.iter().any(may_be),
+    }
 }
 
 /// The ports of this pod to which a Service leads, each with the Service's name.
@@ -327,23 +345,16 @@ pub(super) fn targets<'a>(service: &'a Service, pod: &'a Pod) -> impl Iterator<I
         let number = match &port.target_port {
             None | Some(IntOrString::Int(0)) => u16::try_from(port.port).ok(),
             Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
-            Some(IntOrString::String(name)) => named(pod, name),
+            Some(IntOrString::String(name)) => pod.port_named(name),
         };
         number.map(|number| (name, number))
     })
 }
 
-/// The port that a container gives this name, looked for as the Service's endpoints are made: main containers first.
-fn named(pod: &Pod, name: &str) -> Option<u16> {
-    let port = |placed: Placed<'_>| placed.container.ports.iter().find(|port| port.name == name).map(|port| port.number);
-    let main = pod.containers().filter(|placed| placed.list == List::Main).find_map(port);
-    main.or_else(|| pod.containers().filter(Placed::lasts).find_map(port)).and_then(|number| u16::try_from(number).ok())
-}
-
-/// Every TCP port that a container of the pod's own declares.
+/// Every TCP port that a container of the pod's own declares and that stays open while the pod runs.
 pub(super) fn declared(pod: &Pod, mesh: &Mesh) -> BTreeSet<u16> {
     candidates(pod)
-        .filter(|placed| !mesh.has(&placed.container.name))
+        .filter(|placed| placed.lasts() && !mesh.has(&placed.container.name))
         .flat_map(|placed| placed.container.tcp_ports())
         .filter_map(|port| u16::try_from(port).ok())
         .collect()

@@ -83,16 +83,18 @@ pub(super) fn originals(pod: &Pod) -> Originals {
 pub(super) fn gid(random: u32, spec: &Spec) -> u32 {
     let (first, count) = if spec.host_users == Some(false) { (20_000, 40_000) } else { (100_000, 2_000_000_000) };
     let groups = &spec.security_context;
+    // Nobody becomes one of his other groups without SETGID: were there so many that they fill the range, his own must still be left out.
+    let others = groups.supplemental_groups.iter().copied().take(1000);
     let containers = spec.init_containers.iter().chain(&spec.containers).filter(|container| !is_our_name(&container.name));
     let taken: Vec<i64> = [groups.run_as_group, groups.fs_group]
         .into_iter()
         .flatten()
-        .chain(groups.supplemental_groups.iter().copied())
+        .chain(others)
         .chain(containers.filter_map(|container| container.security_context.run_as_group))
         .collect();
     let mut drawn = random % count;
-    // Ends: a pod's list of groups is shorter than either range.
-    while taken.contains(&i64::from(first + drawn)) && taken.len() < 40_000 {
+    // Ends: these are fewer than either range has.
+    while taken.contains(&i64::from(first + drawn)) {
         drawn = (drawn + 1) % count;
     }
     first + drawn
@@ -316,7 +318,7 @@ pub(super) fn above_limit(asked: &Asked, config: &Config) -> Vec<(&'static str, 
 /// How long the guard may drain, so that its end and the pod's fit into the pod's time.
 fn drain_seconds(grace: Option<i64>) -> i64 {
     let grace = grace.unwrap_or(GRACE);
-    (grace - AROUND_DRAIN).clamp(grace.clamp(0, 1), LONGEST_DRAIN)
+    grace.saturating_sub(AROUND_DRAIN).clamp(grace.clamp(0, 1), LONGEST_DRAIN)
 }
 
 fn unprivileged(user: i64, group: i64) -> Value {
@@ -365,6 +367,10 @@ mod tests {
         let groups = json!({"runAsGroup": 100_005, "fsGroup": 100_006, "supplementalGroups": [100_007]});
         let containers = json!([{"name": "a", "securityContext": {"runAsGroup": 100_008}}]);
         assert_eq!(gid(5, &spec(json!({"securityContext": groups, "containers": containers}))), 100_009);
+        // However many others there are, of which a process's own can't become one.
+        let others: Vec<i64> = (0..50_000).collect();
+        let groups = json!({"runAsGroup": 20_005, "supplementalGroups": others});
+        assert_eq!(gid(5, &spec(json!({"securityContext": groups, "hostUsers": false, "containers": containers}))), 20_006);
         for random in [0, 39_999, 40_000, u32::MAX] {
             assert!(gid(random, &spec(json!({"hostUsers": false}))) < 65_536);
         }

@@ -14,7 +14,7 @@ use super::draft::{Draft, Misshapen, Path};
 use super::guard;
 use super::keys::{DATA_PORT, METRICS_PORT};
 use super::mesh::Mesh;
-use super::obstacles::{Obstacle, Refusal};
+use super::obstacles::{MOST_REFUSALS, Obstacle, Refusal};
 use super::view::{Capabilities, Placed, Pod};
 use super::{Asked, GUARD_UID};
 
@@ -23,10 +23,48 @@ const DROPPED: [&str; 4] = ["SETUID", "SETGID", "NET_ADMIN", "NET_RAW"];
 /// The two of them that `allow-setuid` leaves.
 const SETID: [&str; 2] = ["SETUID", "SETGID"];
 /// What nobody may ask for.
-const FORBIDDEN: [&str; 9] = ["SETUID", "SETGID", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "ALL"];
+const FORBIDDEN: [&str; 11] = [
+    "SETUID",
+    "SETGID",
+    "NET_ADMIN",
+    "NET_RAW",
+    "SYS_ADMIN",
+    "SYS_PTRACE",
+    "SYS_MODULE",
+    "BPF",
+    // These two open files and memory of the node's.
+    "DAC_READ_SEARCH",
+    "SYS_RAWIO",
+    "ALL",
+];
 
 /// What a mesh's containers that end before us may ask for. What the others do doesn't end with them: a module, a program in the kernel.
 const OF_A_MESH: [&str; 4] = ["NET_ADMIN", "NET_RAW", "SETUID", "SETGID"];
+
+/// What of the node nobody may mount, nor what it stands in: who reaches one of these has the node start a process of his own, as whomever
+/// he likes and wherever. A socket is one also where it is mounted to be read only.
+const OF_THE_NODE: [&str; 20] = [
+    "/run/containerd",
+    "/run/docker.sock",
+    "/run/docker",
+    "/run/dockershim.sock",
+    "/run/cri-dockerd.sock",
+    "/run/crio",
+    "/run/podman",
+    "/run/k3s",
+    "/run/k0s",
+    "/var/lib/kubelet",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/k0s",
+    "/var/lib/rancher",
+    "/var/snap/microk8s",
+    "/etc/kubernetes",
+    "/etc/cni",
+    "/opt/cni",
+    "/proc",
+];
 
 /// What of the pod itself stands in the way.
 pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
@@ -43,23 +81,48 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
     let windows = spec.node_selector.get("kubernetes.io/os").is_some_and(|os| os == "windows");
     refuse(windows, "spec.nodeSelector[kubernetes.io/os]", Obstacle::Windows);
     refuse(spec.security_context.run_as_user == Some(GUARD_UID), "spec.securityContext.runAsUser", Obstacle::GuardUser);
+    let mounted = spec.volumes.iter().enumerate().filter_map(|(index, volume)| {
+        let of_the_node = of_the_node(&volume.host_path.as_ref()?.path)?;
+        Some(Refusal::pod(format!("spec.volumes[{index}].hostPath.path"), Obstacle::HostPath(of_the_node)))
+    });
+    refusals.extend(mounted.take(MOST_REFUSALS));
     for placed in pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name)) {
         refusals.extend(container(&placed, asked, mesh));
     }
-    for name in &asked.allow_setuid {
-        if !pod.containers().any(|placed| placed.container.name == *name) {
-            refusals.push(Refusal::pod(
-                format!("metadata.annotations[{}]", super::keys::ALLOW_SETUID),
-                Obstacle::NoSuchContainer(name.clone()),
-            ));
+    let unknown = asked.allow_setuid.iter().filter(|name| !pod.containers().any(|placed| placed.container.name == **name));
+    refusals.extend(
+        unknown.take(MOST_REFUSALS).map(|name| {
+            Refusal::pod(format!("metadata.annotations[{}]", super::keys::ALLOW_SETUID), Obstacle::NoSuchContainer(name.clone()))
+        }),
+    );
+    refusals
+}
+
+/// What a path of the node leads to that nobody may mount: itself, something in it, or where it stands in.
+fn of_the_node(path: &str) -> Option<&'static str> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
         }
     }
-    refusals
+    // What every node has as a link.
+    let parts = parts.strip_prefix(&["var", "run"]).map(|rest| [&["run"], rest].concat()).unwrap_or(parts);
+    OF_THE_NODE.into_iter().find(|forbidden| {
+        let mut forbidden = forbidden.split('/').skip(1);
+        parts.iter().all(|part| forbidden.next().is_none_or(|other| other == *part))
+    })
 }
 
 fn container(placed: &Placed<'_>, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    let mut refuse = |field: String, obstacle: Obstacle| refusals.push(Refusal::pod(field, obstacle));
+    let mut refuse = |field: String, obstacle: Obstacle| {
+        if refusals.len() < MOST_REFUSALS {
+            refusals.push(Refusal::pod(field, obstacle));
+        }
+    };
     let container = placed.container;
     let security = &container.security_context;
     let may_setid = asked.allow_setuid.contains(&container.name);

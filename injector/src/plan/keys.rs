@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use llm_guard_engine::policy::Mode;
 
-use super::obstacles::{Field, Obstacle, Of, Refusal};
+use super::obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal};
 use super::quantity::Quantity;
 
 /// The label that asks for a guard.
@@ -183,6 +183,9 @@ pub(crate) fn check(
 ) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for (key, value) in labels.iter().filter(|(key, _)| ours(key)) {
+        if refusals.len() >= MOST_REFUSALS {
+            return refusals;
+        }
         let obstacle = match (scope, key.as_str()) {
             (Scope::Pod, LABEL) => (!["enabled", "disabled"].contains(&value.as_str())).then(|| Obstacle::PodLabel(value.clone())),
             (Scope::Namespace, LABEL) => (value != "enabled").then(|| Obstacle::NamespaceLabel(value.clone())),
@@ -195,6 +198,9 @@ pub(crate) fn check(
         refusals.extend(obstacle.map(|obstacle| Refusal { field: Field::new(scope.of(), format!("metadata.labels[{key}]")), obstacle }));
     }
     for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
+        if refusals.len() >= MOST_REFUSALS {
+            return refusals;
+        }
         let obstacle = match (KNOWN.iter().find(|known| known.key == key), key.as_str()) {
             (Some(known), _) if !scope.reads(known) => Some(Obstacle::Elsewhere { place: place(known) }),
             (Some(known), _) => {

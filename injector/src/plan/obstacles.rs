@@ -22,6 +22,9 @@ pub(crate) struct Field {
     pub(crate) path: String,
 }
 
+/// How many refusals are gathered of each sort, and said: more help nobody, and whoever writes a pod could make millions.
+pub(crate) const MOST_REFUSALS: usize = 50;
+
 /// Whose field it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
@@ -80,6 +83,10 @@ pub(crate) enum Obstacle {
     #[error("the pod would see the node's processes, and could reach the model through one of them; take it away")]
     HostPid,
     #[error(
+        "this leads to {0} of the node, by which a process could have the node itself step around the guard; mount a folder beside it, or set the label llm-guard to disabled"
+    )]
+    HostPath(&'static str),
+    #[error(
         "this pod only mirrors a static one, which the kubelet starts from a file, so no guard can come in between; run it as a Deployment or a DaemonSet, or set the label llm-guard to disabled"
     )]
     Mirror,
@@ -131,6 +138,10 @@ pub(crate) enum Obstacle {
         "this model server declares {declared}, and the guard stands before port {guarded} alone; set llm-guard.io/port to the model's, or name what may stay unguarded in llm-guard.io/open-ports"
     )]
     OtherServer { declared: String, guarded: u16 },
+    #[error(
+        "{port} is a model server's, and the namespace has a floor (llm-guard.io/minimum-mode: {floor}), under which none stays unguarded; set llm-guard.io/port to it, or have the floor lifted"
+    )]
+    OpenUnderFloor { port: u16, floor: Mode },
     #[error("a gRPC probe of the model's port can't be asked through the guard; use httpGet, tcpSocket or exec")]
     GrpcProbe,
     #[error("the guard speaks plain HTTP to the model; let the probe's scheme be HTTP")]
@@ -176,6 +187,8 @@ pub(crate) enum Warning {
     PreStopKept(List),
     #[error("llm-guard: OLLAMA_HOST of {container} can't be read here; its port must be {port}, or the model isn't behind the guard")]
     HostUnread { container: String, port: u16 },
+    #[error("llm-guard: OLLAMA_HOST of {0} can't be read here, so it is set to 0.0.0.0:{1}, where the guard stands")]
+    HostWritten(List, u16),
     #[error("llm-guard: OLLAMA_ORIGINS of {0} can't be read here; the guard answers other origins as if it weren't set")]
     OriginsUnread(String),
     #[error(
@@ -270,6 +283,7 @@ mod tests {
             Warning::StaysMonitor(long()),
             Warning::PreStopKept(long()),
             Warning::HostUnread { container: "x".repeat(63), port: 65535 },
+            Warning::HostWritten(long(), 65535),
             Warning::OriginsUnread("x".repeat(63)),
             Warning::PortInterception,
             Warning::Opened("x".repeat(63)),

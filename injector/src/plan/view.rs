@@ -3,7 +3,8 @@
 //! The invariant: reading changes nothing. Edits go to the pod as it came ([`mod@super::draft`]), so a field that isn't listed here survives,
 //! whatever it is. An explicit null means the same as a field that isn't there, as it does to the API server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,6 +15,9 @@ use serde_json::Value;
 pub(crate) struct Pod {
     pub(crate) metadata: Metadata,
     pub(crate) spec: Spec,
+    /// See [`Pod::port_named`]: gathered once, since there may be as many Services that ask as there are ports.
+    #[serde(skip)]
+    named_ports: OnceLock<HashMap<String, i64>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,7 +32,7 @@ pub(crate) struct Metadata {
 pub(crate) struct Spec {
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Vec<Container>,
-    pub(crate) volumes: Vec<Named>,
+    pub(crate) volumes: Vec<Volume>,
     pub(crate) image_pull_secrets: Vec<Named>,
     pub(crate) host_network: bool,
     #[serde(rename = "hostPID")]
@@ -45,6 +49,19 @@ pub(crate) struct Spec {
 #[serde(default)]
 pub(crate) struct Named {
     pub(crate) name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) host_path: Option<HostPath>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HostPath {
+    pub(crate) path: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -207,6 +224,19 @@ impl Pod {
         let placed = |list| move |(index, container)| Placed { list, index, container };
         let Spec { init_containers, containers, .. } = &self.spec;
         init_containers.iter().enumerate().map(placed(List::Init)).chain(containers.iter().enumerate().map(placed(List::Main)))
+    }
+
+    /// The port that a container gives this name, looked for as the Service's endpoints are made: main containers first.
+    pub(crate) fn port_named(&self, name: &str) -> Option<u16> {
+        let named = self.named_ports.get_or_init(|| {
+            let of = |list| self.containers().filter(move |placed| placed.list == list && placed.lasts());
+            let mut named = HashMap::new();
+            for port in of(List::Main).chain(of(List::Init)).flat_map(|placed| &placed.container.ports) {
+                named.entry(port.name.clone()).or_insert(port.number);
+            }
+            named
+        });
+        named.get(name).and_then(|number| u16::try_from(*number).ok())
     }
 }
 

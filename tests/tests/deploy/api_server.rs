@@ -111,6 +111,12 @@ fn every_object_of_every_set_of_values_and_of_the_examples_is_taken() -> io::Res
 #[test]
 fn the_manifest_installs_and_its_webhooks_select_what_they_should() -> io::Result<()> {
     let api = Admission::start(Version::Current)?;
+    // While nobody looks, anybody can make a pod that looks guarded.
+    let plain = api.namespace("plain", &[], &[])?;
+    let mut guarded = pod("guarded", &json!({"llm-guard.io/guarded": "true", "other": "a"}));
+    guarded["spec"]["initContainers"] =
+        json!([{"name": "llm-guard", "image": "x", "restartPolicy": "Always"}, {"name": "own", "image": "x"}]);
+    api.kubectl_with(&["-n", plain.name(), "create", "-f", "-"], &guarded.to_string())?;
     api.kubectl(&["apply", "--server-side", "--validate=strict", "-f", &manifest()])?;
 
     // The namespace takes the injector's pod, though it is restricted.
@@ -121,7 +127,6 @@ fn the_manifest_installs_and_its_webhooks_select_what_they_should() -> io::Resul
     injector["metadata"]["name"] = json!("one-of-them");
     api.kubectl_with(&["-n", NAMESPACE, "create", "--dry-run=server", "-f", "-"], &injector.to_string())?;
 
-    let plain = api.namespace("plain", &[], &[])?;
     let labelled = api.namespace("labelled", &[("llm-guard", "enable")], &[])?;
     new_pods(&api, plain.name(), labelled.name())?;
     changed_pods(&api, plain.name())?;
@@ -142,6 +147,11 @@ fn new_pods(api: &Api, plain: &str, labelled: &str) -> io::Result<()> {
     }
     let outcome = create(labelled, json!({}))?;
     assert!(calls(&outcome, "namespace.pods.llm-guard.io"), "{outcome:?}");
+    // Our mark is the injector's to write, also where nobody asks for a guard.
+    for value in ["true", "false"] {
+        let outcome = create(plain, json!({"llm-guard.io/guarded": value}))?;
+        assert!(calls(&outcome, "marked.pods.llm-guard.io"), "{value}: {outcome:?}");
+    }
 
     // Where the injector or the cluster itself would wait for it, it isn't asked.
     for namespace in [NAMESPACE, "kube-system"] {
@@ -160,10 +170,6 @@ fn new_pods(api: &Api, plain: &str, labelled: &str) -> io::Result<()> {
 }
 
 fn changed_pods(api: &Api, plain: &str) -> io::Result<()> {
-    let mut guarded = pod("guarded", &json!({"llm-guard.io/guarded": "true", "other": "a"}));
-    guarded["spec"]["initContainers"] =
-        json!([{"name": "llm-guard", "image": "x", "restartPolicy": "Always"}, {"name": "own", "image": "x"}]);
-    api.kubectl_with(&["-n", plain, "create", "-f", "-"], &guarded.to_string())?;
     api.kubectl_with(&["-n", plain, "create", "-f", "-"], &pod("other", &Value::Null).to_string())?;
     let change = |name: &str, verb: &str, what: &str, extra: &[&str]| {
         let mut arguments = vec!["-n", plain, verb, "pod", name, what, "--overwrite"];

@@ -233,7 +233,11 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
     let validating = objects.one("ValidatingWebhookConfiguration")?;
     assert_eq!(
         entries(mutating),
-        json!([["namespace.pods.llm-guard.io", "/mutate/pods", "Fail"], ["pod.pods.llm-guard.io", "/mutate/pods", "Fail"]])
+        json!([
+            ["namespace.pods.llm-guard.io", "/mutate/pods", "Fail"],
+            ["pod.pods.llm-guard.io", "/mutate/pods", "Fail"],
+            ["marked.pods.llm-guard.io", "/mutate/pods", "Fail"],
+        ])
     );
     assert_eq!(
         entries(validating),

@@ -29,7 +29,7 @@ fn wait_for_bundles(field: &Field) -> io::Result<()> {
         let wanted = secret(field, CERTIFICATES).map_err(|error| error.to_string())?["data"]["ca.crt"].clone();
         let bundles = bundles(field).map_err(|error| error.to_string())?;
         let right = bundles.iter().filter(|bundle| **bundle == wanted).count();
-        if right == bundles.len() && right == 6 && wanted.is_string() { Ok(()) } else { Err(format!("{right} of {}", bundles.len())) }
+        if right == bundles.len() && right == 8 && wanted.is_string() { Ok(()) } else { Err(format!("{right} of {}", bundles.len())) }
     })
 }
 

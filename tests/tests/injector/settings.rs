@@ -117,6 +117,32 @@ fn settings_that_are_edited_replaced_or_deleted_are_put_right() -> io::Result<()
 }
 
 #[test]
+fn who_writes_settings_again_and_again_is_told_of_and_counted() -> io::Result<()> {
+    let (field, injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    field.deployment(&namespace, &json!({"llm-guard.io/mode": "soft"}))?;
+    field.pod_of_deployment(&namespace, "ollama-1-a")?;
+    let right = field.wait_for_settings(&namespace, "the workload's mode counts", |settings| settings["mode"] == "soft")?;
+    let (name, _) = field.settings(&namespace).map_err(io::Error::other)?;
+    let contended = "settings_writes_total{result=\"contended\"}";
+    assert!(injector.metric(contended)? < 0.5);
+    wait_until("it is counted", Duration::from_mins(1), || {
+        let change = json!({"data": {"settings": "edited"}}).to_string();
+        let patch = ["-n", &namespace, "patch", "configmap", &name, "--type=merge", "-p", &change];
+        field.api.kubectl(&patch).map_err(|error| error.to_string())?;
+        let counted = injector.metric(contended).map_err(|error| error.to_string())?;
+        if counted > 0.5 { Ok(()) } else { Err(counted.to_string()) }
+    })?;
+    assert!(field.wait_for_event(&namespace, "WrittenByOthers")?.contains("Deployment/ollama"));
+    // Once nobody does any more, it is put right.
+    let newer = |settings: &Value| settings["mode"] == "soft" && settings["serial"].as_u64() > right["serial"].as_u64();
+    wait_until("it is put right", Duration::from_secs(30), || {
+        let (_, settings) = field.settings(&namespace)?;
+        if newer(&settings) { Ok(()) } else { Err(settings.to_string()) }
+    })
+}
+
+#[test]
 fn a_change_is_brought_to_the_guard_until_it_reports_it() -> io::Result<()> {
     let (field, injector) = Field::with_injector(&[])?;
     let namespace = field.namespace("a", &[])?;
@@ -165,8 +191,11 @@ fn the_namespace_counts_where_the_workload_says_nothing_and_its_stop_and_floor_a
     annotate(&of_namespace, "llm-guard.io/minimum-mode=soft")?;
     annotate(&of_namespace, "llm-guard.io/stop=true")?;
     field.wait_for_settings(&namespace, "floor and stop", |settings| settings["floor"] == "soft" && settings["stop"] == true)?;
-    // Nobody understands this one: what was there stays.
-    annotate(&of_namespace, "llm-guard.io/minimum-mode=strict")?;
+    // Nobody understands this one, which the webhook refuses while there is one: what was there stays.
+    field.api.kubectl(&["delete", "validatingwebhookconfiguration", "llm-guard-injector"])?;
+    wait_until("nobody looks at namespaces", SOON, || {
+        annotate(&of_namespace, "llm-guard.io/minimum-mode=strict").map_err(|error| error.to_string())
+    })?;
     assert!(field.wait_for_event(&namespace, "SettingsNotLoaded")?.contains("strict"));
     annotate(&of_namespace, "llm-guard.io/stop-")?;
     let after = field.wait_for_settings(&namespace, "the stop is lifted", |settings| settings["stop"].is_null())?;

@@ -112,6 +112,16 @@ fn an_exempt_pod_that_no_floor_would_guard_stays_exempt() {
 }
 
 #[test]
+fn an_exempt_pod_that_bears_our_marks_is_refused_since_nothing_writes_them_anew() {
+    let mut forged = planned(&pod(), &surroundings()).pod().clone();
+    put(&mut forged, "/metadata/labels/llm-guard", json!("disabled"));
+    let refusals = refused(&forged, &surroundings());
+    let fields: Vec<&str> = refusals.iter().filter_map(|refusal| refusal.split(": ").next()).collect();
+    let marks = ["labels[llm-guard.io/guarded]", "labels[llm-guard.io/workload]", "annotations[llm-guard.io/settings]"];
+    assert_eq!(fields, marks.map(|mark| format!("metadata.{mark}")), "{refusals:?}");
+}
+
+#[test]
 fn a_mistyped_key_is_refused_even_where_nothing_would_be_guarded() {
     let pod = json!({"metadata": {"annotations": {"llm-guard.io/prot": "8000"}}, "spec": {"containers": [{"name": "vllm", "image": "x"}]}});
     assert!(refused(&pod, &surroundings())[0].contains("llm-guard.io/port"));
@@ -175,7 +185,9 @@ fn whoever_could_step_around_is_refused_with_the_field() {
 
 #[test]
 fn each_capability_that_leads_around_is_refused_by_name() {
-    for capability in ["NET_ADMIN", "SETUID", "SETGID", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "ALL"] {
+    for capability in
+        ["NET_ADMIN", "SETUID", "SETGID", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF", "DAC_READ_SEARCH", "SYS_RAWIO", "ALL"]
+    {
         for spelling in [capability.to_owned(), format!("CAP_{capability}"), capability.to_lowercase()] {
             let pod = with("/spec/containers/0/securityContext", json!({"capabilities": {"add": ["CHOWN", spelling]}}));
             let refusals = refused(&pod, &surroundings());
@@ -185,6 +197,38 @@ fn each_capability_that_leads_around_is_refused_by_name() {
     }
     let pod = with("/spec/containers/0/securityContext", json!({"capabilities": {"add": ["SYS_NICE", "IPC_LOCK"]}}));
     assert_eq!(refused(&pod, &surroundings()), [""; 0]);
+}
+
+#[test]
+fn what_of_the_node_leads_around_is_refused_by_its_path() {
+    let mounted = |path: &str| with("/spec/volumes", json!([{"name": "a"}, {"name": "b", "hostPath": {"path": path}}]));
+    for path in [
+        "/",
+        "//",
+        "/.",
+        "/run",
+        "/var/run/",
+        "/var/run/docker.sock",
+        "/run//containerd/containerd.sock",
+        "/run/k3s/containerd",
+        "/run/crio/crio.sock",
+        "/var",
+        "/var/lib/kubelet/pods",
+        "/var/lib/../lib/kubelet",
+        "/var/lib/containerd/io.containerd.runtime.v2.task",
+        "/proc",
+        "/proc/sys/kernel",
+        "/etc",
+        "/etc/kubernetes/manifests",
+    ] {
+        let refusals = refused(&mounted(path), &surroundings());
+        assert!(refusals.len() == 1 && refusals[0].starts_with("spec.volumes[1].hostPath.path: "), "{path}: {refusals:?}");
+    }
+    for path in
+        ["/models", "/dev/shm", "/dev/dri", "/run/nvidia/driver", "/usr/local/cuda", "/var/lib/models", "/etc/localtime", "/process"]
+    {
+        assert_eq!(refused(&mounted(path), &surroundings()), [""; 0], "{path}");
+    }
 }
 
 #[test]
@@ -258,8 +302,88 @@ fn a_port_is_guarded_only_if_the_model_listens_there() {
     assert_eq!(refused(&both, &s), [""; 0]);
     // The pod's own name as host.
     let named = json!([{"name": "OLLAMA_HOST", "value": "ollama:9999"}]);
-    let refusals = refused(&with("/spec/containers/0/env", named), &s);
+    let mut pod = with("/spec/containers/0/env", named);
+    let refusals = refused(&pod, &s);
     assert!(refusals.len() == 1 && refusals[0].contains("9999"), "{refusals:?}");
+    // It serves by its other name too, and behind flags.
+    for words in [json!(["start"]), json!(["--verbose", "serve"]), json!(["$(COMMAND)"])] {
+        put(&mut pod, "/spec/containers/0/args", words.clone());
+        assert_eq!(refused(&pod, &s).len(), 1, "{words}");
+    }
+    for words in [json!(["pull", "x"]), json!(["--verbose", "run", "x"]), json!(["ls"])] {
+        put(&mut pod, "/spec/containers/0/args", words.clone());
+        assert_eq!(refused(&pod, &s), [""; 0], "{words}");
+    }
+}
+
+#[test]
+fn under_a_floor_no_model_servers_port_is_left_open_by_annotation() {
+    let vllm = json!({"name": "vllm", "image": "vllm/vllm-openai", "ports": [{"containerPort": 8000}]});
+    let mut beside = annotated(&[("llm-guard.io/open-ports", "8000")]);
+    beside["spec"]["containers"].as_array_mut().unwrap().push(vllm);
+    // An Ollama on its default port, and the guard before a port on which nothing listens.
+    let mut elsewhere = annotated(&[("llm-guard.io/port", "8000"), ("llm-guard.io/open-ports", "11434")]);
+    put(&mut elsewhere, "/spec/containers/0/ports", json!([{"containerPort": 8000}]));
+    let mut s = surroundings();
+    for pod in [&beside, &elsewhere] {
+        assert_eq!(refused(pod, &s), [""; 0]);
+    }
+    s.namespace.annotations = map(&[("llm-guard.io/minimum-mode", "soft")]);
+    for pod in [&beside, &elsewhere] {
+        let refusals = refused(pod, &s);
+        let field = "metadata.annotations[llm-guard.io/open-ports]: ";
+        assert!(refusals.len() == 1 && refusals[0].starts_with(field) && refusals[0].contains("minimum-mode: soft"), "{refusals:?}");
+    }
+    let other = annotated(&[("llm-guard.io/open-ports", "9000")]);
+    assert_eq!(refused(&other, &s), [""; 0]);
+}
+
+#[test]
+fn what_a_server_is_told_where_nobody_can_read_it_is_written_out() {
+    let s = surroundings();
+    let elsewhere = json!({"configMapKeyRef": {"name": "c", "key": "k"}});
+    let host = |container: &Value| {
+        let env = container["env"].as_array().cloned().unwrap_or_default();
+        env.iter().rfind(|variable| variable["name"] == "OLLAMA_HOST").cloned().unwrap_or_default()
+    };
+    let written = json!({"name": "OLLAMA_HOST", "value": "0.0.0.0:8000"});
+    let at_8000 = |field: &str, value: Value| {
+        let mut pod = annotated(&[("llm-guard.io/port", "8000")]);
+        put(&mut pod, "/spec/containers/0/ports", json!([{"containerPort": 8000}]));
+        put(&mut pod, &format!("/spec/containers/0/{field}"), value);
+        pod
+    };
+    for pod in [
+        at_8000("env", json!([{"name": "OLLAMA_HOST", "valueFrom": elsewhere}])),
+        at_8000("env", json!([{"name": "OLLAMA_HOST", "value": "$(POD_IP):9999"}])),
+        at_8000("envFrom", json!([{"prefix": "OTHER_", "secretRef": {"name": "s"}}, {"configMapRef": {"name": "c"}}])),
+        at_8000("envFrom", json!([{"prefix": "OLLAMA_", "configMapRef": {"name": "c"}}])),
+    ] {
+        let plan = planned(&pod, &s);
+        assert_eq!(host(&plan.pod()["spec"]["containers"][0]), written, "{pod}");
+        assert!(warned(&plan, "it is set to 0.0.0.0:8000"), "{:?}", plan.warnings);
+        assert!(planned(plan.pod(), &s).changes().is_empty());
+    }
+    // What can't be it is left alone; a client is told by others where its server is; and of a program that isn't Ollama itself nobody
+    // knows what it is.
+    let other = json!([{"prefix": "OTHER_", "secretRef": {"name": "s"}}]);
+    assert_eq!(host(&planned(&with("/spec/containers/0/envFrom", other), &s).pod()["spec"]["containers"][0]), Value::Null);
+    for (field, value) in [("args", json!(["run", "x"])), ("command", json!(["/start"]))] {
+        let mut pod = with("/spec/containers/0/env", json!([{"name": "OLLAMA_HOST", "valueFrom": elsewhere}]));
+        put(&mut pod, &format!("/spec/containers/0/{field}"), value);
+        let plan = planned(&pod, &s);
+        assert_eq!(host(&plan.pod()["spec"]["containers"][0])["valueFrom"], elsewhere);
+        assert!(warned(&plan, "can't be read here; its port must be 11434"));
+    }
+}
+
+#[test]
+fn a_port_that_only_a_container_declares_which_ends_before_is_none_of_the_pods() {
+    let mut s = surroundings();
+    s.services = services(&[json!({"selector": {"app": "ollama"}, "ports": [{"port": 9000}]})]);
+    let init = |policy: &str| json!([{"name": "own", "ports": [{"containerPort": 9000}], "restartPolicy": policy}]);
+    assert!(warned(&planned(&with("/spec/initContainers", init("")), &s), "closes"));
+    assert!(!warned(&planned(&with("/spec/initContainers", init("Always")), &s), "closes"));
 }
 
 #[test]
@@ -301,6 +425,51 @@ fn a_pod_of_too_many_containers_is_refused_at_once() {
 fn a_key_of_any_length_is_answered() {
     let key = format!("llm-guard.io/{}", "é".repeat(500_000));
     assert_eq!(refused(&annotated(&[(&key, "x")]), &surroundings()).len(), 1);
+}
+
+#[test]
+fn a_pod_of_too_much_of_anything_is_refused_in_few_words_and_in_no_time() {
+    let began = std::time::Instant::now();
+    let many = |value: Value| Value::from(vec![value; 200_000]);
+    let keys: BTreeMap<String, String> = (0..100_000).map(|n| (format!("llm-guard.io/{n}"), String::new())).collect();
+    let names = (0..200_000).map(|n| format!("a{n}")).collect::<Vec<_>>().join(",");
+    for (pointer, value) in [
+        ("/spec/containers/0/securityContext", json!({"capabilities": {"add": many(json!("ALL"))}})),
+        ("/spec/containers/0/ports", many(json!({"containerPort": 15434}))),
+        ("/spec/containers/0/volumeMounts", many(json!({"name": "llm-guard-run"}))),
+        ("/spec/volumes", many(json!({"name": "llm-guard-run"}))),
+        ("/spec/volumes", many(json!({"name": "a", "hostPath": {"path": "/"}}))),
+        ("/metadata/annotations", json!(keys)),
+        ("/metadata/labels", json!(keys)),
+        ("/metadata/annotations", json!({"llm-guard.io/allow-setuid": names})),
+    ] {
+        let pod = with(pointer, value);
+        let mut s = surroundings();
+        s.namespace.labels = map(&[("llm-guard", "enabled")]);
+        let said = refused(&pod, &s);
+        assert!((1..=MOST_REFUSALS).contains(&said.len()), "{pointer}: {}", said.len());
+    }
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[test]
+fn many_services_that_name_their_port_do_not_make_each_other_slow() {
+    let began = std::time::Instant::now();
+    let ports: Vec<Value> = (0..50_000).map(|n| json!({"name": format!("p{n}"), "containerPort": 8080})).collect();
+    let named: Vec<Value> = (0..50_000).map(|n| json!({"port": 1 + n, "targetPort": "none"})).collect();
+    let mut s = surroundings();
+    s.services = services(&[json!({"selector": {"app": "ollama"}, "ports": named})]);
+    let mut pod = with("/spec/containers/0/ports", ports.into());
+    put(&mut pod, "/spec/containers/0/image", json!("x/y"));
+    assert!(matches!(plan(&pod, &s), Outcome::Untouched(Untouched::NoModel)));
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_time_to_end_that_is_no_time_is_left_to_the_api_server() {
+    for grace in [i64::MIN, i64::MAX] {
+        planned(&with("/spec/terminationGracePeriodSeconds", json!(grace)), &surroundings());
+    }
 }
 
 // === setuid ===
