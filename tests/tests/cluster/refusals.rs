@@ -77,6 +77,8 @@ const CASES: &[Case] = &[
     case("volume", &[("/spec/volumes", r#"[{"name": "llm-guard-run", "emptyDir": {}}]"#),
         ("/spec/containers/0/volumeMounts", r#"[{"name": "llm-guard-run", "mountPath": "/x"}]"#)],
         &["spec.volumes[0].name", "begin with llm-guard are the injector's", "spec.containers[0].volumeMounts[0].name", "this volume is the guard's own"]),
+    case("runtimes-socket", &[("/spec/volumes", r#"[{"name": "x", "hostPath": {"path": "/var/run/containerd/containerd.sock"}}]"#)],
+        &["spec.volumes[0].hostPath.path", "leads to /run/containerd of the node"]),
     case("no-such-port", &[(IMAGE, r#""localhost/client:test""#), (PORTS, r#"[{"containerPort": 8080}]"#), ("/metadata/annotations/llm-guard.io~1port", r#""9090""#)],
         &["nothing shows that the model listens on port 9090", "8080"]),
     // Containers.
@@ -97,6 +99,8 @@ const CASES: &[Case] = &[
         &["without OLLAMA_HOST", "11434", "port 9090"]),
     case("other-server", &[("/spec/containers/1", r#"{"name": "vllm", "image": "vllm/vllm-openai:latest", "ports": [{"containerPort": 8000}]}"#)],
         &["declares 8000", "port 11434 alone", "open-ports"]),
+    there("open-under-a-floor", "refused-floor", &[("/spec/containers/1", r#"{"name": "vllm", "image": "vllm/vllm-openai:latest", "ports": [{"containerPort": 8000}]}"#),
+        ("/metadata/annotations/llm-guard.io~1open-ports", r#""8000""#)], &["8000 is a model server's", "minimum-mode: soft"]),
     case("grpc-probe", &[("/spec/containers/0/livenessProbe", r#"{"grpc": {"port": 11434}}"#)], &["livenessProbe.grpc", "gRPC probe"]),
     case("https-probe", &[("/spec/containers/0/readinessProbe", r#"{"httpGet": {"port": 11434, "scheme": "HTTPS"}}"#)],
         &["readinessProbe.httpGet.scheme", "plain HTTP"]),
