@@ -285,7 +285,7 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_ends_what_run
                 assert_eq!(answer.status(), 503, "{mode} {api:?}: {answer:?}");
                 assert!(api.error(&answer.body).is_some_and(|error| error.contains("the model is stopped")), "{}", answer.text());
                 assert_eq!(answer.head.text("x-llm-guard-action").as_deref(), Some("blocked"));
-                assert_eq!(answer.head.text("x-llm-guard-reason").as_deref(), Some("identity"));
+                assert_eq!(answer.head.text("x-llm-guard-reason").as_deref(), Some("stop"));
             }
         }
         for other in ["GET /api/tags", "GET /", "DELETE /api/delete", "POST /nowhere", "OPTIONS /api/chat", "GET /v1/models"] {
@@ -293,7 +293,7 @@ fn a_stop_refuses_everything_in_every_mode_in_each_api_s_words_and_ends_what_run
             assert_eq!(ask(&guard, request.as_bytes())?.status(), 503, "{mode} {other}");
         }
         assert_eq!(server.received().len(), before, "something reached the model");
-        let stopped = [("control", "identity"), ("kind", "stop"), ("mode", mode.name()), ("action", "blocked")];
+        let stopped = [("control", "stop"), ("kind", "stop"), ("mode", mode.name()), ("action", "blocked")];
         assert_eq!(count(&guard, "llm_guard_violations_total", &stopped)?, "12");
         assert_eq!(count(&guard, "llm_guard_violations_total", &[])?, "12", "only the stop is counted");
 

@@ -198,7 +198,7 @@ impl Exchange {
     /// Everything is refused, whatever the mode and whatever else was found: nobody may ask.
     pub fn stop(&mut self) -> Refusal {
         self.tally = Tally::default();
-        self.tally.violation(ControlId::Identity, "stop", self.policy.mode, Action::Blocked);
+        self.tally.violation(ControlId::Stop, "stop", self.policy.mode, Action::Blocked);
         stopped()
     }
 
@@ -399,5 +399,5 @@ pub enum AnswerPlan {
 #[must_use]
 pub fn stopped() -> Refusal {
     let message = "the model is stopped: whoever runs it has the guard refuse everything until further notice";
-    Refusal { status: 503, code: "stopped", message: message.into(), control: ControlId::Identity }
+    Refusal { status: 503, code: "stopped", message: message.into(), control: ControlId::Stop }
 }

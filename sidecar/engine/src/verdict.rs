@@ -60,6 +60,8 @@ pub struct UnknownMode(String);
 /// A control, by its name in metrics, logs and the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ControlId {
+    /// Whether anybody may ask: whoever runs the model may stop it.
+    Stop,
     /// LLM01: somebody tries to override the model's instructions.
     PromptInjection,
     /// LLM02: secrets and personal data in answers.
@@ -80,13 +82,23 @@ pub enum ControlId {
 
 impl ControlId {
     /// Every control, in the order in which a request meets them.
-    pub const ALL: [Self; 8] =
-        [Self::Identity, Self::Protocol, Self::Limits, Self::Management, Self::Models, Self::PromptInjection, Self::Tools, Self::Redaction];
+    pub const ALL: [Self; 9] = [
+        Self::Stop,
+        Self::Identity,
+        Self::Protocol,
+        Self::Limits,
+        Self::Management,
+        Self::Models,
+        Self::PromptInjection,
+        Self::Tools,
+        Self::Redaction,
+    ];
 
     /// The name that metrics, logs and headers use.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Stop => "stop",
             Self::PromptInjection => "prompt_injection",
             Self::Redaction => "redaction",
             Self::Models => "models",
@@ -107,7 +119,7 @@ impl ControlId {
             Self::Models => Some("LLM03"),
             Self::Tools => Some("LLM06"),
             Self::Limits => Some("LLM10"),
-            Self::Management | Self::Identity | Self::Protocol => None,
+            Self::Stop | Self::Management | Self::Identity | Self::Protocol => None,
         }
     }
 }
