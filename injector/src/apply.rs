@@ -16,11 +16,13 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use llm_guard_engine::policy::GuardPolicy;
 use llm_guard_engine::policy::settings::{Settings, open};
 
-use crate::cluster::{Cluster, MANAGED, MANAGED_BY, MANAGER};
+use crate::cluster::Cluster;
 use crate::events::{Events, Reason};
+use crate::identity::{Identity, Whose};
 use crate::metrics::{Metrics, Write};
+use crate::names::{KEY, MANAGED, MANAGED_BY, MANAGER};
 use crate::network_policy::{self, Peers, Standing, Ways};
-use crate::settings::{Around, Identity, KEY, Sealed, Step, There, Trouble, Whose};
+use crate::settings::{Around, Sealed, Step, There, Trouble};
 use crate::signing::Keys;
 
 /// How often it is tried to write before another replica.

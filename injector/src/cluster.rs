@@ -25,21 +25,9 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
+use crate::identity::{Kind, is_object_name};
+use crate::names::{GUARD, GUARDED, KEY, LABEL, MANAGED, MANAGED_BY, PREFIX};
 use crate::plan::keys::is_name;
-use crate::settings::{KEY, is_object_name};
-
-/// The manager of the fields that the injector writes.
-pub(crate) const MANAGER: &str = "llm-guard-injector";
-/// The label of whatever the injector makes.
-pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Its value.
-pub(crate) const MANAGED: &str = "llm-guard";
-/// The label that asks for a guard.
-pub(crate) const ASKS: &str = "llm-guard";
-/// The label of a pod that has one.
-pub(crate) const GUARDED: &str = "llm-guard.io/guarded";
-/// How every annotation of ours begins.
-pub(crate) const PREFIX: &str = "llm-guard.io/";
 
 /// What the API server calls a policy.
 pub(crate) fn policy_resource() -> ApiResource {
@@ -86,46 +74,6 @@ impl Dirty {
             }
             marked.await;
         }
-    }
-}
-
-/// The kinds of workloads whose annotations count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Kind {
-    /// apps/v1
-    Deployment,
-    /// apps/v1
-    StatefulSet,
-    /// apps/v1
-    DaemonSet,
-    /// batch/v1
-    Job,
-    /// batch/v1
-    CronJob,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 5] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet, Self::Job, Self::CronJob];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-            Self::Job => "Job",
-            Self::CronJob => "CronJob",
-        }
-    }
-
-    pub(crate) const fn api_version(self) -> &'static str {
-        match self {
-            Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps/v1",
-            Self::Job | Self::CronJob => "batch/v1",
-        }
-    }
-
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -199,7 +147,7 @@ impl Cluster {
             pods: copies.keep((), watcher(Api::all(client.clone()), all().labels(GUARDED)), cut_pod),
             strays: copies.keep(
                 (),
-                watcher(Api::all(client.clone()), all().labels(&format!("{ASKS}=enabled,!{GUARDED}"))),
+                watcher(Api::all(client.clone()), all().labels(&format!("{LABEL}=enabled,!{GUARDED}"))),
                 |pod: &mut PartialObjectMeta<Pod>| cut_metadata(&mut pod.metadata, true),
             ),
             policies: copies.keep(policy_resource(), watcher(policies, all()), |policy: &mut DynamicObject| {
@@ -408,10 +356,10 @@ fn cut_metadata(metadata: &mut ObjectMeta, all_labels: bool) {
     metadata.managed_fields = None;
     metadata.finalizers = None;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|key, _| key.starts_with(PREFIX) || key == ASKS);
+        annotations.retain(|key, _| key.starts_with(PREFIX) || key == LABEL);
     }
     if let Some(labels) = metadata.labels.as_mut().filter(|_| !all_labels) {
-        labels.retain(|key, _| key.starts_with(PREFIX) || key == ASKS);
+        labels.retain(|key, _| key.starts_with(PREFIX) || key == LABEL);
     }
 }
 
@@ -434,7 +382,7 @@ fn cut_pod(pod: &mut Pod) {
         let containers = std::mem::take(&mut spec.containers);
         let init_containers = spec.init_containers.take();
         let cut = |container: k8s_openapi::api::core::v1::Container| k8s_openapi::api::core::v1::Container {
-            args: container.args.filter(|_| container.name == crate::guarded::GUARD),
+            args: container.args.filter(|_| container.name == GUARD),
             name: container.name,
             ports: container.ports,
             restart_policy: container.restart_policy,

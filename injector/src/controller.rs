@@ -19,12 +19,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::apply::{Applier, ApplyError, network_policy_reference};
-use crate::cluster::{ASKS, Dirty, GUARDED, MANAGED, MANAGED_BY, MANAGER, Workload, policy_resource};
+use crate::cluster::{Dirty, Workload, policy_resource};
 use crate::delivery::Deliveries;
 use crate::events::Reason;
 use crate::guarded::Guarded;
+use crate::identity::{Identity, Whose, is_object_name};
+use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, MANAGER};
 use crate::network_policy::{self, UNGUARDED, Ways, opens_more};
-use crate::settings::{Around, Identity, Sealed, Whose, annotations_behind, is_object_name, read_policy};
+use crate::settings::{Around, Sealed, annotations_behind, read_policy};
 
 /// How long changes are gathered before they are looked at: one command often makes several.
 const GATHER: Duration = Duration::from_millis(50);
@@ -145,7 +147,7 @@ impl Controller {
                 .namespaces
                 .state()
                 .iter()
-                .filter(|namespace| namespace.labels().contains_key(ASKS))
+                .filter(|namespace| namespace.labels().contains_key(LABEL))
                 .map(|namespace| namespace.name_any()),
         );
         for namespace in namespaces {
@@ -247,7 +249,7 @@ impl Controller {
 
         // Where a labelled pod can be.
         let strays = cluster.strays.state_filter(|pod| within(pod.namespace()));
-        let labelled = metadata.labels.unwrap_or_default().contains_key(ASKS);
+        let labelled = metadata.labels.unwrap_or_default().contains_key(LABEL);
         let unguarded = network_policies.iter().find(|policy| policy.name_any() == UNGUARDED);
         if labelled || !groups.is_empty() || !strays.is_empty() {
             failure = failure.or(self.applier.place_unguarded_policy(namespace, unguarded.map(AsRef::as_ref)).await.err());
@@ -473,11 +475,11 @@ impl Controller {
             tell(pod.namespace().unwrap_or_default(), pod.name_any(), true);
         }
         let labelled =
-            cluster.namespaces.state_filter(|namespace| namespace.labels().contains_key(ASKS) && !left_out(&namespace.name_any()));
+            cluster.namespaces.state_filter(|namespace| namespace.labels().contains_key(LABEL) && !left_out(&namespace.name_any()));
         for namespace in labelled {
             let api = Api::<Pod>::namespaced(cluster.client.clone(), &namespace.name_any());
             let mut page = ListParams::default()
-                .labels(&format!("!{GUARDED},{ASKS}!=enabled"))
+                .labels(&format!("!{GUARDED},{LABEL}!=enabled"))
                 .fields("status.phase!=Succeeded,status.phase!=Failed")
                 .limit(500);
             loop {

@@ -21,10 +21,10 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::cluster::MANAGER;
 use crate::events::{Events, Reason};
-use crate::guarded::{Guarded, METRICS_PORT, SETTINGS};
+use crate::guarded::Guarded;
 use crate::metrics::Metrics;
+use crate::names::{MANAGER, METRICS_PORT, SETTINGS};
 
 /// How long a guard is given before its kubelet is asked again; grows up to [`SLOWEST`].
 const FIRST: Duration = Duration::from_millis(1500);

@@ -8,18 +8,9 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use kube::ResourceExt;
 
-use crate::plan::is_our_name;
-use crate::settings::Identity;
+use crate::identity::Identity;
+use crate::names::{DATA_PORT, DEFAULT_PORT, GUARD, METRICS_PORT, SETTINGS, is_our_name};
 
-/// The name of the guard's container.
-pub(crate) const GUARD: &str = "llm-guard";
-/// The annotation with the digest of what the guard should have loaded.
-pub(crate) const SETTINGS: &str = "llm-guard.io/settings";
-/// The port that is guarded where no annotation names one.
-const PORT: u16 = 11434;
-/// The guard's own ports.
-pub(crate) const DATA_PORT: u16 = 15434;
-pub(crate) const METRICS_PORT: u16 = 15435;
 /// The greatest serial that a pod may ask for: 285,000 years of milliseconds. Where the webhook isn't asked, anybody can make a pod that
 /// looks guarded; were the last of all numbers taken from it, nothing newer could follow, and old settings would count as new ones.
 const LAST_SERIAL: u64 = 1 << 53;
@@ -65,7 +56,7 @@ impl Guarded {
         let args = guard.args.as_deref().unwrap_or_default();
         let identity = values(args, "--settings-for").find_map(|audience| Identity::parse(audience, cluster, namespace, namespace_uid))?;
         let annotation = |key: &str| pod.annotations().get(key).map(String::as_str);
-        let port = annotation("llm-guard.io/port").and_then(|text| text.parse().ok()).unwrap_or(PORT);
+        let port = annotation("llm-guard.io/port").and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_PORT);
         // What ends before the pod runs listens nowhere afterwards.
         let lasting = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
         let mut open = ports(lasting.chain(&spec.containers).filter(|container| !is_our_name(&container.name)));

@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Selector, SelectorExt};
 use llm_guard_engine::policy::GuardPolicy;
 
-use crate::cluster::{ASKS, GUARDED, MANAGED, MANAGED_BY};
-use crate::guarded::{Guarded, METRICS_PORT, OpenPort};
-use crate::settings::{Identity, digest};
+use crate::guarded::{Guarded, OpenPort};
+use crate::identity::{Identity, digest};
+use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, METRICS_PORT};
 
 /// The policy of pods that ask for a guard and have none.
 pub(crate) const UNGUARDED: &str = "llm-guard-unguarded";
@@ -106,7 +106,7 @@ impl<'a> Ways<'a> {
 
 /// The policy that closes pods which ask for a guard and have none: made while the webhook wasn't there.
 pub(crate) fn unguarded(namespace: &str) -> NetworkPolicy {
-    let mut selector = labels([(ASKS, "enabled")]);
+    let mut selector = labels([(LABEL, "enabled")]);
     let lacks = LabelSelectorRequirement { key: GUARDED.into(), operator: "DoesNotExist".into(), values: None };
     selector.match_expressions = Some(vec![lacks]);
     policy(namespace, UNGUARDED, selector, Vec::new())
@@ -216,8 +216,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::Kind;
-    use crate::settings::Whose;
+    use crate::identity::{Kind, Whose};
 
     fn identity() -> Identity {
         Identity::new("llm", "uid", Whose::Workload(Kind::Deployment, "ollama".into()), None)
@@ -264,7 +263,7 @@ mod tests {
         assert_eq!(policy["spec"].get("ingress"), None);
         let spec = unguarded("llm").spec.unwrap();
         let selector = Selector::try_from(spec.pod_selector.unwrap()).unwrap();
-        let asks: BTreeMap<_, _> = [(ASKS.to_owned(), "enabled".to_owned())].into();
+        let asks: BTreeMap<_, _> = [(LABEL.to_owned(), "enabled".to_owned())].into();
         assert!(selector.matches(&asks));
         let mut has = asks.clone();
         has.insert(GUARDED.into(), "true".into());

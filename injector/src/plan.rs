@@ -19,6 +19,7 @@
 
 mod detect;
 mod draft;
+mod earlier;
 mod guard;
 mod harden;
 pub(crate) mod keys;
@@ -30,6 +31,7 @@ mod port;
 mod probes;
 mod quantity;
 mod view;
+mod write_out;
 
 use std::collections::BTreeMap;
 
@@ -38,9 +40,12 @@ use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::{Value, json};
 
+use crate::names::{
+    ALLOW_SETUID, DEFAULT_PORT, GUARD, GUARDED, INIT, MINIMUM_MODE, MODE, MOVED_PORT, OPEN_PORTS, SETTINGS, VERIFY, WORKLOAD, is_our_name,
+};
+
 pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
-pub(crate) use guard::is_our_name;
 pub(crate) use keys::Asked;
 pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Warning};
 pub(crate) use port::PodSecurity;
@@ -48,7 +53,7 @@ pub(crate) use port::PodSecurity;
 use detect::Told;
 use draft::{Draft, Misshapen};
 use guard::Parts;
-use keys::{ALLOW_SETUID, GUARDED, Interception, MINIMUM_MODE, MODE, OPEN_PORTS, SETTINGS, WORKLOAD};
+use keys::Interception;
 use mesh::Mesh;
 use obstacles::List as Names;
 use view::{Placed, Pod};
@@ -178,7 +183,7 @@ pub(crate) fn plan(pod: &Value, s: &Surroundings) -> Outcome {
         return Outcome::Refused(vec![Refusal::pod("spec", Obstacle::TooMany(count, MOST_CONTAINERS))]);
     }
     let asked = Asked::of(&view.metadata.annotations);
-    let injected = guard::recognised(&view);
+    let injected = earlier::recognised(&view);
     let mesh = detect::mesh(&view, asked.port(), &s.config);
     let interception = port::interception(&asked, &s.namespace, &s.config);
     refusals.extend(obstacles(&view, &asked, &mesh, injected, s));
@@ -235,16 +240,15 @@ fn obstacles(view: &Pod, asked: &Asked, mesh: &Mesh, injected: bool, s: &Surroun
 /// Containers and volumes that merely bear our names; and those of ours whose image isn't.
 fn imitations(view: &Pod, injected: bool, config: &Config) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    for placed in view.containers().filter(|placed| guard::is_our_name(&placed.container.name)) {
-        let one_of_ours =
-            [guard::INIT, guard::VERIFY, guard::GUARD].contains(&placed.container.name.as_str()) && placed.list == view::List::Init;
+    for placed in view.containers().filter(|placed| is_our_name(&placed.container.name)) {
+        let one_of_ours = [INIT, VERIFY, GUARD].contains(&placed.container.name.as_str()) && placed.list == view::List::Init;
         if !injected || !one_of_ours {
             refusals.push(Refusal::pod(placed.field("name"), Obstacle::OurName));
         } else if placed.container.image != config.guard_image {
             refusals.push(Refusal::pod(placed.field("image"), Obstacle::OtherImage { expected: config.guard_image.clone() }));
         }
     }
-    let imitated = view.spec.volumes.iter().enumerate().filter(|(_, volume)| guard::is_our_name(&volume.name) && !injected);
+    let imitated = view.spec.volumes.iter().enumerate().filter(|(_, volume)| is_our_name(&volume.name) && !injected);
     for (index, _) in imitated.take(MOST_REFUSALS) {
         refusals.push(Refusal::pod(format!("spec.volumes[{index}].name"), Obstacle::OurName));
     }
@@ -292,18 +296,18 @@ fn other_ports(view: &Pod, asked: &Asked, interception: Interception, injected: 
                 && placed.lasts()
                 && !detect::is_told_from_elsewhere(placed.container)
                 && interception == Interception::Iptables
-                && asked.port() != keys::DEFAULT_PORT =>
+                && asked.port() != DEFAULT_PORT =>
             {
-                if !asked.open_ports.contains(&keys::DEFAULT_PORT) {
+                if !asked.open_ports.contains(&DEFAULT_PORT) {
                     refusals.push(Refusal::pod(placed.field("env"), Obstacle::DefaultPort { guarded: asked.port() }));
                 } else if let Some(floor) = floor(&s.namespace) {
-                    refusals.push(open_under_floor(keys::DEFAULT_PORT, floor));
+                    refusals.push(open_under_floor(DEFAULT_PORT, floor));
                 }
                 continue;
             }
             Some(Told::Unread { .. }) | None => continue,
         };
-        let by_us = injected && interception == Interception::Port && host.port == guard::MOVED_PORT;
+        let by_us = injected && interception == Interception::Port && host.port == MOVED_PORT;
         if (host.server || listens) && host.port != asked.port() && !by_us {
             let obstacle = Obstacle::OtherPort { found: host.port, guarded: asked.port() };
             refusals.push(Refusal::pod(placed.field(&format!("env[{index}].value")), obstacle));
@@ -339,7 +343,7 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, mesh: &Mesh, interception: Inte
     if !hardened.is_empty() {
         warnings.push(Warning::Hardened(hardened.into_iter().collect()));
     }
-    let before = if guard::recognised(view) { guard::originals(view) } else { probes::Originals::new() };
+    let before = if earlier::recognised(view) { earlier::originals(view) } else { earlier::Originals::new() };
     let originals = probes::rewrite(&mut draft, view, asked.port(), &before)?;
     let kept = probes::wait(&mut draft, &models)?;
     if !kept.is_empty() {
@@ -350,7 +354,7 @@ fn draft(pod: &Value, view: &Pod, asked: &Asked, mesh: &Mesh, interception: Inte
         warnings.extend(unread.into_iter().map(Warning::OriginsUnread));
         origins
     } else {
-        let written = ollama_host::write_out(&mut draft, view, asked.port(), &s.config)?;
+        let written = write_out::ollama_host(&mut draft, view, asked.port(), &s.config)?;
         if !written.is_empty() {
             warnings.push(Warning::HostWritten(written.into_iter().collect(), asked.port()));
         }
@@ -413,7 +417,7 @@ fn said(view: &Pod, asked: &Asked, mesh: &Mesh, interception: Interception, mode
         let alone =
             |placed: &&Placed<'_>| matches!(detect::ollama_host(placed.container), Some(Told::Literal { host, .. }) if host.loopback);
         let opened = models.iter().filter(alone).map(|placed| Warning::Opened(placed.container.name.clone()));
-        warnings.extend(opened.filter(|_| !guard::recognised(view)));
+        warnings.extend(opened.filter(|_| !earlier::recognised(view)));
     }
     let is_model = |placed: &Placed<'_>| models.iter().any(|model| (model.list, model.index) == (placed.list, placed.index));
     let others = detect::candidates(view).filter(|placed| placed.lasts() && !is_model(placed) && !mesh.has(&placed.container.name));

@@ -16,13 +16,15 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::apply::{Applier, ApplyError};
-use crate::cluster::{Kind, ReadError, Workload};
+use crate::cluster::{ReadError, Workload};
 use crate::guarded::Guarded;
+use crate::identity::{Identity, Kind, Whose};
 use crate::metrics::{Metrics, Webhook};
+use crate::names::POLICY;
 use crate::network_policy::{self, UNGUARDED, Ways};
 use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Warning};
 use crate::server::{Reply, reply, text};
-use crate::settings::{Around, Identity, POLICY, Trouble, Whose, read_policy};
+use crate::settings::{Around, Trouble, read_policy};
 use crate::webhook::{self, Review, Says, Verdict};
 
 /// How long a review waits for an injector that has just begun.

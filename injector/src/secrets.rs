@@ -17,9 +17,10 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::certificates::{Certificates, Names, Shown};
-use crate::cluster::{MANAGER, touches};
+use crate::cluster::touches;
 use crate::events::{Events, Reason};
 use crate::metrics::Metrics;
+use crate::names::MANAGER;
 use crate::signing::{Found, Keys};
 
 /// The Secret with the certificate.

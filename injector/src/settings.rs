@@ -3,129 +3,19 @@
 //! The invariant: what can't be used is left as it was and said; nothing is loosened because something couldn't be read.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use llm_guard_engine::controls::Policy;
 use llm_guard_engine::policy::settings::{OpenError, PublicKey, Settings, Standing, open, seal};
 use llm_guard_engine::policy::{GuardPolicy, Mode};
-use sha2::{Digest, Sha256};
 
-use crate::cluster::Kind;
+use crate::identity::{Identity, digest};
+use crate::names::{MINIMUM_MODE, MODE, POLICY, STOP};
 use crate::signing::Keys;
 
-pub(crate) const MODE: &str = "llm-guard.io/mode";
-pub(crate) const POLICY: &str = "llm-guard.io/policy";
-pub(crate) const FLOOR: &str = "llm-guard.io/minimum-mode";
-pub(crate) const STOP: &str = "llm-guard.io/stop";
 /// The policy of a namespace in which none is named.
 pub(crate) const DEFAULT_POLICY: &str = "default";
-/// The kind that bare pods' settings are written for.
-const SHARED: &str = "Namespace";
-/// The key in the `ConfigMap`.
-pub(crate) const KEY: &str = "settings";
 /// The most bytes of a policy as it stands in the settings: a `ConfigMap` has a mebibyte for all that it holds.
 const POLICY_BYTES: usize = 1_000_000;
-/// The most characters of a `ConfigMap`'s name that we make: it may be used as a label's value.
-const NAME: usize = 63;
-
-/// Whose settings: a workload's, or what the bare pods of a namespace share; and the policy that its pods name, if they do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Identity {
-    namespace: String,
-    namespace_uid: String,
-    whose: Whose,
-    policy: Option<String>,
-}
-
-/// See [`Identity`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Whose {
-    /// A workload's.
-    Workload(Kind, String),
-    /// Pods' that belong to no workload whose annotations count.
-    Bare,
-}
-
-impl Identity {
-    /// `policy`: the one that the pod itself names.
-    pub(crate) fn new(namespace: &str, namespace_uid: &str, whose: Whose, policy: Option<&str>) -> Self {
-        Self { namespace: namespace.into(), namespace_uid: namespace_uid.into(), whose, policy: policy.map(str::to_owned) }
-    }
-
-    /// Reads an audience, if it is of this cluster and namespace.
-    pub(crate) fn parse(audience: &str, cluster: &str, namespace: &str, namespace_uid: &str) -> Option<Self> {
-        let mut parts = audience.split('/');
-        let (of, within, kind, name, policy) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next());
-        if of != cluster || within != namespace_uid || name.is_empty() || policy == Some("") || parts.next().is_some() {
-            return None;
-        }
-        let whose = match Kind::from_name(kind) {
-            Some(kind) => Whose::Workload(kind, name.into()),
-            None if kind == SHARED && name == namespace => Whose::Bare,
-            None => return None,
-        };
-        Some(Self::new(namespace, namespace_uid, whose, policy))
-    }
-
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    pub(crate) fn whose(&self) -> &Whose {
-        &self.whose
-    }
-
-    /// The policy that the pod itself names.
-    pub(crate) fn policy(&self) -> Option<&str> {
-        self.policy.as_deref()
-    }
-
-    fn kind_and_name(&self) -> (&str, &str) {
-        match &self.whose {
-            Whose::Workload(kind, name) => (kind.name(), name),
-            Whose::Bare => (SHARED, &self.namespace),
-        }
-    }
-
-    /// For people: `Deployment/ollama`.
-    pub(crate) fn workload(&self) -> String {
-        let (kind, name) = self.kind_and_name();
-        format!("{kind}/{name}")
-    }
-
-    /// What the guard compares.
-    pub(crate) fn audience(&self, cluster: &str) -> String {
-        let (kind, name) = self.kind_and_name();
-        let mut audience = format!("{cluster}/{}/{kind}/{name}", self.namespace_uid);
-        if let Some(policy) = &self.policy {
-            let _ = write!(audience, "/{policy}");
-        }
-        audience
-    }
-
-    /// The value of the label `llm-guard.io/workload`.
-    pub(crate) fn hash(&self) -> String {
-        let (kind, name) = self.kind_and_name();
-        let parts = [self.namespace_uid.as_str(), kind, name, self.policy.as_deref().unwrap_or_default()];
-        hex(&Sha256::digest(parts.join("/").as_bytes())[..8])
-    }
-
-    /// The name of the `ConfigMap`, and of the `NetworkPolicy`.
-    pub(crate) fn object_name(&self) -> String {
-        let (kind, name) = self.kind_and_name();
-        let (head, tail) = (format!("llm-guard-{}-", kind.to_lowercase()), format!("-{}", self.hash()));
-        let room = NAME - head.len() - tail.len();
-        let name: String = name.to_lowercase().chars().take(room).collect();
-        format!("{head}{}{tail}", name.trim_end_matches(['-', '.']))
-    }
-}
-
-/// Whether the injector may have made an object of this name for settings.
-pub(crate) fn is_object_name(name: &str) -> bool {
-    let hash = name.rsplit_once('-').map(|(_, hash)| hash);
-    name.starts_with("llm-guard-") && hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
 /// Why something of the settings can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Trouble {
@@ -180,8 +70,8 @@ pub(crate) struct Resolved {
 impl Around<'_> {
     /// The name of the policy that counts, and whether somebody named it.
     pub(crate) fn policy_name<'a>(&'a self, identity: &'a Identity) -> (&'a str, bool) {
-        let named = identity.policy.as_ref().or_else(|| self.annotation(POLICY).map(|(_, value)| value));
-        named.map_or((DEFAULT_POLICY, false), |name| (name.as_str(), true))
+        let named = identity.policy().or_else(|| self.annotation(POLICY).map(|(_, value)| value.as_str()));
+        named.map_or((DEFAULT_POLICY, false), |name| (name, true))
     }
 
     /// The workload's annotation, else the namespace's.
@@ -208,8 +98,8 @@ impl Around<'_> {
             (Err(trouble), None) => Err(trouble),
         };
         let mode = or_last(mode(MODE, self.annotation(MODE)), last.map(|last| last.mode))?;
-        let floor = self.namespace.get(FLOOR).map(|value| ("namespace", value));
-        let floor = or_last(self::mode(FLOOR, floor), last.map(|last| last.floor))?;
+        let floor = self.namespace.get(MINIMUM_MODE).map(|value| ("namespace", value));
+        let floor = or_last(self::mode(MINIMUM_MODE, floor), last.map(|last| last.floor))?;
         let stop = match (self.stop(), last) {
             (Ok(stop), _) => stop,
             (Err(trouble), Some(last)) => {
@@ -371,23 +261,12 @@ impl There<'_> {
     }
 }
 
-/// The digest that guards report.
-pub(crate) fn digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::{Kind, Whose};
 
     const CLUSTER: &str = "cluster";
 
@@ -407,43 +286,6 @@ mod tests {
 
     fn settings(serial: u64) -> Settings {
         Settings { audience: ollama(None).audience(CLUSTER), serial, mode: Some(Mode::Hard), floor: None, stop: true, policy: soft() }
-    }
-
-    #[test]
-    fn an_audience_reads_as_it_was_written() {
-        for identity in [
-            ollama(None),
-            ollama(Some("support")),
-            Identity::new("llm", "uid", Whose::Bare, None),
-            Identity::new("llm", "uid", Whose::Bare, Some("support")),
-        ] {
-            assert_eq!(Identity::parse(&identity.audience(CLUSTER), CLUSTER, "llm", "uid"), Some(identity));
-        }
-        for foreign in [
-            "",
-            "cluster/uid/Deployment",
-            "cluster/uid/Deployment/",
-            "cluster/uid/Pod/x",
-            "cluster/uid/Deployment/a/b/c",
-            "cluster/uid/Namespace/other",
-        ] {
-            assert_eq!(Identity::parse(foreign, CLUSTER, "llm", "uid"), None, "{foreign}");
-        }
-    }
-
-    #[test]
-    fn names_fit_and_differ_whatever_the_workload_is_called() {
-        let long = |end: &str| Identity::new("llm", "uid", Whose::Workload(Kind::StatefulSet, format!("{}.{end}", "a.".repeat(100))), None);
-        let all = [long("x"), long("y"), ollama(None), ollama(Some("p")), Identity::new("llm", "uid", Whose::Bare, None)];
-        let names = all.map(|who| who.object_name());
-        for name in &names {
-            assert!(name.len() <= NAME && is_object_name(name) && !name.contains(".-"), "{name}");
-        }
-        let mut distinct = names.to_vec();
-        distinct.sort();
-        distinct.dedup();
-        assert_eq!(distinct.len(), names.len());
-        assert!(!is_object_name("llm-guard-unguarded") && !is_object_name("kube-root-ca.crt"));
     }
 
     #[test]
@@ -472,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_cant_be_used_stays_as_it_was_and_the_rest_takes_hold() {
-        let namespace = map(&[(MODE, "strict"), (FLOOR, "soft")]);
+        let namespace = map(&[(MODE, "strict"), (MINIMUM_MODE, "soft")]);
         let around = Around { namespace: &namespace, workload: None };
         let last = settings(1);
         let resolved = around.resolve(&ollama(None), |_| Some(Err("spec.tools: no".into())), Some(&last)).unwrap();
@@ -573,7 +415,7 @@ mod tests {
                 map
             };
             let mut namespace = annotations(of_namespace, stops.0);
-            namespace.extend(floor.map(|floor| (FLOOR.to_owned(), floor.name().to_owned())));
+            namespace.extend(floor.map(|floor| (MINIMUM_MODE.to_owned(), floor.name().to_owned())));
             let workload = annotations(of_workload, stops.1);
             let around = Around { namespace: &namespace, workload: Some(&workload) };
             let mut policy = GuardPolicy::built_in();

@@ -18,11 +18,11 @@ use llm_guard_engine::policy::Mode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::names::{ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, is_our_name};
 use crate::patch::patch;
-use crate::plan::keys::{self, ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, Scope};
+use crate::plan::keys::{self, Scope};
 use crate::plan::{
-    Asks, Field, MOST_REFUSALS, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, is_our_name, plan,
-    stay_lower,
+    Asks, Field, MOST_REFUSALS, Obstacle, Of, Outcome, Refusal, Surroundings, Untouched, Warning, asks_for_guard, plan, stay_lower,
 };
 
 /// The API server's review, as far as it is read.

@@ -9,8 +9,10 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::guard;
-use super::keys::{self, Asked, LABEL, MINIMUM_MODE, Scope};
+use crate::names::{DEFAULT_PORT, LABEL, METRICS_PORT, MINIMUM_MODE, is_our_name};
+
+use super::earlier;
+use super::keys::{self, Asked, Scope};
 use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::ollama_host::OllamaHost;
@@ -78,14 +80,14 @@ pub(super) fn unreadable(error: &serde_json::Error) -> Refusal {
 /// Whether this pod is to be guarded, but for what is wrong with its keys and its namespace's.
 pub(super) fn would_be_guarded(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> bool {
     pod.metadata.labels.get(LABEL).is_some_and(|value| value == "enabled")
-        || guard::recognised(pod)
+        || earlier::recognised(pod)
         || (namespace.labels.contains_key(LABEL) && looks_like_a_model(pod, services, config))
 }
 
 pub(super) fn asks(pod: &Pod, namespace: &Namespace, services: &[Service], config: &Config) -> Asks {
     let label = pod.metadata.labels.get(LABEL).map(String::as_str);
     // An exempt pod isn't written anew, so what it bears of our marks would stay: others would count it as guarded.
-    let injected = guard::recognised(pod) && label != Some("disabled");
+    let injected = earlier::recognised(pod) && label != Some("disabled");
     let mut refusals = keys::check(Scope::Pod, &pod.metadata.labels, &pod.metadata.annotations, injected);
     let namespace_keys = keys::check(Scope::Namespace, &namespace.labels, &namespace.annotations, false);
     let by_namespace = namespace.labels.contains_key(LABEL);
@@ -119,14 +121,14 @@ fn looks_like_a_model(pod: &Pod, services: &[Service], config: &Config) -> bool 
     asked.names_port()
         // A mesh's name hides nobody.
         || pod.containers().any(|placed| {
-            !guard::is_our_name(&placed.container.name) && shows_model(placed.container, asked.port(), config)
+            !is_our_name(&placed.container.name) && shows_model(placed.container, asked.port(), config)
         })
         || services.iter().any(|service| targets(service, pod).any(|(_, port)| port == asked.port()))
 }
 
 /// The containers that could be the model's: all but ours.
 pub(super) fn candidates(pod: &Pod) -> impl Iterator<Item = Placed<'_>> {
-    pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name))
+    pod.containers().filter(|placed| !is_our_name(&placed.container.name))
 }
 
 /// The containers that are a mesh's.
@@ -162,7 +164,7 @@ pub(super) fn probed(container: &Container, probe: &Probe) -> Option<u16> {
 fn asks_the_guard(container: &Container, probe: &Probe) -> bool {
     probe.http_get.as_ref().is_some_and(|http| {
         let path = http.path.as_deref().and_then(|path| path.strip_prefix("/probes/"));
-        http.port == Port::Number(keys::METRICS_PORT.into())
+        http.port == Port::Number(METRICS_PORT.into())
             && path.and_then(|path| path.strip_prefix(container.name.as_str())).is_some_and(|kind| kind.starts_with('/'))
     })
 }
@@ -208,7 +210,7 @@ pub(super) fn shows_port(pod: &Pod, services: &[Service], asked: &Asked, config:
     let shows = |placed: Placed<'_>| {
         let signs = [Sign::Declares, Sign::Probes, Sign::Serves];
         signs.into_iter().any(|sign| sign.stands(placed.container, port, config))
-            || (is_ollama(placed.container, config) && port == keys::DEFAULT_PORT)
+            || (is_ollama(placed.container, config) && port == DEFAULT_PORT)
     };
     candidates(pod).any(shows) || services.iter().any(|service| targets(service, pod).any(|(_, target)| target == port))
 }

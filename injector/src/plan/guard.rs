@@ -5,17 +5,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{
-    self, Asked, CPU_LIMIT, CPU_REQUEST, DATA_PORT, GUARDED, Interception, MEMORY_LIMIT, MEMORY_REQUEST, METRICS_PORT, SETTINGS,
+use crate::names::{
+    CPU_LIMIT, CPU_REQUEST, DATA_PORT, GUARD, INIT, MEMORY_LIMIT, MEMORY_REQUEST, METRICS_PORT, MODE, MOVED_PORT, VERIFY, is_our_name,
 };
-use super::probes::Originals;
-use super::quantity::Quantity;
-use super::view::{Container, Pod, Resources, Spec};
-use super::{Backend, Config, GUARD_UID, SettingsRef};
 
-pub(super) const GUARD: &str = "llm-guard";
-pub(super) const INIT: &str = "llm-guard-init";
-pub(super) const VERIFY: &str = "llm-guard-verify";
+use super::earlier::Originals;
+use super::keys::{Asked, Interception};
+use super::quantity::Quantity;
+use super::view::{Resources, Spec};
+use super::{Backend, Config, GUARD_UID, SettingsRef};
 
 const SETTINGS_VOLUME: &str = "llm-guard-settings";
 const NO_TOKEN_VOLUME: &str = "llm-guard-no-token";
@@ -28,9 +26,6 @@ const DRAIN_SOCKET: &str = "/run/llm-guard/drain";
 /// Where the guard keeps the highest serial that it loaded.
 const SERIAL_PATH: &str = "/run/llm-guard/serial";
 const BINARY: &str = "/llm-guard-sidecar";
-/// Where the model goes when the guard takes its port.
-pub(super) const MOVED_PORT: u16 = 11435;
-
 /// The user and group of the check: anybody but root and the guard.
 const NOBODY: i64 = 65534;
 /// How long a pod has to end, where it doesn't say.
@@ -51,30 +46,6 @@ pub(super) struct Parts<'a> {
     pub(super) originals: &'a Originals,
     /// The origins that `OLLAMA_ORIGINS` lets in; the guard answers for the model where it takes its port.
     pub(super) origins: &'a [String],
-}
-
-/// Whether a name is one that only the injector gives.
-pub(crate) fn is_our_name(name: &str) -> bool {
-    name == GUARD || name.starts_with("llm-guard-")
-}
-
-/// Whether the injector has been here before, as far as one can tell: its marks and its guard. What it finds then it writes anew, so
-/// nothing is won by imitating it.
-pub(super) fn recognised(pod: &Pod) -> bool {
-    pod.metadata.labels.get(GUARDED).is_some_and(|value| value == "true")
-        && pod.metadata.annotations.contains_key(SETTINGS)
-        && found_guard(pod).is_some_and(|guard| guard.args.starts_with(&["run".to_owned(), "--in-pod".to_owned()]))
-}
-
-fn found_guard(pod: &Pod) -> Option<&Container> {
-    pod.spec.init_containers.iter().find(|container| container.name == GUARD)
-}
-
-/// The original probes that an earlier injection wrote down.
-pub(super) fn originals(pod: &Pod) -> Originals {
-    let args = found_guard(pod).map(|guard| guard.args.as_slice()).unwrap_or_default();
-    let values = args.windows(2).filter(|pair| pair[0] == "--probe").map(|pair| pair[1].replace("$$", "$"));
-    values.filter_map(|value| value.split_once('=').map(|(name, original)| (name.to_owned(), original.to_owned()))).collect()
 }
 
 /// A group that nothing else in the pod has, made of a random number.
@@ -113,8 +84,7 @@ impl Parts<'_> {
     pub(super) fn volumes(&self) -> Vec<Value> {
         // In memory: a volume on the node's disk would keep the cluster's autoscaler from moving the pod.
         let memory = |name: &str| json!({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}});
-        let mode =
-            json!({"path": "pod-mode", "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{}']", keys::MODE)}});
+        let mode = json!({"path": "pod-mode", "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{}']", MODE)}});
         let settings = json!({"name": SETTINGS_VOLUME, "projected": {"defaultMode": 0o644, "sources": [
             {"configMap": {"name": self.settings.config_map}},
             {"downwardAPI": {"items": [mode]}},

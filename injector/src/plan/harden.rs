@@ -10,9 +10,9 @@
 
 use serde_json::{Value, json};
 
+use crate::names::{ALLOW_SETUID, DATA_PORT, METRICS_PORT, is_our_name};
+
 use super::draft::{Draft, Misshapen, Path};
-use super::guard;
-use super::keys::{DATA_PORT, METRICS_PORT};
 use super::mesh::Mesh;
 use super::obstacles::{MOST_REFUSALS, Obstacle, Refusal};
 use super::view::{Capabilities, Placed, Pod};
@@ -86,14 +86,14 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
         Some(Refusal::pod(format!("spec.volumes[{index}].hostPath.path"), Obstacle::HostPath(of_the_node)))
     });
     refusals.extend(mounted.take(MOST_REFUSALS));
-    for placed in pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name)) {
+    for placed in pod.containers().filter(|placed| !is_our_name(&placed.container.name)) {
         refusals.extend(container(&placed, asked, mesh));
     }
     let unknown = asked.allow_setuid.iter().filter(|name| !pod.containers().any(|placed| placed.container.name == **name));
     refusals.extend(
-        unknown.take(MOST_REFUSALS).map(|name| {
-            Refusal::pod(format!("metadata.annotations[{}]", super::keys::ALLOW_SETUID), Obstacle::NoSuchContainer(name.clone()))
-        }),
+        unknown
+            .take(MOST_REFUSALS)
+            .map(|name| Refusal::pod(format!("metadata.annotations[{ALLOW_SETUID}]"), Obstacle::NoSuchContainer(name.clone()))),
     );
     refusals
 }
@@ -157,7 +157,7 @@ fn container(placed: &Placed<'_>, asked: &Asked, mesh: &Mesh) -> Vec<Refusal> {
         }
     }
     for (index, mount) in container.volume_mounts.iter().enumerate() {
-        if guard::is_our_name(&mount.name) {
+        if is_our_name(&mount.name) {
             refuse(placed.field(&format!("volumeMounts[{index}].name")), Obstacle::OurVolume);
         }
     }
@@ -173,7 +173,7 @@ fn plain(capability: &str) -> String {
 /// Sets what is unset, in every container but ours and those of a mesh that end before; says in which.
 pub(super) fn harden(draft: &mut Draft, pod: &Pod, asked: &Asked, mesh: &Mesh) -> Result<Vec<String>, Misshapen> {
     let mut hardened = Vec::new();
-    for placed in pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name) && !mesh.ends_before_us(placed)) {
+    for placed in pod.containers().filter(|placed| !is_our_name(&placed.container.name) && !mesh.ends_before_us(placed)) {
         let container = placed.container;
         let may_setid = asked.allow_setuid.contains(&container.name);
         let context = Path::of(&["spec", placed.list.name()]).index(placed.index).key("securityContext");

@@ -7,36 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use llm_guard_engine::policy::Mode;
 
+use crate::names::{
+    ALLOW_SETUID, CPU_LIMIT, CPU_REQUEST, DATA_PORT, DEFAULT_PORT, GUARDED, INTERCEPTION, LABEL, MEMORY_LIMIT, MEMORY_REQUEST,
+    METRICS_PORT, MINIMUM_MODE, MODE, OPEN_PORTS, POLICY, PORT, PREFIX, SETTINGS, STOP, WORKLOAD,
+};
+
 use super::obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal};
 use super::quantity::Quantity;
-
-/// The label that asks for a guard.
-pub(crate) const LABEL: &str = "llm-guard";
-/// What every other key begins with.
-const PREFIX: &str = "llm-guard.io/";
-
-pub(crate) const MODE: &str = "llm-guard.io/mode";
-pub(crate) const POLICY: &str = "llm-guard.io/policy";
-pub(crate) const PORT: &str = "llm-guard.io/port";
-pub(crate) const INTERCEPTION: &str = "llm-guard.io/interception";
-pub(crate) const CPU_REQUEST: &str = "llm-guard.io/resources-cpu-request";
-pub(crate) const CPU_LIMIT: &str = "llm-guard.io/resources-cpu-limit";
-pub(crate) const MEMORY_REQUEST: &str = "llm-guard.io/resources-memory-request";
-pub(crate) const MEMORY_LIMIT: &str = "llm-guard.io/resources-memory-limit";
-pub(crate) const ALLOW_SETUID: &str = "llm-guard.io/allow-setuid";
-pub(crate) const OPEN_PORTS: &str = "llm-guard.io/open-ports";
-pub(crate) const MINIMUM_MODE: &str = "llm-guard.io/minimum-mode";
-pub(crate) const STOP: &str = "llm-guard.io/stop";
-pub(crate) const GUARDED: &str = "llm-guard.io/guarded";
-pub(crate) const WORKLOAD: &str = "llm-guard.io/workload";
-pub(crate) const SETTINGS: &str = "llm-guard.io/settings";
-
-/// Where the guard takes what was meant for the model.
-pub(crate) const DATA_PORT: u16 = 15434;
-/// Where the guard's metrics, health and probes are.
-pub(crate) const METRICS_PORT: u16 = 15435;
-/// The port that is guarded where no annotation names one: Ollama's own.
-pub(crate) const DEFAULT_PORT: u16 = 11434;
 
 /// What an annotation's value must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

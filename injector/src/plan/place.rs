@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::names::is_our_name;
+
 use super::draft::{Draft, Misshapen, Path};
-use super::guard::{self, Parts};
+use super::guard::Parts;
 use super::mesh::Mesh;
 use super::obstacles::{List, Warning};
 use super::view::Pod;
@@ -28,7 +30,7 @@ pub(super) fn containers(draft: &mut Draft, view: &Pod, mesh: &Mesh, parts: &Par
     let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
     let current: Vec<String> = found.iter().map(name).collect();
     let meshes: Vec<&String> = current.iter().filter(|name| mesh.has(name)).collect();
-    let own: Vec<&String> = current.iter().filter(|name| !mesh.has(name) && !guard::is_our_name(name)).collect();
+    let own: Vec<&String> = current.iter().filter(|name| !mesh.has(name) && !is_our_name(name)).collect();
     let names: Vec<String> = ours.iter().map(name).collect();
     let wanted: Vec<&String> = meshes.iter().copied().chain(&names).chain(own.iter().copied()).collect();
     if wanted.iter().copied().eq(&current) {
@@ -38,12 +40,11 @@ pub(super) fn containers(draft: &mut Draft, view: &Pod, mesh: &Mesh, parts: &Par
         return Ok(warnings);
     }
 
-    for index in (0..current.len()).rev().filter(|index| guard::is_our_name(&current[*index])) {
+    for index in (0..current.len()).rev().filter(|index| is_our_name(&current[*index])) {
         draft.remove(&list.clone().index(index))?;
     }
     // The mesh's move to the front, in their order, past the pod's own.
-    let rest: Vec<&String> =
-        view.spec.init_containers.iter().map(|container| &container.name).filter(|name| !guard::is_our_name(name)).collect();
+    let rest: Vec<&String> = view.spec.init_containers.iter().map(|container| &container.name).filter(|name| !is_our_name(name)).collect();
     let mut moved = Vec::new();
     for (target, name) in meshes.iter().enumerate() {
         let mut now: Vec<&String> = meshes[..target].to_vec();
@@ -90,7 +91,7 @@ pub(super) fn volumes(draft: &mut Draft, parts: &Parts<'_>) -> Result<(), Missha
     let list = Path::of(&["spec", "volumes"]);
     let ours = parts.volumes();
     let found: Vec<Value> = draft.get(&list).and_then(Value::as_array).cloned().unwrap_or_default();
-    let is_ours = |volume: &Value| volume["name"].as_str().is_some_and(guard::is_our_name);
+    let is_ours = |volume: &Value| volume["name"].as_str().is_some_and(is_our_name);
     let wanted = |volume: &Value| ours.iter().any(|own| own["name"] == volume["name"]);
     let mut index = found.len();
     for volume in found.iter().rev() {

@@ -5,10 +5,11 @@
 
 use serde_json::{Value, json};
 
+use crate::names::{INTERCEPTION, MOVED_PORT, PORT};
+
 use super::detect::{self, Told};
 use super::draft::{Draft, Misshapen, Path};
-use super::guard::MOVED_PORT;
-use super::keys::{Asked, INTERCEPTION, Interception};
+use super::keys::{Asked, Interception};
 use super::mesh::Mesh;
 use super::obstacles::{Obstacle, Refusal};
 use super::view::{Placed, Pod};
@@ -84,7 +85,7 @@ pub(super) fn obstacles(pod: &Pod, asked: &Asked, mesh: &Mesh, namespace: &Names
     let port = asked.port();
     let mut refusals = Vec::new();
     if port < 1024 || port == MOVED_PORT {
-        refusals.push(Refusal::pod(format!("metadata.annotations[{}]", super::keys::PORT), Obstacle::PortToTake(port)));
+        refusals.push(Refusal::pod(format!("metadata.annotations[{PORT}]"), Obstacle::PortToTake(port)));
     }
     let moved = moved(pod, config);
     let stays = |placed: &Placed<'_>| !moved.iter().any(|other| (other.list, other.index) == (placed.list, placed.index));

@@ -3,14 +3,13 @@
 //! The invariant: what the kubelet asked of the model before, the guard asks of it now, with the same path, headers, periods and
 //! thresholds; the original stands in the guard's arguments.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
+
+use crate::names::{METRICS_PORT, is_our_name};
 
 use super::detect;
 use super::draft::{Draft, Misshapen, Path};
-use super::guard;
-use super::keys::METRICS_PORT;
+use super::earlier::Originals;
 use super::obstacles::{Obstacle, Refusal};
 use super::view::{Container, HttpGet, Placed, Pod, Port, Probe};
 
@@ -51,16 +50,13 @@ impl Kind {
     }
 }
 
-/// The original probes, by `CONTAINER/KIND`: what the guard's arguments hold.
-pub(super) type Originals = BTreeMap<String, String>;
-
 fn name(container: &Container, kind: Kind) -> String {
     format!("{}/{}", container.name, kind.name())
 }
 
 /// A container's own probes; ours ask the guard itself.
 fn probes(pod: &Pod) -> impl Iterator<Item = (Placed<'_>, Kind, &Probe)> {
-    let own = pod.containers().filter(|placed| !guard::is_our_name(&placed.container.name));
+    let own = pod.containers().filter(|placed| !is_our_name(&placed.container.name));
     own.flat_map(|placed| Kind::ALL.into_iter().filter_map(move |kind| kind.of(placed.container).map(|probe| (placed, kind, probe))))
 }
 

@@ -118,7 +118,7 @@ fn rest(pod: &Value) -> Value {
     }
     for list in ["containers", "initContainers", "volumes"] {
         let Some(elements) = pod["spec"][list].as_array_mut() else { continue };
-        elements.retain(|element| !guard::is_our_name(element["name"].as_str().unwrap()));
+        elements.retain(|element| !is_our_name(element["name"].as_str().unwrap()));
         elements.sort_by_key(|element| element["name"].as_str().unwrap().to_owned());
         for element in elements.iter_mut().filter_map(Value::as_object_mut) {
             for set in ["securityContext", "env", "livenessProbe", "readinessProbe", "lifecycle"] {
@@ -192,9 +192,9 @@ proptest! {
     fn a_guarded_pod_leaves_no_container_a_way_around(pod in pod()) {
         if let Outcome::Guard(plan) = plan(&pod, &surroundings()) {
             let view = Pod::read(plan.pod()).unwrap();
-            let mesh = detect::mesh(&view, keys::DEFAULT_PORT, &surroundings().config);
+            let mesh = detect::mesh(&view, DEFAULT_PORT, &surroundings().config);
             let setuid = &Asked::of(&view.metadata.annotations).allow_setuid;
-            for placed in view.containers().filter(|placed| !guard::is_our_name(&placed.container.name) && !mesh.ends_before_us(placed)) {
+            for placed in view.containers().filter(|placed| !is_our_name(&placed.container.name) && !mesh.ends_before_us(placed)) {
                 let security = &placed.container.security_context;
                 let drop = &security.capabilities.drop;
                 let dropped = |name: &str| drop.iter().any(|dropped| dropped == name || dropped == "ALL");
@@ -205,7 +205,7 @@ proptest! {
                 }
             }
             let names: Vec<&str> = view.spec.init_containers.iter().map(|container| container.name.as_str()).collect();
-            let first_of_ours = names.iter().position(|name| guard::is_our_name(name)).unwrap();
+            let first_of_ours = names.iter().position(|name| is_our_name(name)).unwrap();
             prop_assert!(names[..first_of_ours].iter().all(|name| mesh.has(name)));
         }
     }
