@@ -16,7 +16,7 @@ use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
 use crate::wire::routes::{self, Lookup};
 use crate::wire::{self, Body, Class, Family, MessageIndex, Request, Route, Shape};
-use answer::{Speaker, judge_once};
+use answer::{Content, Speaker, judge_once};
 
 /// The most bytes of a request's body that are judged.
 pub const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
@@ -139,7 +139,7 @@ impl Exchange {
             Lookup::Unknown => return self.pass_or_refuse("unknown_route", 404, wire::UNKNOWN_ROUTE, "there is no such route"),
         };
         match (route.class, route.body) {
-            (Class::NotYet, _) | (Class::Inference | Class::ReadOnly, None) => {
+            (Class::NotYet, _) | (Class::Inference | Class::Embedding | Class::ReadOnly, None) => {
                 let message = "this route can't be inspected by this version, so it is refused in soft and hard mode";
                 return self.pass_or_refuse("route_not_inspected", 403, "route_not_inspected", message);
             }
@@ -304,10 +304,11 @@ impl Exchange {
             return unreadable(self, "answer_encoding", "the model server sent an answer in a content encoding, which can't be inspected");
         }
         let media_type = head.content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let is_answer = (200..300).contains(&head.status) && route.class == Class::Inference;
+        let answers = matches!(route.class, Class::Inference | Class::Embedding);
+        let is_answer = (200..300).contains(&head.status) && answers;
         let form = match media_type.as_str() {
             // Where a model should have answered and didn't, there is one error: pieces of one text are known only in an answer.
-            "application/x-ndjson" | "text/event-stream" if route.class == Class::Inference && !is_answer => Form::Whole,
+            "application/x-ndjson" | "text/event-stream" if answers && !is_answer || route.class == Class::Embedding => Form::Whole,
             "application/x-ndjson" => Form::Stream(Framing::Lines),
             "text/event-stream" => Form::Stream(Framing::Events),
             "application/json" => Form::Whole,
@@ -321,13 +322,19 @@ impl Exchange {
             (true, Some(Body::OllamaGenerate), _) => Some(Shape::OllamaGenerate),
             (true, Some(Body::OpenAiChat), Form::Stream(_)) => Some(Shape::OpenAiChunk),
             (true, Some(Body::OpenAiChat), _) => Some(Shape::OpenAiCompletion),
+            (true, Some(Body::OpenAiCompletion), _) => Some(Shape::OpenAiText),
+            (true, Some(Body::AnthropicMessages), Form::Stream(_)) => Some(Shape::AnthropicEvent),
+            (true, Some(Body::AnthropicMessages), _) => Some(Shape::AnthropicMessage),
             _ => None,
         };
         let speaker = Speaker::new(Arc::clone(&self.policy), shape, std::mem::take(&mut self.tally));
         Ok(match form {
             Form::Stream(framing) => AnswerPlan::Stream(Box::new(StreamJudge::new(speaker, framing, self.family))),
-            Form::Whole => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, true))),
-            Form::Plain => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, false))),
+            Form::Whole if is_answer && route.class == Class::Embedding => {
+                AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Vectors)))
+            }
+            Form::Whole => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Json))),
+            Form::Plain => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Plain))),
         })
     }
 }

@@ -37,9 +37,13 @@ enum Way {
     OpenAiReasoning,
     OpenAiSecondChoice,
     OpenAiArguments,
+    OpenAiText,
+    AnthropicText,
+    AnthropicThinking,
+    AnthropicInput,
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 12] = [
     Way::ChatContent,
     Way::ChatThinking,
     Way::GenerateResponse,
@@ -48,6 +52,10 @@ const WAYS: [Way; 8] = [
     Way::OpenAiReasoning,
     Way::OpenAiSecondChoice,
     Way::OpenAiArguments,
+    Way::OpenAiText,
+    Way::AnthropicText,
+    Way::AnthropicThinking,
+    Way::AnthropicInput,
 ];
 
 impl Way {
@@ -55,8 +63,32 @@ impl Way {
         match self {
             Self::ChatContent | Self::ChatThinking => "/api/chat",
             Self::GenerateResponse | Self::GenerateThinking => "/api/generate",
+            Self::OpenAiText => "/v1/completions",
+            Self::AnthropicText | Self::AnthropicThinking | Self::AnthropicInput => "/v1/messages",
             _ => "/v1/chat/completions",
         }
+    }
+
+    fn is_anthropic(self) -> bool {
+        self.path() == "/v1/messages"
+    }
+
+    /// What stands before the first piece.
+    fn first(self) -> Vec<Value> {
+        if !self.is_anthropic() {
+            return Vec::new();
+        }
+        let block = match self {
+            Self::AnthropicText => json!({"type": "text", "text": ""}),
+            Self::AnthropicThinking => json!({"type": "thinking", "thinking": ""}),
+            _ => json!({"type": "tool_use", "id": "t", "name": "f", "input": {}}),
+        };
+        let message =
+            json!({"id": "msg", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": {"input_tokens": 1}});
+        vec![
+            json!({"type": "message_start", "message": message}),
+            json!({"type": "content_block_start", "index": 0, "content_block": block}),
+        ]
     }
 
     fn is_openai(self) -> bool {
@@ -82,6 +114,10 @@ impl Way {
                 0,
                 json!({"tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"name": "f", "arguments": piece}}]}),
             ),
+            Self::OpenAiText => text_completion(piece, &Value::Null),
+            Self::AnthropicText => block_delta(json!({"type": "text_delta", "text": piece})),
+            Self::AnthropicThinking => block_delta(json!({"type": "thinking_delta", "thinking": piece})),
+            Self::AnthropicInput => block_delta(json!({"type": "input_json_delta", "partial_json": piece})),
         }
     }
 
@@ -95,20 +131,26 @@ impl Way {
                 vec![json!({"model": "m", "created_at": "t", "response": "", "done": true, "context": [1, 2]})]
             }
             Self::OpenAiSecondChoice => vec![openai(0), openai(1)],
+            Self::OpenAiText => vec![text_completion("", &json!("stop"))],
+            Self::AnthropicText | Self::AnthropicThinking | Self::AnthropicInput => vec![
+                json!({"type": "content_block_stop", "index": 0}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 1, "output_tokens": 1}}),
+                json!({"type": "message_stop"}),
+            ],
             _ => vec![openai(0)],
         }
     }
 
     /// The text as its API carries it: arguments are JSON.
     fn carried(self, text: &str) -> String {
-        if self == Self::OpenAiArguments { json!({"q": text}).to_string() } else { text.to_owned() }
+        if matches!(self, Self::OpenAiArguments | Self::AnthropicInput) { json!({"q": text}).to_string() } else { text.to_owned() }
     }
 
     fn stream(self, pieces: &[&str]) -> Vec<u8> {
-        let frames = pieces.iter().map(|piece| self.frame(piece)).chain(self.last());
+        let frames = self.first().into_iter().chain(pieces.iter().map(|piece| self.frame(piece))).chain(self.last());
         let mut out: String =
             frames.map(|frame| if self.is_openai() { format!("data: {frame}\n\n") } else { format!("{frame}\n") }).collect();
-        if self.is_openai() {
+        if self.is_openai() && !self.is_anthropic() {
             out.push_str("data: [DONE]\n\n");
         }
         out.into_bytes()
@@ -130,6 +172,13 @@ impl Way {
                 0,
                 json!({"role": "assistant", "content": null, "tool_calls": [{"index": 0, "id": "call", "type": "function", "function": {"name": "f", "arguments": text}}]}),
             ),
+            Self::OpenAiText => text_completion(text, &json!("stop")),
+            Self::AnthropicText => message(json!({"type": "text", "text": text})),
+            Self::AnthropicThinking => message(json!({"type": "thinking", "thinking": text})),
+            Self::AnthropicInput => {
+                let input: Value = serde_json::from_str(text).unwrap_or_default();
+                message(json!({"type": "tool_use", "id": "t", "name": "f", "input": input}))
+            }
         };
         body.to_string().into_bytes()
     }
@@ -157,8 +206,32 @@ impl Way {
                 .flat_map(|said| said["tool_calls"].as_array().cloned().unwrap_or_default())
                 .map(|call| text(&call["function"]["arguments"]))
                 .collect(),
+            Self::OpenAiText => text(&frame["choices"][0]["text"]),
+            Self::AnthropicText => text(&frame["delta"]["text"]) + &text(&frame["content"][0]["text"]),
+            Self::AnthropicThinking => text(&frame["delta"]["thinking"]) + &text(&frame["content"][0]["thinking"]),
+            Self::AnthropicInput => match &frame["content"][0]["input"] {
+                Value::Null => text(&frame["delta"]["partial_json"]),
+                input => input.to_string(),
+            },
         }
     }
+}
+
+fn text_completion(text: &str, finish: &Value) -> Value {
+    json!({"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": [{"text": text, "index": 0, "finish_reason": finish}]})
+}
+
+fn block_delta(delta: Value) -> Value {
+    let mut event = json!({"type": "content_block_delta", "index": 0});
+    event["delta"] = delta;
+    event
+}
+
+fn message(block: Value) -> Value {
+    let mut message =
+        json!({"id": "msg", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn", "usage": {"input_tokens": 1}});
+    message["content"] = Value::Array(vec![block]);
+    message
 }
 
 fn policy(mode: Mode) -> Arc<Policy> {
@@ -193,6 +266,8 @@ fn through_stream(policy: &Arc<Policy>, way: Way, bytes: &[u8], chunk: usize) ->
 fn frames(way: Way, bytes: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(bytes).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty());
+    // The events of one API have names, which say what their JSON says.
+    let lines = lines.filter(|line| !(way.is_anthropic() && line.starts_with("event: ")));
     let lines = lines.map(|line| if way.is_openai() { line.strip_prefix("data: ").unwrap() } else { line });
     lines.filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -292,7 +367,8 @@ proptest! {
         let leaked = (6..=value.len()).any(|length| said.contains(&value[..length]));
         prop_assert!(!leaked || Kind::ALL[kind] == Kind::Email, "{said}");
         prop_assert!(frames.last().is_some_and(|frame| frame.get("error").is_some()));
-        prop_assert!(!out.windows(6).any(|window| window == b"[DONE]") && !frames.iter().any(|frame| frame["done"] == true));
+        prop_assert!(!out.windows(6).any(|window| window == b"[DONE]"));
+        prop_assert!(!frames.iter().any(|frame| frame["done"] == true || frame["type"] == "message_stop"));
     }
 
     #[test]
@@ -342,6 +418,11 @@ fn paths() -> impl Strategy<Value = &'static str> {
         "/api/pull",
         "/api/tags",
         "/api/embed",
+        "/api/embeddings",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/messages",
+        "/v1/responses",
         "/nope",
     ])
 }
@@ -368,6 +449,13 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         "type",
         "text",
         "image_url",
+        "tool_use",
+        "tool_result",
+        "tool_use_id",
+        "thinking",
+        "id",
+        "input",
+        "source",
         "user",
         "assistant",
         "MARK",
@@ -421,7 +509,7 @@ fn a_request_that_nobody_may_make_is_refused_before_its_body_is_read() {
     for (method, path, status) in [
         ("DELETE", "/api/delete", 403),
         ("POST", "/api/create", 403),
-        ("POST", "/api/embed", 403),
+        ("POST", "/v1/responses", 403),
         ("POST", "/x", 404),
         ("GET", "/api/chat", 405),
     ] {

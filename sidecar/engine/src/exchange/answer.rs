@@ -3,13 +3,17 @@
 //! A [`Speaker`] holds the texts of one answer and what the controls say of them; a [`WholeJudge`] or a [`StreamJudge`] takes the
 //! bytes apart and puts together what may go to the client.
 
+mod blocks;
+
 use std::sync::Arc;
 
 use super::Tally;
 use crate::controls::{AnswerText, Control, Policy, Remedy};
 use crate::verdict::{Action, ControlId, Mode, Refusal};
+use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
 use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Shape, Speech};
+use blocks::Blocks;
 
 /// The most bytes of an unstreamed answer.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
@@ -271,12 +275,21 @@ pub fn answer_too_large() -> Refusal {
 #[derive(Debug)]
 pub struct WholeJudge {
     speaker: Speaker,
-    is_json: bool,
+    content: Content,
+}
+
+/// What a whole answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Json,
+    /// JSON in which vectors stand, which say nothing.
+    Vectors,
+    Plain,
 }
 
 impl WholeJudge {
-    pub(super) fn new(speaker: Speaker, is_json: bool) -> Self {
-        Self { speaker, is_json }
+    pub(super) fn new(speaker: Speaker, content: Content) -> Self {
+        Self { speaker, content }
     }
 
     /// Gives the bytes that may go to the client. In monitor an answer that can't be read is counted, and comes back as it was.
@@ -300,7 +313,7 @@ impl WholeJudge {
     }
 
     fn judge_strictly(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
-        if !self.is_json {
+        if self.content == Content::Plain {
             let mut text = std::str::from_utf8(bytes).map_err(|_| unreadable_answer("it is not UTF-8"))?.to_owned();
             self.speaker.judge_value(&mut text);
             return Ok(text.into_bytes());
@@ -308,7 +321,11 @@ impl WholeJudge {
         let mut out = Vec::with_capacity(bytes.len());
         let Some(shape) = self.speaker.shape else {
             let mut json = Json::read(bytes).map_err(|_| unreadable_answer("it is not JSON"))?;
-            self.speaker.judge_tree(&mut json);
+            if self.content == Content::Vectors {
+                around_vectors(&mut json, |json| self.speaker.judge_tree(json));
+            } else {
+                self.speaker.judge_tree(&mut json);
+            }
             json.write(&mut out);
             return Ok(out);
         };
@@ -374,12 +391,25 @@ pub struct StreamJudge {
     /// Tool calls whose fragments are being collected.
     calls: Vec<(u64, Call)>,
     call_bytes: usize,
+    /// Of an answer that comes in blocks.
+    blocks: Blocks,
 }
 
 impl StreamJudge {
     pub(super) fn new(speaker: Speaker, framing: Framing, family: Family) -> Self {
         let reader = FrameReader::new(framing, MAX_FRAME_BYTES);
-        Self { speaker, reader, framing, family, ended: None, blind: false, head: Vec::new(), calls: Vec::new(), call_bytes: 0 }
+        Self {
+            speaker,
+            reader,
+            framing,
+            family,
+            ended: None,
+            blind: false,
+            head: Vec::new(),
+            calls: Vec::new(),
+            call_bytes: 0,
+            blocks: Blocks::default(),
+        }
     }
 
     /// Takes bytes of the answer and appends those that may go to the client.
@@ -471,6 +501,9 @@ impl StreamJudge {
             self.write(out, |out| json.write(out));
             return Ok(());
         };
+        if shape == Shape::AnthropicEvent {
+            return self.part(bytes, out);
+        }
         match wire::decode_frame(shape, bytes).map_err(|_| unreadable_answer("a frame has not the form of its API"))? {
             Frame::Event(event) => self.event(event, shape, out),
             Frame::Error(mut error) => {
@@ -558,7 +591,8 @@ impl StreamJudge {
         let always = match shape {
             Shape::OllamaChat => Some("content"),
             Shape::OllamaGenerate => Some("response"),
-            Shape::OpenAiChunk | Shape::OpenAiCompletion => None,
+            Shape::OpenAiText => Some("text"),
+            Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::AnthropicMessage | Shape::AnthropicEvent => None,
         };
         if let Some(always) = always.filter(|always| speech.texts.iter().all(|(name, _)| name != always)) {
             speech.texts.insert(0, (always, String::new()));

@@ -16,13 +16,19 @@ pub enum Shape {
     OpenAiChunk,
     /// `openai.ChatCompletion`
     OpenAiCompletion,
+    /// `openai.CompletionChunk` and `openai.Completion`, which are alike
+    OpenAiText,
+    /// `anthropic.MessagesResponse`
+    AnthropicMessage,
+    /// The events of one: blocks that open and close, and the pieces of the open one.
+    AnthropicEvent,
 }
 
 impl Shape {
-    /// Whether events of this shape come one after the other.
+    /// Whether it is one of OpenAI's, whose streams end with `[DONE]`.
     #[must_use]
     pub fn is_openai(self) -> bool {
-        matches!(self, Self::OpenAiChunk | Self::OpenAiCompletion)
+        matches!(self, Self::OpenAiChunk | Self::OpenAiCompletion | Self::OpenAiText)
     }
 }
 

@@ -4,6 +4,8 @@
 //! same words where text stands and who said it, so that a control needs to know no API.
 
 pub mod answer;
+pub(crate) mod anthropic;
+pub(crate) mod embeddings;
 pub mod fields;
 pub mod framing;
 pub mod json;
@@ -116,6 +118,8 @@ pub enum Channel {
     ToolResult,
     /// The descriptions and schemas of tools.
     ToolDefinition,
+    /// What is stored or looked up by its meaning: a text that a vector is made of.
+    Document,
 }
 
 impl Channel {
@@ -133,7 +137,7 @@ impl Channel {
     /// Whether the text is data, which has no business giving orders.
     #[must_use]
     pub const fn is_data(self) -> bool {
-        matches!(self, Self::ToolResult)
+        matches!(self, Self::ToolResult | Self::Document)
     }
 }
 
@@ -251,12 +255,17 @@ pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, Deco
         Body::OllamaShow => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::SHOW)?),
         Body::OllamaPull => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::PULL)?),
         Body::OpenAiChat => Box::new(openai::ChatRequest::decode(Json::read(bytes)?)?),
+        Body::OpenAiCompletion => Box::new(openai::CompletionRequest::decode(Json::read(bytes)?)?),
+        Body::AnthropicMessages => Box::new(anthropic::MessagesRequest::decode(Json::read(bytes)?)?),
+        Body::OllamaEmbed => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OLLAMA)?),
+        Body::OllamaEmbeddings => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OLLAMA_ONE)?),
+        Body::OpenAiEmbeddings => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OPENAI)?),
     })
 }
 
 /// Decodes a frame of an answer.
 pub fn decode_frame(shape: Shape, bytes: &[u8]) -> Result<Frame, DecodeError> {
-    if shape == Shape::OpenAiChunk && bytes.trim_ascii() == b"[DONE]" {
+    if shape.is_openai() && bytes.trim_ascii() == b"[DONE]" {
         return Ok(Frame::End);
     }
     let json = Json::read(bytes)?;
@@ -264,12 +273,20 @@ pub fn decode_frame(shape: Shape, bytes: &[u8]) -> Result<Frame, DecodeError> {
         return Ok(Frame::Error(error.clone()));
     }
     let fields = Fields::open(json)?;
-    Ok(Frame::Event(if shape.is_openai() { openai::decode_event(fields, shape)? } else { ollama::decode_event(fields, shape)? }))
+    Ok(Frame::Event(match shape {
+        Shape::OllamaChat | Shape::OllamaGenerate => ollama::decode_event(fields, shape)?,
+        Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::decode_event(fields, shape)?,
+        Shape::AnthropicMessage | Shape::AnthropicEvent => anthropic::decode_event(fields)?,
+    }))
 }
 
 /// Writes an event's JSON.
 pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
-    let json = if shape.is_openai() { openai::encode_event(event, shape) } else { ollama::encode_event(event, shape) };
+    let json = match shape {
+        Shape::OllamaChat | Shape::OllamaGenerate => ollama::encode_event(event, shape),
+        Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::encode_event(event, shape),
+        Shape::AnthropicMessage | Shape::AnthropicEvent => anthropic::encode_event(event),
+    };
     json.write(out);
 }
 

@@ -36,6 +36,23 @@ const SETTINGS: &[&str] = &[
 /// Fields that ask for a channel of the answer that can't be judged yet.
 const DROPPED: &[&str] = &["logprobs", "top_logprobs"];
 
+/// The same for text completions.
+const COMPLETION_SETTINGS: &[&str] = &[
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "max_tokens",
+    "n",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "stream_options",
+    "temperature",
+    "top_p",
+    "user",
+];
+
 /// The `type` of an error.
 pub(super) fn error_type(status: u16) -> &'static str {
     match status {
@@ -311,6 +328,92 @@ impl Request for ChatRequest {
     }
 }
 
+/// `POST /v1/completions`
+#[derive(Debug)]
+pub(super) struct CompletionRequest {
+    model: Option<String>,
+    prompt: Option<String>,
+    suffix: Option<String>,
+    stream: Option<bool>,
+    settings: Vec<(&'static str, Json)>,
+    render_only: bool,
+    dropped: usize,
+}
+
+impl CompletionRequest {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let asked = fields.known(DROPPED).len();
+        Ok(Self {
+            model: fields.string("model")?,
+            prompt: fields.string("prompt")?,
+            suffix: fields.string("suffix")?,
+            stream: fields.bool("stream")?,
+            settings: fields.known(COMPLETION_SETTINGS),
+            render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
+            dropped: asked + fields.left(),
+        })
+    }
+}
+
+impl Request for CompletionRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        let text = match (self.prompt.as_deref(), self.suffix.as_deref()) {
+            (None, None) => None,
+            (Some(one), None) | (None, Some(one)) => Some(Cow::Borrowed(one)),
+            // Templates put these side by side, with or without a gap.
+            (Some(prompt), Some(suffix)) => Some(Cow::Owned(format!("{prompt}\n{suffix}\n{prompt}{suffix}"))),
+        };
+        let settings = self.settings.iter();
+        if let Some(text) = text {
+            each(Text { channel: Channel::User, message: None, text });
+        }
+        for (_, value) in settings {
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+        }
+    }
+
+    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
+
+    fn tools(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
+
+    fn streams(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        self.render_only.then(|| Uninspected { path: "_debug_render_only".into(), bytes: 0 }).into_iter().collect()
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        out.string("prompt", self.prompt.as_deref());
+        out.string("suffix", self.suffix.as_deref());
+        out.bool("stream", self.stream);
+        out.known(&self.settings);
+        let mut bytes = Vec::with_capacity(512);
+        out.finish().write(&mut bytes);
+        bytes
+    }
+}
+
 // === answers ===
 
 const HEAD: &[&str] = &["id", "object", "created", "model", "system_fingerprint", "service_tier"];
@@ -339,7 +442,9 @@ fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeErro
     let finish = fields.any("finish_reason").filter(|reason| reason.as_str() != Some(""));
     let mut speech = Speech { choice, finish, ..Speech::default() };
     let mut dropped = 0;
-    if let Some(mut delta) = fields.object(name)? {
+    if shape == Shape::OpenAiText {
+        speech.texts.extend(fields.string("text")?.map(|text| ("text", text)));
+    } else if let Some(mut delta) = fields.object(name)? {
         let within = |error: DecodeError| error.within(name);
         speech.role = delta.string("role").map_err(within)?;
         for channel in CHANNELS {
@@ -358,6 +463,15 @@ pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
     let mut out = ObjectWriter::default();
     out.known(&event.head);
     let choices = event.speeches.iter().map(|speech| {
+        if shape == Shape::OpenAiText {
+            let mut choice = ObjectWriter::default();
+            for (name, text) in &speech.texts {
+                choice.string(name, Some(text));
+            }
+            choice.put("index", Json::Number(speech.choice.into()));
+            choice.put("finish_reason", speech.finish.clone().unwrap_or(Json::Null));
+            return choice.finish();
+        }
         let mut delta = ObjectWriter::default();
         delta.string("role", speech.role.as_deref());
         if shape == Shape::OpenAiCompletion && !speech.texts.iter().any(|(name, _)| *name == "content") {
@@ -412,6 +526,22 @@ mod tests {
         assert_eq!(request.uninspected(), [Uninspected { path: "messages[0].content[0]".into(), bytes: 10 }]);
         let error = decode_request(Body::OpenAiChat, br#"{"messages":[{"role":"user","content":[{"type":"file"}]}]}"#).unwrap_err();
         assert_eq!(error.to_string(), "messages[0].content[0].type must be text, image_url or input_audio");
+    }
+
+    #[test]
+    fn a_completion_survives_with_its_answer() {
+        let body = r#"{"model":"m","prompt":"a","suffix":"b","stream":true,"max_tokens":3,"stop":["x"]}"#;
+        let request = decode_request(Body::OpenAiCompletion, body.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(request.encode()).unwrap(), body);
+        let mut seen = Vec::new();
+        request.texts(&mut |text| seen.push(text.text.into_owned()));
+        assert_eq!(seen, ["a\nb\nab", "x"]);
+        let line = r#"{"id":"c","object":"text_completion","created":1,"model":"m","system_fingerprint":"fp","choices":[{"text":"hi","index":0,"finish_reason":null}]}"#;
+        let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OpenAiText).unwrap();
+        let mut out = Vec::new();
+        encode_event(&event, Shape::OpenAiText).write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), line);
+        assert_eq!(decode_request(Body::OpenAiCompletion, br#"{"prompt":[1,2]}"#).unwrap_err().to_string(), "prompt must be a string");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::Family;
 pub enum Class {
     /// The model answers.
     Inference,
+    /// A model turns text into vectors.
+    Embedding,
     /// Nothing changes and no model runs.
     ReadOnly,
     /// Models come, go or change.
@@ -36,6 +38,16 @@ pub enum Body {
     OllamaPull,
     /// `openai.ChatCompletionRequest`
     OpenAiChat,
+    /// `openai.CompletionRequest`
+    OpenAiCompletion,
+    /// `anthropic.MessagesRequest`
+    AnthropicMessages,
+    /// `api.EmbedRequest`
+    OllamaEmbed,
+    /// `api.EmbeddingRequest`
+    OllamaEmbeddings,
+    /// `openai.EmbedRequest`
+    OpenAiEmbeddings,
 }
 
 /// A route.
@@ -64,7 +76,7 @@ const DELETE: &[&str] = &["DELETE"];
 
 /// Every route.
 pub const ROUTES: &[Route] = {
-    use Class::{Inference, Management, NotYet, ReadOnly};
+    use Class::{Embedding, Inference, Management, NotYet, ReadOnly};
     use Family::{Anthropic, Ollama, OpenAi};
     &[
         route("/api/chat", POST, Ollama, Inference, Some(Body::OllamaChat)),
@@ -91,12 +103,12 @@ pub const ROUTES: &[Route] = {
         route("/api/experimental/web_search", POST, Ollama, Management, None),
         route("/api/experimental/web_fetch", POST, Ollama, Management, None),
         route("/api/experimental/model-recommendations", GET, Ollama, NotYet, None),
-        route("/api/embed", POST, Ollama, NotYet, None),
-        route("/api/embeddings", POST, Ollama, NotYet, None),
-        route("/v1/completions", POST, OpenAi, NotYet, None),
-        route("/v1/embeddings", POST, OpenAi, NotYet, None),
+        route("/api/embed", POST, Ollama, Embedding, Some(Body::OllamaEmbed)),
+        route("/api/embeddings", POST, Ollama, Embedding, Some(Body::OllamaEmbeddings)),
+        route("/v1/completions", POST, OpenAi, Inference, Some(Body::OpenAiCompletion)),
+        route("/v1/embeddings", POST, OpenAi, Embedding, Some(Body::OpenAiEmbeddings)),
         route("/v1/responses", POST, OpenAi, NotYet, None),
-        route("/v1/messages", POST, Anthropic, NotYet, None),
+        route("/v1/messages", POST, Anthropic, Inference, Some(Body::AnthropicMessages)),
         route("/v1/audio/transcriptions", POST, OpenAi, NotYet, None),
         route("/v1/images/generations", POST, OpenAi, NotYet, None),
         route("/v1/images/edits", POST, OpenAi, NotYet, None),

@@ -1,0 +1,746 @@
+//! Anthropic's messages (`/v1/messages`), as Ollama speaks them.
+//!
+//! The invariant: the texts of a message are read as the server joins them, its blocks one behind the other without a gap; what a tool
+//! brought in is a text of its own, wherever among the blocks it stands.
+//!
+//! Source: Anthropic's API reference, and ollama/ollama `anthropic/anthropic.go`, versions 0.17.4 and 0.33.0.
+
+use std::borrow::Cow;
+
+use super::answer::{Arguments, Call, Event, Speech};
+use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::json::Json;
+use super::tools::{bytes_in, retain_places};
+use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+
+/// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
+const SETTINGS: &[&str] = &[
+    "max_tokens",
+    "metadata",
+    "service_tier",
+    "stop_sequences",
+    "temperature",
+    "thinking",
+    "top_k",
+    "top_p",
+    "container",
+    "context_management",
+];
+
+/// `POST /v1/messages`
+#[derive(Debug)]
+pub(super) struct MessagesRequest {
+    model: Option<String>,
+    messages: Vec<Message>,
+    system: Option<Content>,
+    tools: Vec<Tool>,
+    tool_choice: Option<Json>,
+    stream: Option<bool>,
+    settings: Vec<(&'static str, Json)>,
+    dropped: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    role: String,
+    content: Option<Content>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Blocks(Vec<Block>),
+}
+
+/// A block of a request, and the documented marks on it, which servers pass over.
+#[derive(Debug)]
+struct Block {
+    is: Is,
+    marks: Vec<(&'static str, Json)>,
+}
+
+#[derive(Debug)]
+enum Is {
+    Text(String),
+    Image(Json),
+    Thinking {
+        thinking: String,
+        signature: Option<String>,
+    },
+    /// A call of the past: the model's own tools, or those that the server runs.
+    Call {
+        kind: &'static str,
+        id: String,
+        name: String,
+        input: Option<Json>,
+    },
+    Result {
+        kind: &'static str,
+        id: Option<String>,
+        content: Option<Json>,
+        is_error: Option<bool>,
+    },
+}
+
+/// What the blocks of these kinds may bear.
+const MARKS: &[&str] = &["cache_control", "citations"];
+const CALLS: [&str; 2] = ["tool_use", "server_tool_use"];
+const RESULTS: [&str; 2] = ["tool_result", "web_search_tool_result"];
+
+impl Content {
+    /// The content, and how many of its blocks nobody knows. The server passes over them, too.
+    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+        match json {
+            Json::String(text) => Ok((Self::Text(text), 0)),
+            Json::Array(items) => {
+                let count = items.len();
+                let mut blocks = Vec::with_capacity(count);
+                let mut dropped = 0;
+                for (index, item) in items.into_iter().enumerate() {
+                    let (block, left) = Block::decode(item).map_err(|error| error.at(index))?;
+                    dropped += left;
+                    blocks.extend(block);
+                }
+                dropped += count - blocks.len();
+                Ok((Self::Blocks(blocks), dropped))
+            }
+            _ => Err(DecodeError::Type { path: String::new(), expected: "a string or an array of blocks" }),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        match self {
+            Self::Text(text) => Json::String(text.clone()),
+            Self::Blocks(blocks) => Json::Array(blocks.iter().map(Block::encode).collect()),
+        }
+    }
+
+    fn blocks(&self) -> &[Block] {
+        match self {
+            Self::Text(_) => &[],
+            Self::Blocks(blocks) => blocks,
+        }
+    }
+
+    /// What it says itself: its texts joined, then whatever else of it isn't a tool's result.
+    fn own_text(&self) -> String {
+        let blocks = match self {
+            Self::Text(text) => return text.clone(),
+            Self::Blocks(blocks) => blocks,
+        };
+        lines(|say| {
+            let texts: Vec<&str> =
+                blocks.iter().filter_map(|block| if let Is::Text(text) = &block.is { Some(text.as_str()) } else { None }).collect();
+            match texts[..] {
+                [] => {}
+                [one] => say(one),
+                // As the server joins them, and for other servers' sake apart.
+                _ => {
+                    say(&texts.concat());
+                    say(&texts.join("\n"));
+                }
+            }
+            for block in blocks {
+                match &block.is {
+                    Is::Thinking { thinking, signature } => {
+                        say(thinking);
+                        if let Some(signature) = signature {
+                            say(signature);
+                        }
+                    }
+                    Is::Call { id, name, input, .. } => {
+                        say(id);
+                        say(name);
+                        if let Some(input) = input {
+                            input.each_text(&mut |text| say(text));
+                        }
+                    }
+                    Is::Text(_) | Is::Image(_) | Is::Result { .. } => {}
+                }
+                block.marks.iter().for_each(|(_, value)| value.each_text(&mut |text| say(text)));
+            }
+        })
+    }
+}
+
+impl Block {
+    /// A block, if it is of a kind that is known, and how many of its fields aren't.
+    fn decode(json: Json) -> Result<(Option<Self>, usize), DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let kind = fields.string("type")?.unwrap_or_default();
+        let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
+        let is = match kind.as_str() {
+            "text" => Is::Text(required(&mut fields, "text")?),
+            "image" => Is::Image(fields.any("source").ok_or(DecodeError::Missing { path: "source".into() })?),
+            "thinking" => Is::Thinking { thinking: required(&mut fields, "thinking")?, signature: fields.string("signature")? },
+            kind => {
+                if let Some(kind) = CALLS.into_iter().find(|known| *known == kind) {
+                    let (id, name) = (required(&mut fields, "id")?, required(&mut fields, "name")?);
+                    Is::Call { kind, id, name, input: fields.any("input") }
+                } else if let Some(kind) = RESULTS.into_iter().find(|known| *known == kind) {
+                    let (id, content) = (fields.string("tool_use_id")?, fields.any("content"));
+                    Is::Result { kind, id, content, is_error: fields.bool("is_error")? }
+                } else {
+                    return Ok((None, 0));
+                }
+            }
+        };
+        let marks = fields.known(MARKS);
+        Ok((Some(Self { is, marks }), fields.left()))
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        match &self.is {
+            Is::Text(text) => {
+                out.string("type", Some("text"));
+                out.string("text", Some(text));
+            }
+            Is::Image(source) => {
+                out.string("type", Some("image"));
+                out.put("source", source.clone());
+            }
+            Is::Thinking { thinking, signature } => {
+                out.string("type", Some("thinking"));
+                out.string("thinking", Some(thinking));
+                out.string("signature", signature.as_deref());
+            }
+            Is::Call { kind, id, name, input } => {
+                out.string("type", Some(kind));
+                out.string("id", Some(id));
+                out.string("name", Some(name));
+                if let Some(input) = input {
+                    out.put("input", input.clone());
+                }
+            }
+            Is::Result { kind, id, content, is_error } => {
+                out.string("type", Some(kind));
+                out.string("tool_use_id", id.as_deref());
+                if let Some(content) = content {
+                    out.put("content", content.clone());
+                }
+                out.bool("is_error", *is_error);
+            }
+        }
+        out.known(&self.marks);
+        out.finish()
+    }
+}
+
+/// What a tool brought in, as the server reads it, and for other servers' sake all that stands in it.
+fn result_text(id: Option<&str>, content: Option<&Json>) -> String {
+    lines(|say| {
+        if let Some(id) = id {
+            say(id);
+        }
+        let Some(content) = content else { return };
+        if let Json::Array(items) = content {
+            let texts: Vec<&str> = items.iter().filter_map(|item| item.get("text")?.as_str()).collect();
+            if texts.len() > 1 {
+                say(&texts.concat());
+            }
+        }
+        content.each_text(&mut |text| say(text));
+    })
+}
+
+/// How many bytes of pictures stand in it, which nobody can judge.
+fn image_bytes(json: &Json) -> usize {
+    match json {
+        Json::Array(items) => items.iter().map(image_bytes).sum(),
+        Json::Object(_) if json.get("type").and_then(Json::as_str) == Some("image") => bytes_in(std::slice::from_ref(json)),
+        _ => 0,
+    }
+}
+
+impl Message {
+    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let role = fields.string("role")?.unwrap_or_default();
+        let content = fields.any("content").map(Content::decode).transpose().map_err(|error| error.within("content"))?;
+        let (content, dropped) = content.map_or((None, 0), |(content, dropped)| (Some(content), dropped));
+        Ok((Self { role, content }, dropped + fields.left()))
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        out.string("role", Some(&self.role));
+        if let Some(content) = &self.content {
+            out.put("content", content.encode());
+        }
+        out.finish()
+    }
+
+    /// What it says: its own words by its role, and each result of a tool.
+    fn said(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let own = std::iter::once_with(|| (self.role.clone(), self.content.as_ref().map(Content::own_text).unwrap_or_default()));
+        let results = self.content.iter().flat_map(Content::blocks).filter_map(|block| match &block.is {
+            Is::Result { id, content, .. } => Some(("tool".to_owned(), result_text(id.as_deref(), content.as_ref()))),
+            _ => None,
+        });
+        own.chain(results)
+    }
+
+    /// Replaces its own words, or one of the results that it brings.
+    fn replace(&mut self, place: usize, by: &str) {
+        let Some(content) = &mut self.content else { return };
+        match (place, content) {
+            (0, Content::Blocks(blocks)) => {
+                blocks.retain(|block| matches!(block.is, Is::Result { .. } | Is::Image(_)));
+                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new() });
+            }
+            (0, content) => *content = Content::Text(by.to_owned()),
+            (place, Content::Blocks(blocks)) => {
+                let result = blocks.iter_mut().filter(|block| matches!(block.is, Is::Result { .. })).nth(place - 1);
+                if let Some(Block { is: Is::Result { id, content, .. }, .. }) = result {
+                    *id = id.take().filter(|id| is_plain_id(id));
+                    *content = Some(Json::String(by.to_owned()));
+                }
+            }
+            (_, Content::Text(_)) => {}
+        }
+    }
+}
+
+/// A declared tool, or one that the server brings (`web_search_…`).
+#[derive(Debug)]
+struct Tool {
+    name: String,
+    description: Option<String>,
+    rest: Vec<(&'static str, Json)>,
+}
+
+const TOOL: &[&str] =
+    &["type", "input_schema", "cache_control", "max_uses", "allowed_domains", "blocked_domains", "user_location", "strict"];
+
+impl Tool {
+    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let tool =
+            Self { name: fields.string("name")?.unwrap_or_default(), description: fields.string("description")?, rest: fields.known(TOOL) };
+        Ok((tool, fields.left()))
+    }
+
+    /// The name by which the model calls it: the server has its own for the tool that it brings.
+    fn called(&self) -> &str {
+        let kind = self.rest.iter().find(|(name, _)| *name == "type").and_then(|(_, kind)| kind.as_str());
+        if kind.is_some_and(|kind| kind.starts_with("web_search")) { "web_search" } else { &self.name }
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        out.string("name", Some(&self.name));
+        out.string("description", self.description.as_deref());
+        out.known(&self.rest);
+        out.finish()
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        let text = lines(|mut say| {
+            say(&self.name);
+            if let Some(description) = &self.description {
+                say(description);
+            }
+            self.rest.iter().for_each(|(_, value)| value.each_text(&mut say));
+        });
+        each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
+    }
+}
+
+impl MessagesRequest {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let messages = fields.each("messages", Message::decode)?;
+        let tools = fields.each("tools", Tool::decode)?;
+        let system = fields.any("system").map(Content::decode).transpose().map_err(|error| error.within("system"))?;
+        let inner = messages.iter().map(|(_, dropped)| dropped).chain(tools.iter().map(|(_, dropped)| dropped)).sum::<usize>()
+            + system.as_ref().map_or(0, |(_, dropped)| *dropped);
+        Ok(Self {
+            model: fields.string("model")?,
+            messages: messages.into_iter().map(|(message, _)| message).collect(),
+            system: system.map(|(system, _)| system),
+            tools: tools.into_iter().map(|(tool, _)| tool).collect(),
+            tool_choice: fields.any("tool_choice"),
+            stream: fields.bool("stream")?,
+            settings: fields.known(SETTINGS),
+            dropped: inner + fields.left(),
+        })
+    }
+
+    /// What is said, in order; a place in it is a [`MessageIndex`]. The system comes first, as the server puts it.
+    fn said(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let system = self.system.iter().map(|system| ("system".to_owned(), system.own_text()));
+        system.chain(self.messages.iter().flat_map(Message::said))
+    }
+}
+
+impl Request for MessagesRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        say_messages(self.said(), each);
+        self.tools.iter().for_each(|tool| tool.texts(each));
+        for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+        }
+    }
+
+    fn replace_message(&mut self, message: MessageIndex, by: &str) {
+        let mut place = message.0;
+        if let Some(system) = &mut self.system {
+            if place == 0 {
+                *system = Content::Text(by.to_owned());
+                return;
+            }
+            place -= 1;
+        }
+        for message in &mut self.messages {
+            let count = message.said().count();
+            if place < count {
+                message.replace(place, by);
+                return;
+            }
+            place -= count;
+        }
+    }
+
+    fn tools(&self) -> Vec<&str> {
+        self.tools.iter().map(Tool::called).collect()
+    }
+
+    fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
+        let before = self.tools.len();
+        retain_places(&mut self.tools, keep);
+        if self.tools.len() < before {
+            // It may name a tool that is gone, and servers refuse it where no tools are left.
+            self.tool_choice = None;
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        let mut out = Vec::new();
+        for (index, message) in self.messages.iter().enumerate() {
+            for (place, block) in message.content.iter().flat_map(Content::blocks).enumerate() {
+                let bytes = match &block.is {
+                    Is::Image(source) => bytes_in(std::slice::from_ref(source)),
+                    Is::Result { content: Some(content), .. } => image_bytes(content),
+                    _ => 0,
+                };
+                if bytes > 0 || matches!(block.is, Is::Image(_)) {
+                    out.push(Uninspected { path: format!("messages[{index}].content[{place}]"), bytes });
+                }
+            }
+        }
+        out
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        if let Some(system) = &self.system {
+            out.put("system", system.encode());
+        }
+        out.put("messages", Json::Array(self.messages.iter().map(Message::encode).collect()));
+        out.array("tools", self.tools.iter().map(Tool::encode).collect());
+        if let Some(choice) = &self.tool_choice {
+            out.put("tool_choice", choice.clone());
+        }
+        out.bool("stream", self.stream);
+        out.known(&self.settings);
+        let mut bytes = Vec::with_capacity(512);
+        out.finish().write(&mut bytes);
+        bytes
+    }
+}
+
+// === answers ===
+
+const HEAD: &[&str] = &["id", "type", "role", "model"];
+const TAIL: &[&str] = &["stop_reason", "stop_sequence", "usage"];
+
+/// What a block of an answer says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// A text, under its field's name: `text` or `thinking`.
+    Text(&'static str, String),
+    /// A call of a tool.
+    Call(Call),
+}
+
+/// A block of an answer, or the empty one with which a streamed block begins. Nothing: a kind that can't be judged, such as what a
+/// search of the server's own brought in.
+fn decode_block(json: Json) -> Result<Option<Said>, DecodeError> {
+    let mut fields = Fields::open(json)?;
+    let kind = fields.string("type")?.unwrap_or_default();
+    Ok(match kind.as_str() {
+        "text" => Some(Said::Text("text", fields.string("text")?.unwrap_or_default())),
+        "thinking" => Some(Said::Text("thinking", fields.string("thinking")?.unwrap_or_default())),
+        "tool_use" => {
+            let input = fields.any("input").unwrap_or(Json::Object(Vec::new()));
+            let (id, name) = (fields.string("id")?, fields.string("name")?.unwrap_or_default());
+            Some(Said::Call(Call { id, index: None, name, arguments: Arguments::Value(input) }))
+        }
+        _ => None,
+    })
+}
+
+/// A text block.
+pub(crate) fn encode_text(kind: &str, text: &str) -> Json {
+    let mut block = ObjectWriter::default();
+    block.string("type", Some(kind));
+    block.string(kind, Some(text));
+    block.finish()
+}
+
+/// A call's block, with its input or, where a stream brings that later, without.
+pub(crate) fn encode_call(call: &Call, with_input: bool) -> Json {
+    let mut block = ObjectWriter::default();
+    block.string("type", Some("tool_use"));
+    block.string("id", call.id.as_deref());
+    block.string("name", Some(&call.name));
+    let input = match &call.arguments {
+        Arguments::Value(input) if with_input => input.clone(),
+        _ => Json::Object(Vec::new()),
+    };
+    block.put("input", input);
+    block.finish()
+}
+
+pub(super) fn decode_event(mut fields: Fields) -> Result<Event, DecodeError> {
+    let head = fields.known(HEAD);
+    let tail = fields.known(TAIL);
+    let mut event = Event { head, speeches: Vec::new(), tail, done: true, dropped: 0 };
+    for (index, block) in fields.array("content")?.into_iter().enumerate() {
+        let block = decode_block(block).map_err(|error| error.at(index).within("content"))?;
+        let mut speech = Speech { choice: index as u64, ..Speech::default() };
+        match block {
+            Some(Said::Text(name, text)) => speech.texts.push((name, text)),
+            Some(Said::Call(call)) => speech.calls.push(call),
+            None => event.dropped += 1,
+        }
+        event.speeches.push(speech);
+    }
+    event.dropped += fields.left();
+    Ok(event)
+}
+
+pub(super) fn encode_event(event: &Event) -> Json {
+    let mut out = ObjectWriter::default();
+    out.known(&event.head);
+    let mut blocks = Vec::with_capacity(event.speeches.len());
+    for speech in &event.speeches {
+        blocks.extend(speech.texts.iter().map(|(kind, text)| encode_text(kind, text)));
+        blocks.extend(speech.calls.iter().map(|call| encode_call(call, true)));
+    }
+    let calls = event.speeches.iter().any(|speech| !speech.calls.is_empty());
+    out.put("content", Json::Array(blocks));
+    for (name, value) in &event.tail {
+        // Calls that were taken out aren't what it stopped for.
+        let value = if *name == "stop_reason" && !calls && value.as_str() == Some("tool_use") {
+            Json::String("end_turn".into())
+        } else {
+            value.clone()
+        };
+        out.put(name, value);
+    }
+    out.finish()
+}
+
+/// One event of a stream.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// `message_start`: the message, which says nothing yet.
+    Start(Vec<(&'static str, Json)>),
+    /// `content_block_start`
+    Open(u64, Option<Said>),
+    /// `content_block_delta`: a piece of the open block's text, under its field's name, or of its call's arguments. Nothing: of another
+    /// kind.
+    Piece(u64, Option<(&'static str, String)>),
+    /// `content_block_stop`
+    Close(u64),
+    /// `message_delta`
+    Delta(Vec<(&'static str, Json)>, Option<Json>),
+    /// `message_stop`
+    Stop,
+    /// `ping`
+    Ping,
+    /// `error`, and the server's words
+    Error(Json),
+    /// An event that nobody knows.
+    Unknown,
+}
+
+/// The name of the pieces of a call's arguments.
+pub(crate) const ARGUMENTS: &str = "partial_json";
+
+/// Reads an event of a stream.
+pub(crate) fn decode_part(bytes: &[u8]) -> Result<Part, DecodeError> {
+    let json = Json::read(bytes)?;
+    // A server that fails behind the layer that speaks this API says so in its own words.
+    if let Some(error) = json.get("error").filter(|error| **error != Json::Null) {
+        return Ok(Part::Error(error.clone()));
+    }
+    let mut fields = Fields::open(json)?;
+    let kind = fields.string("type")?.unwrap_or_default();
+    let index = |fields: &mut Fields| super::tools::index(fields).map(Option::unwrap_or_default);
+    Ok(match kind.as_str() {
+        "message_start" => {
+            let mut message = fields.object("message")?.ok_or(DecodeError::Missing { path: "message".into() })?;
+            if !message.array("content").map_err(|error| error.within("message"))?.is_empty() {
+                return Err(DecodeError::Type { path: "message.content".into(), expected: "empty" });
+            }
+            let mut head = message.known(HEAD);
+            head.extend(message.known(TAIL));
+            Part::Start(head)
+        }
+        "content_block_start" => {
+            let block = fields.any("content_block").ok_or(DecodeError::Missing { path: "content_block".into() })?;
+            Part::Open(index(&mut fields)?, decode_block(block).map_err(|error| error.within("content_block"))?)
+        }
+        "content_block_delta" => {
+            let index = index(&mut fields)?;
+            let mut delta = fields.object("delta")?.ok_or(DecodeError::Missing { path: "delta".into() })?;
+            let kind = delta.string("type").map_err(|error| error.within("delta"))?.unwrap_or_default();
+            let name = match kind.as_str() {
+                "text_delta" => Some("text"),
+                "thinking_delta" => Some("thinking"),
+                "input_json_delta" => Some(ARGUMENTS),
+                _ => None,
+            };
+            let piece = name.map(|name| delta.string(name).map(|piece| (name, piece.unwrap_or_default()))).transpose();
+            Part::Piece(index, piece.map_err(|error| error.within("delta"))?)
+        }
+        "content_block_stop" => Part::Close(index(&mut fields)?),
+        "message_delta" => {
+            let mut delta = fields.object("delta")?.ok_or(DecodeError::Missing { path: "delta".into() })?;
+            Part::Delta(delta.known(&["stop_reason", "stop_sequence"]), fields.any("usage"))
+        }
+        "message_stop" => Part::Stop,
+        "ping" => Part::Ping,
+        _ => Part::Unknown,
+    })
+}
+
+/// An event of a stream: its name and its JSON.
+pub(crate) fn encode_part(name: &str, members: Vec<(&'static str, Json)>) -> Json {
+    let mut out = ObjectWriter::default();
+    out.string("type", Some(name));
+    for (name, value) in members {
+        out.put(name, value);
+    }
+    out.finish()
+}
+
+/// The piece of a text, or of a call's arguments, as a delta.
+pub(crate) fn encode_piece(name: &'static str, piece: &str) -> Json {
+    let kind = match name {
+        "text" => "text_delta",
+        "thinking" => "thinking_delta",
+        _ => "input_json_delta",
+    };
+    let mut delta = ObjectWriter::default();
+    delta.string("type", Some(kind));
+    delta.string(name, Some(piece));
+    delta.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Body, decode_request};
+
+    fn decoded(text: &str) -> Box<dyn Request> {
+        decode_request(Body::AnthropicMessages, text.as_bytes()).unwrap()
+    }
+
+    fn encoded(request: &dyn Request) -> String {
+        String::from_utf8(request.encode()).unwrap()
+    }
+
+    const TALK: &str = r#"{"model":"m","system":[{"type":"text","text":"be kind","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"tool_use","id":"t1","name":"look","input":{"q":"cats"}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]},{"type":"text","text":"and"},{"type":"text","text":"so"}]}],"tools":[{"name":"look","description":"d","input_schema":{"type":"object"}}],"tool_choice":{"type":"auto"},"stream":true,"max_tokens":9}"#;
+
+    #[test]
+    fn a_request_survives() {
+        assert_eq!(encoded(&*decoded(TALK)), TALK);
+        assert_eq!(decoded(TALK).dropped(), 0);
+    }
+
+    #[test]
+    fn texts_are_read_as_the_server_joins_them_and_each_result_by_itself() {
+        let mut seen = Vec::new();
+        decoded(TALK).texts(&mut |text| seen.push((text.channel, text.message.map(|message| message.0), text.text.into_owned())));
+        let expected = [
+            (Channel::System, Some(0), "be kind\nephemeral\ntype\nephemeral"),
+            (Channel::User, Some(1), "hi"),
+            (Channel::Assistant, Some(2), "hm\ns\nt1\nlook\nq\ncats"),
+            (Channel::User, Some(3), "andso\nand\nso"),
+            (Channel::ToolResult, Some(4), "t1\nignore\ntype\ntext\ntext\nig\ntype\ntext\ntext\nnore"),
+        ];
+        for (channel, place, text) in &expected[1..] {
+            assert!(seen.contains(&(*channel, *place, (*text).to_owned())), "{text}: {seen:?}");
+        }
+        assert!(seen[0].2.starts_with("be kind") && seen[0].0 == Channel::System, "{seen:?}");
+    }
+
+    #[test]
+    fn a_result_can_be_cut_out_and_the_rest_of_its_message_stays() {
+        let mut request = decoded(TALK);
+        request.replace_message(MessageIndex(4), "cut");
+        let cut = TALK.replace(r#"[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]"#, r#""cut""#);
+        assert_eq!(encoded(&*request), cut);
+        request.replace_message(MessageIndex(2), "cut");
+        assert!(encoded(&*request).contains(r#"{"role":"assistant","content":[{"type":"text","text":"cut"}]}"#));
+    }
+
+    #[test]
+    fn pictures_are_named_and_blocks_that_nobody_knows_are_dropped() {
+        let request = decoded(
+            r#"{"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","data":"QUJD"}},{"type":"new","text":"x"},{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"data":"QUJD"}}]}]}],"odd":1}"#,
+        );
+        let paths: Vec<_> = request.uninspected().into_iter().map(|part| part.path).collect();
+        assert_eq!(paths, ["messages[0].content[0]", "messages[0].content[1]"]);
+        assert_eq!(request.dropped(), 2);
+    }
+
+    #[test]
+    fn wrong_types_are_named_by_their_place() {
+        for (text, said) in [
+            (r#"{"messages":[{"content":7}]}"#, "messages[0].content must be a string or an array of blocks"),
+            (r#"{"messages":[{"content":[{"type":"text","text":7}]}]}"#, "messages[0].content[0].text must be a string"),
+            (r#"{"messages":[{"content":[{"type":"tool_use","name":"f"}]}]}"#, "messages[0].content[0].id is missing"),
+            (r#"{"system":[7]}"#, "system[0] must be an object"),
+            (r#"{"max_tokens":1,"MAX_TOKENS":2}"#, " has two keys that differ only in case"),
+        ] {
+            assert_eq!(decode_request(Body::AnthropicMessages, text.as_bytes()).unwrap_err().to_string(), said, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_search_of_the_servers_own_is_the_tool_that_the_model_calls() {
+        let request = decoded(r#"{"tools":[{"type":"web_search_20250305","name":"other"},{"name":"a"}]}"#);
+        assert_eq!(request.tools(), ["web_search", "a"]);
+    }
+
+    #[test]
+    fn an_answer_survives() {
+        let text = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"hi"},{"type":"tool_use","id":"t","name":"f","input":{"a":1}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
+        let event = decode_event(Fields::open(Json::read(text.as_bytes()).unwrap()).unwrap()).unwrap();
+        let mut out = Vec::new();
+        encode_event(&event).write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+}
