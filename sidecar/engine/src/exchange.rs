@@ -323,6 +323,7 @@ impl Exchange {
             (true, Some(Body::OpenAiChat), Form::Stream(_)) => Some(Shape::OpenAiChunk),
             (true, Some(Body::OpenAiChat), _) => Some(Shape::OpenAiCompletion),
             (true, Some(Body::OpenAiCompletion), _) => Some(Shape::OpenAiText),
+            (true, Some(Body::OpenAiResponses), _) => Some(Shape::Response),
             (true, Some(Body::AnthropicMessages), Form::Stream(_)) => Some(Shape::AnthropicEvent),
             (true, Some(Body::AnthropicMessages), _) => Some(Shape::AnthropicMessage),
             _ => None,

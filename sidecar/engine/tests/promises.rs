@@ -41,9 +41,12 @@ enum Way {
     AnthropicText,
     AnthropicThinking,
     AnthropicInput,
+    ResponseText,
+    ResponseReasoning,
+    ResponseArguments,
 }
 
-const WAYS: [Way; 12] = [
+const WAYS: [Way; 15] = [
     Way::ChatContent,
     Way::ChatThinking,
     Way::GenerateResponse,
@@ -56,6 +59,9 @@ const WAYS: [Way; 12] = [
     Way::AnthropicText,
     Way::AnthropicThinking,
     Way::AnthropicInput,
+    Way::ResponseText,
+    Way::ResponseReasoning,
+    Way::ResponseArguments,
 ];
 
 impl Way {
@@ -65,8 +71,14 @@ impl Way {
             Self::GenerateResponse | Self::GenerateThinking => "/api/generate",
             Self::OpenAiText => "/v1/completions",
             Self::AnthropicText | Self::AnthropicThinking | Self::AnthropicInput => "/v1/messages",
+            Self::ResponseText | Self::ResponseReasoning | Self::ResponseArguments => "/v1/responses",
             _ => "/v1/chat/completions",
         }
+    }
+
+    /// Whether its events have names, and its streams an end of their own.
+    fn has_names(self) -> bool {
+        ["/v1/messages", "/v1/responses"].contains(&self.path())
     }
 
     fn is_anthropic(self) -> bool {
@@ -75,6 +87,12 @@ impl Way {
 
     /// What stands before the first piece.
     fn first(self) -> Vec<Value> {
+        if self.path() == "/v1/responses" {
+            return vec![
+                json!({"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}, "sequence_number": 0}),
+                json!({"type": "response.output_item.added", "output_index": 0, "item": self.item(""), "sequence_number": 1}),
+            ];
+        }
         if !self.is_anthropic() {
             return Vec::new();
         }
@@ -118,10 +136,32 @@ impl Way {
             Self::AnthropicText => block_delta(json!({"type": "text_delta", "text": piece})),
             Self::AnthropicThinking => block_delta(json!({"type": "thinking_delta", "thinking": piece})),
             Self::AnthropicInput => block_delta(json!({"type": "input_json_delta", "partial_json": piece})),
+            Self::ResponseText => {
+                json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": piece, "sequence_number": 9})
+            }
+            Self::ResponseReasoning => {
+                json!({"type": "response.reasoning_summary_text.delta", "item_id": "i", "output_index": 0, "summary_index": 0, "delta": piece})
+            }
+            Self::ResponseArguments => {
+                json!({"type": "response.function_call_arguments.delta", "item_id": "i", "output_index": 0, "delta": piece})
+            }
         }
     }
 
-    fn last(self) -> Vec<Value> {
+    /// An item of an answer that says a text.
+    fn item(self, text: &str) -> Value {
+        match self {
+            Self::ResponseText => {
+                json!({"id": "i", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]})
+            }
+            Self::ResponseReasoning => {
+                json!({"id": "i", "type": "reasoning", "summary": [{"type": "summary_text", "text": text}], "encrypted_content": text})
+            }
+            _ => json!({"id": "i", "type": "function_call", "call_id": "c", "name": "f", "arguments": text}),
+        }
+    }
+
+    fn last(self, text: &str) -> Vec<Value> {
         let openai = |choice: u64| json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": choice, "delta": {}, "finish_reason": "stop"}]});
         match self {
             Self::ChatContent | Self::ChatThinking => vec![
@@ -137,23 +177,49 @@ impl Way {
                 json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 1, "output_tokens": 1}}),
                 json!({"type": "message_stop"}),
             ],
+            Self::ResponseText | Self::ResponseReasoning | Self::ResponseArguments => {
+                let done = match self {
+                    Self::ResponseText => json!({"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": text}),
+                    Self::ResponseReasoning => {
+                        json!({"type": "response.reasoning_summary_text.done", "output_index": 0, "summary_index": 0, "text": text})
+                    }
+                    _ => json!({"type": "response.function_call_arguments.done", "item_id": "i", "output_index": 0, "arguments": text}),
+                };
+                vec![
+                    done,
+                    json!({"type": "response.output_item.done", "output_index": 0, "item": self.item(text)}),
+                    json!({"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [self.item(text)]}}),
+                ]
+            }
             _ => vec![openai(0)],
         }
     }
 
     /// The text as its API carries it: arguments are JSON.
     fn carried(self, text: &str) -> String {
-        if matches!(self, Self::OpenAiArguments | Self::AnthropicInput) { json!({"q": text}).to_string() } else { text.to_owned() }
+        if matches!(self, Self::OpenAiArguments | Self::AnthropicInput | Self::ResponseArguments) {
+            json!({"q": text}).to_string()
+        } else {
+            text.to_owned()
+        }
     }
 
     fn stream(self, pieces: &[&str]) -> Vec<u8> {
-        let frames = self.first().into_iter().chain(pieces.iter().map(|piece| self.frame(piece))).chain(self.last());
+        let frames = self.first().into_iter().chain(pieces.iter().map(|piece| self.frame(piece))).chain(self.last(&pieces.concat()));
         let mut out: String =
             frames.map(|frame| if self.is_openai() { format!("data: {frame}\n\n") } else { format!("{frame}\n") }).collect();
-        if self.is_openai() && !self.is_anthropic() {
+        if self.is_openai() && !self.has_names() {
             out.push_str("data: [DONE]\n\n");
         }
         out.into_bytes()
+    }
+
+    /// The end of a stream: what stands behind the last piece.
+    fn end(self, text: &str) -> Vec<u8> {
+        let whole = self.stream(&[text]);
+        let before = self.first().into_iter().chain([self.frame(text)]);
+        let before: usize = before.map(|frame| frame.to_string().len() + if self.is_openai() { 8 } else { 1 }).sum();
+        whole[before..].to_vec()
     }
 
     fn unstreamed(self, text: &str) -> Vec<u8> {
@@ -179,8 +245,24 @@ impl Way {
                 let input: Value = serde_json::from_str(text).unwrap_or_default();
                 message(json!({"type": "tool_use", "id": "t", "name": "f", "input": input}))
             }
+            Self::ResponseText | Self::ResponseReasoning | Self::ResponseArguments => {
+                json!({"id": "r", "object": "response", "status": "completed", "output": [self.item(text)]})
+            }
         };
         body.to_string().into_bytes()
+    }
+
+    /// What an item says, in each of its copies the same.
+    fn said_of(self, item: &Value) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match self {
+            Self::ResponseText => text(&item["content"][0]["text"]),
+            Self::ResponseReasoning => {
+                assert_eq!(item["summary"][0]["text"], item["encrypted_content"]);
+                text(&item["encrypted_content"])
+            }
+            _ => text(&item["arguments"]),
+        }
     }
 
     /// What a frame, or an unstreamed answer, says in this channel.
@@ -212,6 +294,11 @@ impl Way {
             Self::AnthropicInput => match &frame["content"][0]["input"] {
                 Value::Null => text(&frame["delta"]["partial_json"]),
                 input => input.to_string(),
+            },
+            // All copies say the same, which is what the pieces said.
+            Self::ResponseText | Self::ResponseReasoning | Self::ResponseArguments => match &frame["output"][0] {
+                Value::Null => text(&frame["delta"]),
+                item => self.said_of(item),
             },
         }
     }
@@ -267,14 +354,34 @@ fn frames(way: Way, bytes: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(bytes).unwrap();
     let lines = text.lines().filter(|line| !line.is_empty());
     // The events of one API have names, which say what their JSON says.
-    let lines = lines.filter(|line| !(way.is_anthropic() && line.starts_with("event: ")));
+    let lines = lines.filter(|line| !(way.has_names() && line.starts_with("event: ")));
     let lines = lines.map(|line| if way.is_openai() { line.strip_prefix("data: ").unwrap() } else { line });
     lines.filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn streamed(policy: &Arc<Policy>, way: Way, pieces: &[&str], chunk: usize) -> String {
     let out = through_stream(policy, way, &way.stream(pieces), chunk);
-    frames(way, &out).iter().map(|frame| way.said(frame)).collect()
+    let frames = frames(way, &out);
+    let said: String = frames.iter().map(|frame| way.said(frame)).collect();
+    if way.path() == "/v1/responses" {
+        let copies = frames.iter().flat_map(|frame| match frame["type"].as_str() {
+            Some("response.output_item.done") => vec![way.said_of(&frame["item"])],
+            Some("response.completed") => vec![way.said_of(&frame["response"]["output"][0])],
+            Some(done) if done.rsplit('.').next() == Some("done") => {
+                vec![[&frame["text"], &frame["arguments"]].iter().filter_map(|text| text.as_str()).collect::<String>()]
+            }
+            _ => Vec::new(),
+        });
+        let copies: Vec<String> = copies.collect();
+        assert!(copies.len() == 3 && copies.iter().all(|copy| *copy == said), "{way:?}: {said}: {copies:?}");
+        assert!(
+            frames
+                .iter()
+                .enumerate()
+                .all(|(number, frame)| frame["sequence_number"].as_u64().is_none_or(|sequence| sequence == number as u64))
+        );
+    }
+    said
 }
 
 fn unstreamed(policy: &Arc<Policy>, way: Way, text: &str) -> String {
@@ -358,7 +465,7 @@ proptest! {
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
         let whole = way.stream(&pieces);
         // Anywhere before the frame that ends the answer.
-        let without_end = whole.len() - way.stream(&[]).len();
+        let without_end = whole.len() - way.end(&text).len();
         let bytes = &whole[..cut.index(without_end)];
         let out = through_stream(&policy, way, bytes, 7);
         let frames = frames(way, &out);
@@ -368,7 +475,7 @@ proptest! {
         prop_assert!(!leaked || Kind::ALL[kind] == Kind::Email, "{said}");
         prop_assert!(frames.last().is_some_and(|frame| frame.get("error").is_some()));
         prop_assert!(!out.windows(6).any(|window| window == b"[DONE]"));
-        prop_assert!(!frames.iter().any(|frame| frame["done"] == true || frame["type"] == "message_stop"));
+        prop_assert!(!frames.iter().any(|frame| frame["done"] == true || frame["type"] == "message_stop" || frame["type"] == "response.completed"));
     }
 
     #[test]
@@ -509,7 +616,7 @@ fn a_request_that_nobody_may_make_is_refused_before_its_body_is_read() {
     for (method, path, status) in [
         ("DELETE", "/api/delete", 403),
         ("POST", "/api/create", 403),
-        ("POST", "/v1/responses", 403),
+        ("POST", "/v1/images/edits", 403),
         ("POST", "/x", 404),
         ("GET", "/api/chat", 405),
     ] {

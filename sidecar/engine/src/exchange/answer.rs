@@ -4,6 +4,7 @@
 //! bytes apart and puts together what may go to the client.
 
 mod blocks;
+mod items;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
 use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Shape, Speech};
 use blocks::Blocks;
+use items::Items;
 
 /// The most bytes of an unstreamed answer.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
@@ -150,19 +152,25 @@ impl Speaker {
             }
             match &mut call.arguments {
                 Arguments::Value(value) => self.judge_tree(value),
-                Arguments::Text(text) if text.trim().is_empty() => {}
-                Arguments::Text(text) => {
-                    // Escapes inside the string could hide what it says, so it is read as what it is.
-                    let mut value = Json::read(text.as_bytes()).map_err(|_| unreadable_answer("a tool call's arguments are not JSON"))?;
-                    self.judge_tree(&mut value);
-                    let mut bytes = Vec::with_capacity(text.len());
-                    value.write(&mut bytes);
-                    *text = String::from_utf8(bytes).expect("JSON is written as UTF-8");
-                }
+                Arguments::Text(text) => self.judge_arguments(text)?,
             }
             kept.push(call);
         }
         Ok(kept)
+    }
+
+    /// Judges the arguments of a call that are JSON in a string.
+    fn judge_arguments(&mut self, text: &mut String) -> Result<(), Refusal> {
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        // Escapes inside the string could hide what it says, so it is read as what it is.
+        let mut value = Json::read(text.as_bytes()).map_err(|_| unreadable_answer("a tool call's arguments are not JSON"))?;
+        self.judge_tree(&mut value);
+        let mut bytes = Vec::with_capacity(text.len());
+        value.write(&mut bytes);
+        *text = String::from_utf8(bytes).expect("JSON is written as UTF-8");
+        Ok(())
     }
 
     /// Judges what an event says beside its texts and calls.
@@ -329,6 +337,12 @@ impl WholeJudge {
             json.write(&mut out);
             return Ok(out);
         };
+        if shape == Shape::Response {
+            let mut json = Json::read(bytes).map_err(|_| unreadable_answer("it is not JSON"))?;
+            self.speaker.judge_response(&mut json)?;
+            json.write(&mut out);
+            return Ok(out);
+        }
         match wire::decode_frame(shape, bytes).map_err(|_| unreadable_answer("it has not the form of its API"))? {
             Frame::End => return Err(unreadable_answer("it is empty")),
             Frame::Error(mut error) => {
@@ -393,6 +407,8 @@ pub struct StreamJudge {
     call_bytes: usize,
     /// Of an answer that comes in blocks.
     blocks: Blocks,
+    /// Of an answer that comes in items.
+    items: Items,
 }
 
 impl StreamJudge {
@@ -409,6 +425,7 @@ impl StreamJudge {
             calls: Vec::new(),
             call_bytes: 0,
             blocks: Blocks::default(),
+            items: Items::default(),
         }
     }
 
@@ -504,6 +521,9 @@ impl StreamJudge {
         if shape == Shape::AnthropicEvent {
             return self.part(bytes, out);
         }
+        if shape == Shape::Response {
+            return self.item_event(bytes, out);
+        }
         match wire::decode_frame(shape, bytes).map_err(|_| unreadable_answer("a frame has not the form of its API"))? {
             Frame::Event(event) => self.event(event, shape, out),
             Frame::Error(mut error) => {
@@ -592,7 +612,7 @@ impl StreamJudge {
             Shape::OllamaChat => Some("content"),
             Shape::OllamaGenerate => Some("response"),
             Shape::OpenAiText => Some("text"),
-            Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::AnthropicMessage | Shape::AnthropicEvent => None,
+            Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::Response | Shape::AnthropicMessage | Shape::AnthropicEvent => None,
         };
         if let Some(always) = always.filter(|always| speech.texts.iter().all(|(name, _)| name != always)) {
             speech.texts.insert(0, (always, String::new()));

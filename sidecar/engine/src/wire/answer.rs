@@ -18,6 +18,8 @@ pub enum Shape {
     OpenAiCompletion,
     /// `openai.CompletionChunk` and `openai.Completion`, which are alike
     OpenAiText,
+    /// `openai.ResponsesResponse`, and the events of one
+    Response,
     /// `anthropic.MessagesResponse`
     AnthropicMessage,
     /// The events of one: blocks that open and close, and the pieces of the open one.

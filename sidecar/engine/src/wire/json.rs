@@ -101,6 +101,14 @@ impl Json {
         }
     }
 
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Json> {
+        match self {
+            Self::Object(entries) => entries.iter_mut().find(|(k, _)| k == key).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
     /// Calls `each` for every string below, keys among them, in document order.
     pub fn each_text<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
         match self {

@@ -11,6 +11,7 @@ pub mod framing;
 pub mod json;
 pub mod ollama;
 pub mod openai;
+mod responses;
 pub mod routes;
 mod tools;
 
@@ -256,6 +257,7 @@ pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, Deco
         Body::OllamaPull => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::PULL)?),
         Body::OpenAiChat => Box::new(openai::ChatRequest::decode(Json::read(bytes)?)?),
         Body::OpenAiCompletion => Box::new(openai::CompletionRequest::decode(Json::read(bytes)?)?),
+        Body::OpenAiResponses => Box::new(responses::ResponsesRequest::decode(Json::read(bytes)?)?),
         Body::AnthropicMessages => Box::new(anthropic::MessagesRequest::decode(Json::read(bytes)?)?),
         Body::OllamaEmbed => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OLLAMA)?),
         Body::OllamaEmbeddings => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OLLAMA_ONE)?),
@@ -277,6 +279,8 @@ pub fn decode_frame(shape: Shape, bytes: &[u8]) -> Result<Frame, DecodeError> {
         Shape::OllamaChat | Shape::OllamaGenerate => ollama::decode_event(fields, shape)?,
         Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::decode_event(fields, shape)?,
         Shape::AnthropicMessage | Shape::AnthropicEvent => anthropic::decode_event(fields)?,
+        // It comes as a tree of items, and is judged as one.
+        Shape::Response => Event { head: Vec::new(), speeches: Vec::new(), tail: Vec::new(), done: false, dropped: fields.left() },
     }))
 }
 
@@ -285,7 +289,7 @@ pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
     let json = match shape {
         Shape::OllamaChat | Shape::OllamaGenerate => ollama::encode_event(event, shape),
         Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::encode_event(event, shape),
-        Shape::AnthropicMessage | Shape::AnthropicEvent => anthropic::encode_event(event),
+        Shape::AnthropicMessage | Shape::AnthropicEvent | Shape::Response => anthropic::encode_event(event),
     };
     json.write(out);
 }

@@ -40,6 +40,8 @@ pub enum Body {
     OpenAiChat,
     /// `openai.CompletionRequest`
     OpenAiCompletion,
+    /// `openai.ResponsesRequest`
+    OpenAiResponses,
     /// `anthropic.MessagesRequest`
     AnthropicMessages,
     /// `api.EmbedRequest`
@@ -107,7 +109,7 @@ pub const ROUTES: &[Route] = {
         route("/api/embeddings", POST, Ollama, Embedding, Some(Body::OllamaEmbeddings)),
         route("/v1/completions", POST, OpenAi, Inference, Some(Body::OpenAiCompletion)),
         route("/v1/embeddings", POST, OpenAi, Embedding, Some(Body::OpenAiEmbeddings)),
-        route("/v1/responses", POST, OpenAi, NotYet, None),
+        route("/v1/responses", POST, OpenAi, Inference, Some(Body::OpenAiResponses)),
         route("/v1/messages", POST, Anthropic, Inference, Some(Body::AnthropicMessages)),
         route("/v1/audio/transcriptions", POST, OpenAi, NotYet, None),
         route("/v1/images/generations", POST, OpenAi, NotYet, None),

@@ -1,0 +1,295 @@
+//! Answers to `/v1/responses`: items (messages, calls, reasoning), and in a stream the events by which they grow, with all that was said
+//! repeated when a part, an item and the answer end.
+//!
+//! The invariant: a repetition says what its pieces said. Both are judged by the same rules, whole and in pieces, which come to the same;
+//! so a repetition isn't counted again.
+
+use super::{MAX_CALL_BYTES, Speaker, StreamJudge, unreadable_answer};
+use crate::exchange::Ending;
+use crate::verdict::Refusal;
+use crate::wire::{Arguments, Call, Json};
+
+/// Where an answer in items has come to.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    /// How many events the client has got.
+    sequence: u64,
+    /// How many items the client has got.
+    said: u64,
+    /// By the server's count, the client's; nothing for an item that was taken out.
+    places: Vec<(u64, Option<u64>)>,
+    /// The last event of each text that grows, by which the rest of it is said.
+    growing: Vec<(u64, &'static str, Json)>,
+}
+
+/// The texts that grow: the event of a piece, and of the whole.
+const TEXTS: [(&str, &str); 4] = [
+    ("response.output_text.delta", "response.output_text.done"),
+    ("response.refusal.delta", "response.refusal.done"),
+    ("response.reasoning_text.delta", "response.reasoning_text.done"),
+    ("response.reasoning_summary_text.delta", "response.reasoning_summary_text.done"),
+];
+const ARGUMENTS: (&str, &str) = ("response.function_call_arguments.delta", "response.function_call_arguments.done");
+/// Events that hold the answer as it is at that moment.
+const STATES: [&str; 6] =
+    ["response.created", "response.queued", "response.in_progress", "response.completed", "response.incomplete", "response.failed"];
+/// Of these, the last.
+const ENDS: [&str; 3] = ["response.completed", "response.incomplete", "response.failed"];
+/// Events of which each value is whole.
+const WHOLE: [&str; 8] = [
+    "response.content_part.added",
+    "response.content_part.done",
+    "response.reasoning_summary_part.added",
+    "response.reasoning_summary_part.done",
+    "response.output_text.annotation.added",
+    "response.web_search_call.in_progress",
+    "response.web_search_call.searching",
+    "response.web_search_call.completed",
+];
+/// The most items of an answer.
+const MOST: usize = 1024;
+
+impl Speaker {
+    /// An answer that is there as a whole.
+    pub(super) fn judge_response(&mut self, response: &mut Json) -> Result<(), Refusal> {
+        self.drop_log_probabilities(response);
+        let mut output = take(response, "output");
+        if let Some(Json::Array(items)) = &mut output {
+            let mut kept = Vec::with_capacity(items.len());
+            for mut item in std::mem::take(items) {
+                if self.judge_item(&mut item)? {
+                    kept.push(item);
+                }
+            }
+            *items = kept;
+        } else if let Some(other) = &mut output {
+            self.judge_tree(other);
+        }
+        self.judge_tree(response);
+        if let Some(output) = output {
+            set(response, "output", output);
+        }
+        Ok(())
+    }
+
+    /// An item that is there as a whole; whether it stays.
+    fn judge_item(&mut self, item: &mut Json) -> Result<bool, Refusal> {
+        if item.get("type").and_then(Json::as_str) != Some("function_call") {
+            self.judge_tree(item);
+            return Ok(true);
+        }
+        let text = |json: Option<Json>| if let Some(Json::String(text)) = json { text } else { String::new() };
+        let (name, arguments) = (text(take(item, "name")), text(take(item, "arguments")));
+        let call = Call { id: None, index: None, name, arguments: Arguments::Text(arguments) };
+        let Some(call) = self.judge_calls(vec![call])?.pop() else { return Ok(false) };
+        // What was judged as a name and as JSON isn't judged again as a text.
+        self.judge_tree(item);
+        set(item, "name", Json::String(call.name));
+        if let Arguments::Text(text) = call.arguments {
+            set(item, "arguments", Json::String(text));
+        }
+        Ok(true)
+    }
+
+    /// Tokens one by one, with their neighbours, can't be judged.
+    fn drop_log_probabilities(&mut self, json: &mut Json) {
+        match json {
+            Json::Object(entries) => {
+                for (key, value) in entries {
+                    match value {
+                        Json::Array(items) if key == "logprobs" => self.tally.dropped += std::mem::take(items).len() as u64,
+                        other => self.drop_log_probabilities(other),
+                    }
+                }
+            }
+            Json::Array(items) => items.iter_mut().for_each(|item| self.drop_log_probabilities(item)),
+            _ => {}
+        }
+    }
+
+    /// Judges what was said before, without counting it again.
+    fn again<T>(&mut self, judge: impl FnOnce(&mut Self) -> T) -> T {
+        let counted = self.tally.clone();
+        let done = judge(self);
+        self.tally = counted;
+        done
+    }
+}
+
+fn index(json: &Json, name: &str) -> u64 {
+    match json.get(name) {
+        Some(Json::Number(number)) => number.as_u64().unwrap_or(u64::MAX),
+        _ => 0,
+    }
+}
+
+/// Puts a value in the place of another.
+fn set(json: &mut Json, name: &str, value: Json) {
+    if let Some(place) = json.get_mut(name) {
+        *place = value;
+    }
+}
+
+/// Takes a value out and leaves its place.
+fn take(json: &mut Json, name: &str) -> Option<Json> {
+    json.get_mut(name).map(|place| std::mem::replace(place, Json::Null))
+}
+
+/// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces.
+fn text_of(event: &Json, delta: &str) -> u64 {
+    let part = index(event, "content_index").max(index(event, "summary_index")).min(4095);
+    let kind = TEXTS.iter().position(|(of, _)| *of == delta).unwrap_or_default() as u64;
+    index(event, "output_index").saturating_mul(4096 * 4).saturating_add(part * 4 + kind)
+}
+
+impl StreamJudge {
+    /// Takes one event.
+    pub(super) fn item_event(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        if bytes.trim_ascii() == b"[DONE]" {
+            return Ok(());
+        }
+        let mut event = Json::read(bytes).map_err(|_| unreadable_answer("an event is not JSON"))?;
+        self.speaker.drop_log_probabilities(&mut event);
+        let kind = event.get("type").and_then(Json::as_str).unwrap_or("error").to_owned();
+        if kind == "error" {
+            self.speaker.judge_tree(&mut event);
+            self.send("error", event, out);
+            self.ended = Some(Ending::Said);
+            return Ok(());
+        }
+        if STATES.contains(&kind.as_str()) {
+            return self.state(&kind, event, out);
+        }
+        let place = index(&event, "output_index");
+        if kind == "response.output_item.added" {
+            return self.added(place, event, out);
+        }
+        match self.items.places.iter().find(|(of, _)| *of == place) {
+            Some((_, Some(said))) => set(&mut event, "output_index", Json::Number((*said).into())),
+            // What belongs to an item that was taken out goes with it.
+            Some((_, None)) => return Ok(()),
+            None => return Err(unreadable_answer("an event of it belongs to no item")),
+        }
+        if let Some((delta, _)) = TEXTS.into_iter().find(|(delta, _)| *delta == kind) {
+            return self.grows(delta, event, out);
+        }
+        if let Some((delta, _)) = TEXTS.into_iter().find(|(_, done)| *done == kind) {
+            self.ends(text_of(&event, delta), delta, out)?;
+            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+            self.send(&kind, event, out);
+        } else if kind == ARGUMENTS.0 {
+            // It is said once it is whole.
+            self.call_bytes += event.get("delta").and_then(Json::as_str).map_or(0, str::len);
+            if self.call_bytes > MAX_CALL_BYTES {
+                return Err(unreadable_answer("its tool calls are too large"));
+            }
+        } else if kind == ARGUMENTS.1 {
+            return self.arguments(event, out);
+        } else if kind == "response.output_item.done" {
+            if let Some(item) = event.get_mut("item") {
+                self.speaker.again(|speaker| speaker.judge_item(item))?;
+            }
+            self.send(&kind, event, out);
+        } else if WHOLE.contains(&kind.as_str()) {
+            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+            self.send(&kind, event, out);
+        } else {
+            self.speaker.tally.dropped += 1;
+        }
+        Ok(())
+    }
+
+    /// The answer as it is now: what it was asked, and what it says so far.
+    fn state(&mut self, kind: &str, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let ends = ENDS.contains(&kind);
+        if ends {
+            while let Some((text, delta)) = self.items.growing.first().map(|(text, delta, _)| (*text, *delta)) {
+                self.ends(text, delta, out)?;
+            }
+        }
+        if let Some(mut response) = take(&mut event, "response") {
+            self.speaker.again(|speaker| speaker.judge_response(&mut response))?;
+            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+            set(&mut event, "response", response);
+        }
+        self.send(kind, event, out);
+        self.ended = ends.then_some(Ending::Said);
+        Ok(())
+    }
+
+    fn added(&mut self, place: u64, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        if self.items.places.len() == MOST || self.items.places.iter().any(|(of, _)| *of == place) {
+            return Err(unreadable_answer("its items are out of order"));
+        }
+        let mut stays = false;
+        if let Some(mut item) = take(&mut event, "item") {
+            stays = self.speaker.judge_item(&mut item)?;
+            set(&mut event, "item", item);
+        }
+        self.items.places.push((place, stays.then_some(self.items.said)));
+        if stays {
+            set(&mut event, "output_index", Json::Number(self.items.said.into()));
+            self.items.said += 1;
+            self.send("response.output_item.added", event, out);
+        }
+        Ok(())
+    }
+
+    /// A piece of a text.
+    fn grows(&mut self, delta: &'static str, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let text = text_of(&event, delta);
+        let Some(Json::String(piece)) = take(&mut event, "delta") else { return Err(unreadable_answer("a piece of it is no text")) };
+        let piece = self.speaker.say(text, delta, &piece)?;
+        self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+        self.items.growing.retain(|(of, name, _)| (*of, *name) != (text, delta));
+        self.items.growing.push((text, delta, event.clone()));
+        if !piece.is_empty() {
+            set(&mut event, "delta", Json::String(piece));
+            self.send(delta, event, out);
+        }
+        Ok(())
+    }
+
+    /// Says the rest of a text.
+    fn ends(&mut self, text: u64, delta: &'static str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let Some(place) = self.items.growing.iter().position(|(of, name, _)| (*of, *name) == (text, delta)) else { return Ok(()) };
+        let (_, _, mut event) = self.items.growing.remove(place);
+        let rest: String = self.speaker.end(Some(text))?.into_iter().map(|(_, _, text)| text).collect();
+        if !rest.is_empty() {
+            set(&mut event, "delta", Json::String(rest));
+            self.send(delta, event, out);
+        }
+        Ok(())
+    }
+
+    /// A call's arguments, whole: said as one piece, and then as the whole. Its name was judged when the item was added.
+    fn arguments(&mut self, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let Some(Json::String(mut arguments)) = take(&mut event, "arguments") else {
+            return Err(unreadable_answer("a tool call's arguments are no text"));
+        };
+        self.speaker.judge_arguments(&mut arguments)?;
+        self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+        if let Json::Object(members) = &event
+            && !arguments.is_empty()
+        {
+            let mut piece: Vec<_> = members.iter().filter(|(name, _)| !["arguments", "name"].contains(&name.as_str())).cloned().collect();
+            piece.push(("delta".to_owned(), Json::String(arguments.clone())));
+            let mut piece = Json::Object(piece);
+            set(&mut piece, "type", Json::String(ARGUMENTS.0.into()));
+            self.send(ARGUMENTS.0, piece, out);
+        }
+        set(&mut event, "arguments", Json::String(arguments));
+        self.send(ARGUMENTS.1, event, out);
+        Ok(())
+    }
+
+    fn send(&mut self, kind: &str, mut event: Json, out: &mut Vec<u8>) {
+        set(&mut event, "sequence_number", Json::Number(self.items.sequence.into()));
+        self.items.sequence += 1;
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\ndata: ");
+        event.write(out);
+        out.extend_from_slice(b"\n\n");
+    }
+}

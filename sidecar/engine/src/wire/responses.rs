@@ -1,0 +1,599 @@
+//! OpenAI's responses (`/v1/responses`), as Ollama speaks them: what is asked.
+//!
+//! The invariant: a message's parts are read as the server joins them, one behind the other without a gap, and whatever a model is shown
+//! of earlier turns (calls, their results, reasoning, also where it is called encrypted) is read as what it is.
+//!
+//! Source: OpenAI's API reference, and ollama/ollama `openai/responses.go`, versions 0.17.4 and 0.33.0.
+
+use std::borrow::Cow;
+
+use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::json::Json;
+use super::tools::bytes_in;
+use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+
+/// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
+const SETTINGS: &[&str] = &[
+    "background",
+    "conversation",
+    "include",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "prompt_cache_key",
+    "reasoning",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "stream_options",
+    "temperature",
+    "text",
+    "top_p",
+    "truncation",
+    "user",
+];
+/// Fields that ask for a channel of the answer that can't be judged yet.
+const DROPPED: &[&str] = &["top_logprobs"];
+
+/// `POST /v1/responses`
+#[derive(Debug)]
+pub(super) struct ResponsesRequest {
+    model: Option<String>,
+    instructions: Option<String>,
+    input: Option<Input>,
+    tools: Vec<Tool>,
+    tool_choice: Option<Json>,
+    stream: Option<bool>,
+    settings: Vec<(&'static str, Json)>,
+    dropped: usize,
+}
+
+#[derive(Debug)]
+enum Input {
+    Text(String),
+    Items(Vec<Item>),
+}
+
+/// A turn, or a part of one. The fields in `marks` are documented and say nothing to a model.
+#[derive(Debug)]
+struct Item {
+    is: Is,
+    marks: Vec<(&'static str, Json)>,
+}
+
+#[derive(Debug)]
+enum Is {
+    Message { typed: bool, role: String, content: Option<Content> },
+    Call { call_id: Option<String>, name: String, arguments: String },
+    Output { call_id: Option<String>, output: Option<Output> },
+    Reasoning { summary: Vec<Json>, content: Vec<Json>, encrypted: Option<String> },
+}
+
+const MARKS: &[&str] = &["id", "status", "phase"];
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+/// What a tool gave: a text, or parts of it.
+type Output = Content;
+
+#[derive(Debug)]
+enum Part {
+    /// A text, under its kind.
+    Text(&'static str, String),
+    Image(Vec<(&'static str, Json)>),
+}
+
+const TEXTS: [&str; 3] = ["input_text", "output_text", "refusal"];
+const IMAGE: &[&str] = &["detail", "file_id", "image_url"];
+
+impl Part {
+    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let kind = fields.string("type")?.unwrap_or_default();
+        let part = match TEXTS.into_iter().find(|known| *known == kind) {
+            Some(kind) => {
+                let name = if kind == "refusal" { "refusal" } else { "text" };
+                Self::Text(kind, fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() })?)
+            }
+            None if kind == "input_image" => Self::Image(fields.known(IMAGE)),
+            None => return Err(DecodeError::Type { path: "type".into(), expected: "input_text, output_text, refusal or input_image" }),
+        };
+        // What an earlier answer said beside its text.
+        let marks = fields.known(&["annotations", "logprobs"]).len();
+        Ok((part, marks + fields.left()))
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        match self {
+            Self::Text(kind, text) => {
+                out.string("type", Some(kind));
+                out.string(if *kind == "refusal" { "refusal" } else { "text" }, Some(text));
+            }
+            Self::Image(fields) => {
+                out.string("type", Some("input_image"));
+                out.known(fields);
+            }
+        }
+        out.finish()
+    }
+}
+
+impl Content {
+    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+        match json {
+            Json::String(text) => Ok((Self::Text(text), 0)),
+            Json::Array(items) => {
+                let parts = items.into_iter().enumerate().map(|(index, item)| Part::decode(item).map_err(|error| error.at(index)));
+                let parts = parts.collect::<Result<Vec<_>, _>>()?;
+                let dropped = parts.iter().map(|(_, dropped)| dropped).sum();
+                Ok((Self::Parts(parts.into_iter().map(|(part, _)| part).collect()), dropped))
+            }
+            _ => Err(DecodeError::Type { path: String::new(), expected: "a string or an array of parts" }),
+        }
+    }
+
+    fn encode(&self) -> Json {
+        match self {
+            Self::Text(text) => Json::String(text.clone()),
+            Self::Parts(parts) => Json::Array(parts.iter().map(Part::encode).collect()),
+        }
+    }
+
+    /// Its texts joined, as the server reads them, and for other servers' sake apart.
+    fn text(&self) -> Cow<'_, str> {
+        let parts = match self {
+            Self::Text(text) => return Cow::Borrowed(text),
+            Self::Parts(parts) => parts,
+        };
+        let texts: Vec<&str> =
+            parts.iter().filter_map(|part| if let Part::Text(_, text) = part { Some(text.as_str()) } else { None }).collect();
+        match texts[..] {
+            [] => Cow::Borrowed(""),
+            [one] => Cow::Borrowed(one),
+            _ => Cow::Owned([texts.concat(), texts.join("\n")].join("\n")),
+        }
+    }
+
+    /// How many bytes of pictures there are, if there are any.
+    fn images(&self) -> Option<usize> {
+        let Self::Parts(parts) = self else { return None };
+        let images = parts.iter().filter_map(|part| if let Part::Image(fields) = part { Some(fields) } else { None });
+        let bytes: Vec<usize> = images.map(|fields| fields.iter().map(|(_, value)| bytes_in(std::slice::from_ref(value))).sum()).collect();
+        (!bytes.is_empty()).then(|| bytes.iter().sum())
+    }
+}
+
+impl Item {
+    /// An item, unless it is of a kind that servers pass over, and how many of its fields nobody knows.
+    fn decode(json: Json) -> Result<(Option<Self>, usize), DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let kind = fields.string("type")?;
+        let role = fields.string("role")?;
+        let mut dropped = 0;
+        let mut content = |fields: &mut Fields, name: &str| -> Result<Option<Content>, DecodeError> {
+            let content = fields.any(name).map(Content::decode).transpose().map_err(|error| error.within(name))?;
+            Ok(content.map(|(content, left)| {
+                dropped += left;
+                content
+            }))
+        };
+        let is = match (kind.as_deref().filter(|kind| !kind.is_empty()), role) {
+            (Some("message"), role) => {
+                Is::Message { typed: true, role: role.unwrap_or_default(), content: content(&mut fields, "content")? }
+            }
+            (None, Some(role)) if !role.is_empty() => Is::Message { typed: false, role, content: content(&mut fields, "content")? },
+            (Some("function_call"), _) => {
+                let arguments = fields.string("arguments")?.unwrap_or_default();
+                // The server reads it in its turn.
+                if !arguments.trim().is_empty() && Json::read(arguments.as_bytes()).is_err() {
+                    return Err(DecodeError::Type { path: "arguments".into(), expected: "strict JSON" });
+                }
+                Is::Call { call_id: fields.string("call_id")?, name: fields.string("name")?.unwrap_or_default(), arguments }
+            }
+            (Some("function_call_output"), _) => Is::Output { call_id: fields.string("call_id")?, output: content(&mut fields, "output")? },
+            (Some("reasoning"), _) => Is::Reasoning {
+                summary: fields.array("summary")?,
+                content: fields.array("content")?,
+                encrypted: fields.string("encrypted_content")?,
+            },
+            (Some("web_search_call"), _) => return Ok((None, 0)),
+            _ => {
+                let expected = "message, function_call, function_call_output, reasoning or web_search_call";
+                return Err(DecodeError::Type { path: "type".into(), expected });
+            }
+        };
+        let marks = fields.known(MARKS);
+        Ok((Some(Self { is, marks }), dropped + fields.left()))
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        match &self.is {
+            Is::Message { typed, role, content } => {
+                out.string("type", typed.then_some("message"));
+                out.string("role", Some(role));
+                if let Some(content) = content {
+                    out.put("content", content.encode());
+                }
+            }
+            Is::Call { call_id, name, arguments } => {
+                out.string("type", Some("function_call"));
+                out.string("call_id", call_id.as_deref());
+                out.string("name", Some(name));
+                out.string("arguments", Some(arguments));
+            }
+            Is::Output { call_id, output } => {
+                out.string("type", Some("function_call_output"));
+                out.string("call_id", call_id.as_deref());
+                if let Some(output) = output {
+                    out.put("output", output.encode());
+                }
+            }
+            Is::Reasoning { summary, content, encrypted } => {
+                out.string("type", Some("reasoning"));
+                out.put("summary", Json::Array(summary.clone()));
+                out.array("content", content.clone());
+                out.string("encrypted_content", encrypted.as_deref());
+            }
+        }
+        out.known(&self.marks);
+        out.finish()
+    }
+
+    /// Who says it, and what.
+    fn said(&self) -> (String, String) {
+        let (role, said) = match &self.is {
+            Is::Message { role, content, .. } => {
+                (role.as_str(), content.as_ref().map(|content| content.text().into_owned()).unwrap_or_default())
+            }
+            Is::Call { call_id, name, arguments } => {
+                let text = lines(|mut say| {
+                    if let Some(id) = call_id {
+                        say(id);
+                    }
+                    say(name);
+                    match Json::read(arguments.as_bytes()) {
+                        Ok(value) => value.each_text(&mut say),
+                        Err(_) => say(arguments),
+                    }
+                });
+                ("assistant", text)
+            }
+            Is::Output { call_id, output } => {
+                let text = lines(|say| {
+                    if let Some(id) = call_id {
+                        say(id);
+                    }
+                    if let Some(output) = output {
+                        say(&output.text());
+                    }
+                });
+                ("tool", text)
+            }
+            Is::Reasoning { summary, content, encrypted } => {
+                let text = lines(|mut say| {
+                    if let Some(text) = encrypted {
+                        say(text);
+                    }
+                    summary.iter().chain(content).for_each(|value| value.each_text(&mut say));
+                });
+                ("assistant", text)
+            }
+        };
+        let marks = lines(|mut say| self.marks.iter().for_each(|(_, value)| value.each_text(&mut say)));
+        (role.to_owned(), if marks.is_empty() { said } else { [said, marks].join("\n") })
+    }
+
+    fn replace(&mut self, by: &str) {
+        self.marks.clear();
+        match &mut self.is {
+            Is::Message { content, .. } => *content = Some(Content::Text(by.to_owned())),
+            Is::Output { call_id, output } => {
+                *call_id = call_id.take().filter(|id| is_plain_id(id));
+                *output = Some(Content::Text(by.to_owned()));
+            }
+            Is::Call { call_id, name, arguments } => {
+                *call_id = call_id.take().filter(|id| is_plain_id(id));
+                *name = String::new();
+                *arguments = "{}".into();
+            }
+            Is::Reasoning { summary, content, encrypted } => {
+                summary.clear();
+                content.clear();
+                *encrypted = Some(by.to_owned());
+            }
+        }
+    }
+
+    fn images(&self) -> Option<usize> {
+        match &self.is {
+            Is::Message { content: Some(content), .. } | Is::Output { output: Some(content), .. } => content.images(),
+            _ => None,
+        }
+    }
+}
+
+/// A declared tool: its name, and the documented rest of it.
+#[derive(Debug)]
+struct Tool {
+    name: Option<String>,
+    rest: Vec<(&'static str, Json)>,
+    /// Of a namespace.
+    tools: Vec<Tool>,
+    kind: String,
+}
+
+const TOOL: &[&str] = &["description", "strict", "parameters", "search_context_size", "user_location", "filters"];
+
+impl Tool {
+    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let kind = fields.string("type")?.unwrap_or_default();
+        let inner = fields.each("tools", Self::decode)?;
+        let dropped: usize = inner.iter().map(|(_, dropped)| dropped).sum();
+        let tool =
+            Self { name: fields.string("name")?, rest: fields.known(TOOL), tools: inner.into_iter().map(|(tool, _)| tool).collect(), kind };
+        Ok((tool, dropped + fields.left()))
+    }
+
+    fn encode(&self) -> Json {
+        let mut out = ObjectWriter::default();
+        out.string("type", Some(&self.kind));
+        out.string("name", self.name.as_deref());
+        out.known(&self.rest);
+        out.array("tools", self.tools.iter().map(Self::encode).collect());
+        out.finish()
+    }
+
+    /// The name by which the model calls it: a tool that the server brings is called by its kind.
+    fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.kind)
+    }
+
+    fn say(&self, say: &mut dyn FnMut(&str)) {
+        say(&self.kind);
+        if let Some(name) = &self.name {
+            say(name);
+        }
+        self.rest.iter().for_each(|(_, value)| value.each_text(&mut |text| say(text)));
+        self.tools.iter().for_each(|tool| tool.say(say));
+    }
+}
+
+impl ResponsesRequest {
+    pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
+        let mut fields = Fields::open(json)?;
+        let asked = fields.known(DROPPED).len();
+        let mut dropped = 0;
+        let input = match fields.any("input") {
+            None => None,
+            Some(Json::String(text)) => Some(Input::Text(text)),
+            Some(Json::Array(items)) => {
+                let mut kept = Vec::with_capacity(items.len());
+                for (index, item) in items.into_iter().enumerate() {
+                    let (item, left) = Item::decode(item).map_err(|error| error.at(index).within("input"))?;
+                    dropped += left + usize::from(item.is_none());
+                    kept.extend(item);
+                }
+                Some(Input::Items(kept))
+            }
+            Some(_) => return Err(DecodeError::Type { path: "input".into(), expected: "a string or an array of items" }),
+        };
+        let tools = fields.each("tools", Tool::decode)?;
+        dropped += tools.iter().map(|(_, dropped)| dropped).sum::<usize>();
+        let tools: Vec<Tool> = tools.into_iter().map(|(tool, _)| tool).collect();
+        if tools.iter().any(|tool| tool.tools.iter().any(|inner| !inner.tools.is_empty())) {
+            return Err(DecodeError::Type { path: "tools".into(), expected: "without namespaces in namespaces" });
+        }
+        Ok(Self {
+            model: fields.string("model")?,
+            instructions: fields.string("instructions")?,
+            input,
+            tools,
+            tool_choice: fields.any("tool_choice"),
+            stream: fields.bool("stream")?,
+            settings: fields.known(SETTINGS),
+            dropped: dropped + asked + fields.left(),
+        })
+    }
+
+    fn items(&self) -> &[Item] {
+        match &self.input {
+            Some(Input::Items(items)) => items,
+            _ => &[],
+        }
+    }
+}
+
+impl Request for ResponsesRequest {
+    fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
+    fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        // The instructions have a place even where there are none, so that an item's place is its own and one.
+        let instructions = ("system".to_owned(), self.instructions.clone().unwrap_or_default());
+        let text = if let Some(Input::Text(text)) = &self.input { Some(("user".to_owned(), text.clone())) } else { None };
+        say_messages(std::iter::once(instructions).chain(text).chain(self.items().iter().map(Item::said)), each);
+        for tool in &self.tools {
+            each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(lines(|say| tool.say(say))) });
+        }
+        for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+        }
+    }
+
+    fn replace_message(&mut self, message: MessageIndex, by: &str) {
+        match (message.0, &mut self.input) {
+            (0, _) => self.instructions = Some(by.to_owned()),
+            (1, Some(Input::Text(text))) => by.clone_into(text),
+            (place, Some(Input::Items(items))) => {
+                if let Some(item) = items.get_mut(place - 1) {
+                    item.replace(by);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tools(&self) -> Vec<&str> {
+        let mut names = Vec::with_capacity(self.tools.len());
+        for tool in &self.tools {
+            if tool.tools.is_empty() {
+                names.push(tool.called());
+            }
+            names.extend(tool.tools.iter().map(Tool::called));
+        }
+        names
+    }
+
+    fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
+        let (mut place, mut all) = (0, true);
+        let mut stays = || {
+            place += 1;
+            let stays = keep(place - 1);
+            all &= stays;
+            stays
+        };
+        self.tools.retain_mut(|tool| {
+            if tool.tools.is_empty() {
+                return stays();
+            }
+            tool.tools.retain(|_| stays());
+            !tool.tools.is_empty()
+        });
+        if !all {
+            // It may name a tool that is gone, and servers refuse it where no tools are left.
+            self.tool_choice = None;
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.stream.unwrap_or(false)
+    }
+
+    fn uninspected(&self) -> Vec<Uninspected> {
+        let images = self.items().iter().enumerate().filter_map(|(index, item)| Some((index, item.images()?)));
+        images.map(|(index, bytes)| Uninspected { path: format!("input[{index}]"), bytes }).collect()
+    }
+
+    fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = ObjectWriter::default();
+        out.string("model", self.model.as_deref());
+        out.string("instructions", self.instructions.as_deref());
+        match &self.input {
+            None => {}
+            Some(Input::Text(text)) => out.string("input", Some(text)),
+            Some(Input::Items(items)) => out.put("input", Json::Array(items.iter().map(Item::encode).collect())),
+        }
+        out.array("tools", self.tools.iter().map(Tool::encode).collect());
+        if let Some(choice) = &self.tool_choice {
+            out.put("tool_choice", choice.clone());
+        }
+        out.bool("stream", self.stream);
+        out.known(&self.settings);
+        let mut bytes = Vec::with_capacity(512);
+        out.finish().write(&mut bytes);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Body, decode_request};
+
+    fn decoded(text: &str) -> Box<dyn Request> {
+        decode_request(Body::OpenAiResponses, text.as_bytes()).unwrap()
+    }
+
+    fn encoded(request: &dyn Request) -> String {
+        String::from_utf8(request.encode()).unwrap()
+    }
+
+    const TALK: &str = r#"{"model":"m","instructions":"be kind","input":[{"role":"user","content":"hi"},{"type":"reasoning","summary":[{"type":"summary_text","text":"s"}],"encrypted_content":"hm","id":"r"},{"type":"function_call","call_id":"c1","name":"look","arguments":"{\"q\":\"cats\"}"},{"type":"function_call_output","call_id":"c1","output":"found"},{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"b"}]}],"tools":[{"type":"function","name":"look","description":"d","strict":true,"parameters":{"type":"object"}},{"type":"namespace","name":"n","tools":[{"type":"function","name":"one"},{"type":"function","name":"two"}]},{"type":"web_search"}],"tool_choice":"auto","stream":true,"temperature":1.0,"text":{"format":{"type":"text"}}}"#;
+
+    #[test]
+    fn a_request_survives() {
+        assert_eq!(encoded(&*decoded(TALK)), TALK);
+        assert_eq!(decoded(TALK).dropped(), 0);
+        assert_eq!(encoded(&*decoded(r#"{"model":"m","input":"hi"}"#)), r#"{"model":"m","input":"hi"}"#);
+    }
+
+    #[test]
+    fn whatever_a_model_is_shown_is_read() {
+        let mut seen = Vec::new();
+        decoded(TALK).texts(&mut |text| seen.push((text.channel, text.message.map(|message| message.0), text.text.into_owned())));
+        for expected in [
+            (Channel::User, Some(1), "hi"),
+            (Channel::Assistant, Some(2), "hm\ntype\nsummary_text\ntext\ns\nr\n\nc1\nlook\nq\ncats"),
+            (Channel::ToolResult, Some(4), "c1\nfound"),
+            (Channel::User, Some(5), "ab\na\nb"),
+        ] {
+            assert!(seen.contains(&(expected.0, expected.1, expected.2.to_owned())), "{expected:?}: {seen:?}");
+        }
+        assert!(seen.iter().any(|(channel, _, text)| *channel == Channel::System && text.ends_with("be kind")));
+    }
+
+    #[test]
+    fn a_result_can_be_cut_out() {
+        let mut request = decoded(TALK);
+        request.replace_message(MessageIndex(4), "cut");
+        assert_eq!(encoded(&*request), TALK.replace("\"found\"", "\"cut\""));
+        let mut request = decoded(r#"{"input":"hi"}"#);
+        request.replace_message(MessageIndex(1), "cut");
+        assert_eq!(encoded(&*request), r#"{"input":"cut"}"#);
+    }
+
+    #[test]
+    fn tools_are_named_and_taken_out_one_by_one_also_of_a_namespace() {
+        let mut request = decoded(TALK);
+        assert_eq!(request.tools(), ["look", "one", "two", "web_search"]);
+        request.retain_tools(&mut |place| place == 2);
+        assert_eq!(request.tools(), ["two"]);
+        assert!(
+            encoded(&*request).contains(r#""tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"two"}]}],"stream""#)
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_named_and_what_nobody_knows_is_refused_or_dropped() {
+        let request = decoded(
+            r#"{"input":[{"role":"user","content":[{"type":"input_image","image_url":"data:,x"}]},{"type":"web_search_call","id":"w"}],"odd":1}"#,
+        );
+        assert_eq!(request.uninspected(), [Uninspected { path: "input[0]".into(), bytes: 7 }]);
+        assert_eq!(request.dropped(), 2);
+        for (text, said) in [
+            (
+                r#"{"input":[{"type":"item_reference","id":"x"}]}"#,
+                "input[0].type must be message, function_call, function_call_output, reasoning or web_search_call",
+            ),
+            (
+                r#"{"input":[{"role":"user","content":[{"type":"input_file"}]}]}"#,
+                "input[0].content[0].type must be input_text, output_text, refusal or input_image",
+            ),
+            (
+                r#"{"input":[{"type":"function_call","name":"f","arguments":"{\"a\":1,\"a\":2}"}]}"#,
+                "input[0].arguments must be strict JSON",
+            ),
+            (r#"{"input":7}"#, "input must be a string or an array of items"),
+        ] {
+            assert_eq!(decode_request(Body::OpenAiResponses, text.as_bytes()).unwrap_err().to_string(), said, "{text}");
+        }
+    }
+}
