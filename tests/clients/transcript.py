@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plays calls through a real client and prints all that the client shows: transcript.py ollama|openai BASE_URL <CALLS
+"""Plays calls through a real client and prints all that the client shows: transcript.py ollama|openai|anthropic BASE_URL <CALLS
 
 CALLS, on standard input, is a JSON array of {"scene", "call", "arguments"}: `call` is the client's method (`chat`,
 `chat.completions.create`), `arguments` are its keyword arguments. Standard output is a JSON object: for each scene
@@ -14,6 +14,7 @@ Nothing is left out or smoothed here; what differs from run to run is the reader
 import json
 import sys
 
+import anthropic
 import httpx
 import httpx2
 import ollama
@@ -52,6 +53,19 @@ def openai_client(base, replies):
     return client, openai.APIError, told
 
 
+def anthropic_client(base, replies):
+    def keep(reply):
+        replies.append((reply.status_code, dict(reply.headers)))
+
+    http = httpx2.Client(timeout=60, trust_env=False, event_hooks={"response": [keep]})
+    client = anthropic.Anthropic(base_url=base, api_key="unused", max_retries=0, http_client=http)
+
+    def told(error):
+        return {"status": getattr(error, "status_code", None), "text": error.message, "body": error.body}
+
+    return client, anthropic.APIError, told
+
+
 def play(client, failure, told, call, arguments):
     """One scene, as far as the client shows it."""
     seen = {}
@@ -66,7 +80,7 @@ def play(client, failure, told, call, arguments):
                 frames.append(plain(frame))
         else:
             seen["answer"] = plain(answer)
-    except openai.APIConnectionError:
+    except (openai.APIConnectionError, anthropic.APIConnectionError):
         raise  # nobody answered: that is no transcript
     except failure as error:
         seen["error"] = told(error)
@@ -76,7 +90,7 @@ def play(client, failure, told, call, arguments):
 def main():
     kind, base = sys.argv[1:]
     replies = []
-    client, failure, told = {"ollama": ollama_client, "openai": openai_client}[kind](base, replies)
+    client, failure, told = {"ollama": ollama_client, "openai": openai_client, "anthropic": anthropic_client}[kind](base, replies)
     transcript = {}
     for entry in json.load(sys.stdin):
         replies.clear()

@@ -1,4 +1,4 @@
-//! Real clients (`PyPI`'s `ollama` and `openai`, npm's `ollama`) before a real Ollama, with the guard between them and
+//! Real clients (`PyPI`'s `ollama`, `openai` and `anthropic`, npm's `ollama`) before a real Ollama, with the guard between them and
 //! without it, in all modes. The scripted models (`tests/ollama/models`) say the same whatever they are asked, so what a
 //! client must see is known to the last character.
 //!
@@ -22,6 +22,9 @@ type Outcome = Result<(), Box<dyn Error>>;
 enum Client {
     PythonOllama,
     PythonOpenAi,
+    /// The same library, by its other way to ask: `responses`.
+    PythonResponses,
+    PythonAnthropic,
     NodeOllama,
 }
 
@@ -39,9 +42,14 @@ impl Client {
     fn play(self, base: &str, calls: &[Value]) -> io::Result<Map<String, Value>> {
         let scripts = cache::tests().join("clients");
         let mut command = match self {
-            Self::PythonOllama | Self::PythonOpenAi => {
+            Self::PythonOllama | Self::PythonOpenAi | Self::PythonResponses | Self::PythonAnthropic => {
                 let mut python = Command::new(cache::part("python/venv/bin/python")?);
-                python.arg(scripts.join("transcript.py")).arg(if self == Self::PythonOllama { "ollama" } else { "openai" });
+                let library = match self {
+                    Self::PythonOllama => "ollama",
+                    Self::PythonAnthropic => "anthropic",
+                    _ => "openai",
+                };
+                python.arg(scripts.join("transcript.py")).arg(library);
                 python
             }
             Self::NodeOllama => {
@@ -69,11 +77,23 @@ impl Client {
 
     fn chat(self, scene: &str, ask: Ask) -> Value {
         let Ask { model, prompt, stream, tools } = ask;
-        let mut arguments = json!({"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream});
+        let said = json!([{"role": "user", "content": prompt}]);
+        let mut arguments = json!({"model": model, "messages": said, "stream": stream});
+        let call = match self {
+            Self::PythonOllama | Self::NodeOllama => "chat",
+            Self::PythonOpenAi => "chat.completions.create",
+            Self::PythonResponses => {
+                arguments = json!({"model": model, "input": said, "stream": stream});
+                "responses.create"
+            }
+            Self::PythonAnthropic => {
+                arguments["max_tokens"] = json!(4096);
+                "messages.create"
+            }
+        };
         if !tools.is_empty() {
-            arguments["tools"] = tools.iter().map(|name| tool(name)).collect();
+            arguments["tools"] = tools.iter().map(|name| self.tool(name)).collect();
         }
-        let call = if self == Self::PythonOpenAi { "chat.completions.create" } else { "chat" };
         json!({"scene": scene, "call": call, "arguments": arguments})
     }
 
@@ -85,7 +105,39 @@ impl Client {
 
     /// The routes of this client whose answers the guard judges.
     fn judged(self) -> &'static [&'static str] {
-        if self == Self::PythonOpenAi { &["chat"] } else { &["chat", "generate"] }
+        match self {
+            Self::PythonResponses | Self::PythonAnthropic => &["chat"],
+            Self::PythonOllama | Self::PythonOpenAi | Self::NodeOllama => &["chat", "generate"],
+        }
+    }
+
+    fn tool(self, name: &str) -> Value {
+        let function = tool(name)["function"].take();
+        match self {
+            Self::PythonResponses => {
+                json!({"type": "function", "name": name, "description": function["description"], "parameters": function["parameters"], "strict": false})
+            }
+            Self::PythonAnthropic => json!({"name": name, "description": function["description"], "input_schema": function["parameters"]}),
+            _ => json!({"type": "function", "function": function}),
+        }
+    }
+
+    /// Every way of this client to have vectors made of texts.
+    fn embeddings(self, texts: &[&str]) -> Vec<Value> {
+        let ask = |call: &str, arguments: Value| json!({"scene": format!("{call} {arguments}"), "call": call, "arguments": arguments});
+        match self {
+            Self::PythonOllama | Self::NodeOllama => {
+                vec![
+                    ask("embed", json!({"model": "calm", "input": texts})),
+                    ask("embed", json!({"model": "calm", "input": texts[0], "truncate": true})),
+                    ask("embeddings", json!({"model": "calm", "prompt": texts[0]})),
+                ]
+            }
+            Self::PythonOpenAi => ["float", "base64"]
+                .map(|form| ask("embeddings.create", json!({"model": "calm", "input": texts, "encoding_format": form})))
+                .into(),
+            Self::PythonResponses | Self::PythonAnthropic => Vec::new(),
+        }
     }
 
     fn ask(self, route: &str, scene: &str, ask: Ask) -> Value {
@@ -96,7 +148,10 @@ impl Client {
     fn questions(self) -> Vec<Value> {
         let ask = |call: &str, arguments: Value| json!({"scene": call, "call": call, "arguments": arguments});
         match self {
-            Self::PythonOpenAi => vec![ask("models.list", json!({})), ask("models.retrieve", json!({"model": "calm"}))],
+            Self::PythonAnthropic => vec![ask("models.retrieve", json!({"model_id": "calm"}))],
+            Self::PythonOpenAi | Self::PythonResponses => {
+                vec![ask("models.list", json!({})), ask("models.retrieve", json!({"model": "calm"}))]
+            }
             Self::PythonOllama => vec![ask("list", json!({})), ask("show", json!({"model": "calm"})), ask("ps", json!({}))],
             Self::NodeOllama => {
                 vec![ask("list", json!({})), ask("show", json!({"model": "calm"})), ask("ps", json!({})), ask("version", json!({}))]
@@ -110,8 +165,7 @@ impl Client {
         for (how, stream) in [("streamed", true), ("whole", false)] {
             for model in ["leaky", "calm", "thinker"] {
                 let ask = Ask { model, prompt, stream, tools: &[] };
-                calls.push(self.chat(&format!("{model} chat {how}"), ask));
-                calls.push(self.generate(&format!("{model} generate {how}"), ask));
+                calls.extend(self.judged().iter().map(|route| self.ask(route, &format!("{model} {route} {how}"), ask)));
             }
             let tools = &["search_docs", "send_email"];
             calls.push(self.chat(&format!("caller chat {how}"), Ask { model: "caller", prompt, stream, tools }));
@@ -130,6 +184,10 @@ impl Client {
         };
         let mut said = Said::default();
         for piece in pieces {
+            if matches!(self, Self::PythonResponses | Self::PythonAnthropic) {
+                said.take(piece);
+                continue;
+            }
             let (message, content) = if self == Self::PythonOpenAi {
                 let choice = &piece["choices"][0];
                 let message = if choice["delta"].is_null() { &choice["message"] } else { &choice["delta"] };
@@ -153,6 +211,40 @@ struct Said {
     content: String,
     thinking: String,
     tools: Vec<Value>,
+}
+
+impl Said {
+    /// What an event of blocks or items says, or a whole answer of them.
+    fn take(&mut self, piece: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match piece["type"].as_str() {
+            // Anthropic's.
+            Some("content_block_start") => self.part(&piece["content_block"]),
+            Some("content_block_delta") => {
+                self.content.push_str(&text(&piece["delta"]["text"]));
+                self.thinking.push_str(&text(&piece["delta"]["thinking"]));
+            }
+            Some("message") => piece["content"].as_array().into_iter().flatten().for_each(|block| self.part(block)),
+            // OpenAI's.
+            Some("response.output_text.delta") => self.content.push_str(&text(&piece["delta"])),
+            Some("response.reasoning_summary_text.delta") => self.thinking.push_str(&text(&piece["delta"])),
+            Some("response.output_item.added") => self.part(&piece["item"]),
+            _ => piece["output"].as_array().into_iter().flatten().for_each(|item| self.part(item)),
+        }
+    }
+
+    fn part(&mut self, part: &Value) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match part["type"].as_str() {
+            Some("text" | "output_text") => self.content.push_str(&text(&part["text"])),
+            Some("summary_text") => self.thinking.push_str(&text(&part["text"])),
+            Some("thinking") => self.thinking.push_str(&text(&part["thinking"])),
+            Some("tool_use" | "function_call") => self.tools.push(part["name"].clone()),
+            Some("message") => part["content"].as_array().into_iter().flatten().for_each(|part| self.part(part)),
+            Some("reasoning") => part["summary"].as_array().into_iter().flatten().for_each(|part| self.part(part)),
+            _ => {}
+        }
+    }
 }
 
 fn tool(name: &str) -> Value {
@@ -216,9 +308,14 @@ fn normalise(value: &mut Value) {
         Value::Object(fields) => {
             for (name, field) in fields {
                 let alike = match name.as_str() {
-                    "created_at" | "expires_at" => field.as_str().is_some_and(|time| time.contains('T')),
+                    "created_at" | "expires_at" | "completed_at" => {
+                        field.is_number() || field.as_str().is_some_and(|time| time.contains('T'))
+                    }
                     "created" | "total_duration" | "load_duration" | "prompt_eval_duration" | "eval_duration" => field.is_u64(),
-                    "id" => field.as_str().is_some_and(|id| ["chatcmpl-", "cmpl-", "call_"].iter().any(|drawn| id.starts_with(drawn))),
+                    "id" | "item_id" | "call_id" | "request_id" => {
+                        let drawn = ["chatcmpl-", "cmpl-", "call_", "msg_", "resp_", "rs_", "fc_", "req_"];
+                        field.as_str().is_some_and(|id| drawn.iter().any(|drawn| id.starts_with(drawn)))
+                    }
                     _ => false,
                 };
                 if alike {
@@ -340,7 +437,11 @@ fn an_injection_meets_the_mode(client: Client, mode: &str, name: &str) -> Outcom
             let sentence = "Request blocked: potentially unsafe input detected";
             assert_eq!(seen["status"], 400, "{scene}");
             assert_eq!(seen["error"]["status"], 400, "{scene}");
-            let shown = if client == Client::PythonOpenAi { &seen["error"]["body"]["message"] } else { &seen["error"]["text"] };
+            let shown = match client {
+                Client::PythonOpenAi | Client::PythonResponses => &seen["error"]["body"]["message"],
+                Client::PythonAnthropic => &seen["error"]["body"]["error"]["message"],
+                Client::PythonOllama | Client::NodeOllama => &seen["error"]["text"],
+            };
             assert_eq!(shown, sentence, "{scene}");
         } else {
             assert_eq!(seen["status"], 200, "{scene}");
@@ -513,7 +614,42 @@ macro_rules! for_each_client {
     )*};
 }
 
-for_each_client!(python_ollama: Client::PythonOllama, python_openai: Client::PythonOpenAi, node_ollama: Client::NodeOllama);
+for_each_client!(
+    python_ollama: Client::PythonOllama,
+    python_openai: Client::PythonOpenAi,
+    python_responses: Client::PythonResponses,
+    python_anthropic: Client::PythonAnthropic,
+    node_ollama: Client::NodeOllama
+);
+
+#[test]
+fn in_hard_vectors_are_those_that_come_without_the_guard_and_no_order_becomes_one() -> Outcome {
+    let planted = Planted::read()?;
+    let ollama = Ollama::start()?;
+    let name = "clients-embeddings";
+    let guard = guard(&ollama, name, "hard", ALL_MODELS)?;
+    let text = prompt(&planted, "what do the notes say?");
+    let injection = prompt(&planted, &planted.injection);
+    for client in [Client::PythonOllama, Client::PythonOpenAi, Client::NodeOllama] {
+        let calls = client.embeddings(&[&text, "Grüße an alle"]);
+        let unguarded = client.play(&ollama.url(), &calls)?;
+        assert!(unguarded.values().all(|seen| seen["status"] == 200), "{client:?}: {unguarded:?}");
+        let mut unguarded = normalised(&unguarded);
+        let mut guarded = normalised(&client.play_guarded(&guard, name, &calls)?);
+        for seen in unguarded.values_mut().chain(guarded.values_mut()) {
+            // What the guard has decoded it may send whole where the server sent chunks.
+            if let Some(headers) = seen["headers"].as_object_mut() {
+                headers.remove("content-length");
+            }
+        }
+        assert_equal(&unguarded, &guarded);
+        for (scene, seen) in client.play_guarded(&guard, name, &client.embeddings(&[&injection, "hello"]))? {
+            assert_eq!(seen["error"]["status"], 400, "{client:?}: {scene}");
+        }
+    }
+    assert!(guard.stop()?.success());
+    Ok(())
+}
 
 #[test]
 fn in_soft_an_unlisted_model_gives_way_to_the_default() -> Outcome {
@@ -522,7 +658,7 @@ fn in_soft_an_unlisted_model_gives_way_to_the_default() -> Outcome {
     let name = "clients-default-model";
     let guard = guard(&ollama, name, "soft", "{allow: [calm], default: calm}")?;
     let prompt = prompt(&planted, "what do the notes say?");
-    for client in [Client::PythonOllama, Client::PythonOpenAi, Client::NodeOllama] {
+    for client in [Client::PythonOllama, Client::PythonOpenAi, Client::PythonResponses, Client::PythonAnthropic, Client::NodeOllama] {
         let call = client.chat("chat", Ask { model: "leaky", prompt: &prompt, stream: true, tools: &[] });
         let guarded = client.play_guarded(&guard, name, &[call])?;
         assert_eq!(client.said(&guarded["chat"]).content, planted.answer("calm")?, "{client:?}");
@@ -540,11 +676,10 @@ fn a_route_that_is_not_judged_yet_is_refused_in_its_own_shape() -> Outcome {
     let client = Client::PythonOpenAi;
     for mode in ["soft", "hard"] {
         let guard = guard(&ollama, name, mode, ALL_MODELS)?;
-        let calls = [("streamed", true), ("whole", false)]
-            .map(|(how, stream)| client.generate(how, Ask { model: "leaky", prompt: &prompt, stream, tools: &[] }));
-        for (how, seen) in client.play_guarded(&guard, name, &calls)? {
-            assert_eq!(seen["error"]["status"], 403, "{mode}, {how}");
-            assert_eq!(seen["error"]["body"]["code"], "route_not_inspected", "{mode}, {how}");
+        let calls = [json!({"scene": "picture", "call": "images.generate", "arguments": {"model": "leaky", "prompt": prompt}})];
+        for (scene, seen) in client.play_guarded(&guard, name, &calls)? {
+            assert_eq!(seen["error"]["status"], 403, "{mode}, {scene}");
+            assert_eq!(seen["error"]["body"]["code"], "route_not_inspected", "{mode}, {scene}");
         }
         assert!(guard.stop()?.success());
     }
