@@ -312,7 +312,8 @@ pub(super) const PULL: ModelFields = ModelFields { known: &["stream"], refused: 
 #[derive(Debug)]
 pub struct ModelRequest {
     model: Option<String>,
-    known: Vec<(&'static str, Json)>,
+    /// Switches: nothing is said in them.
+    known: Vec<(&'static str, bool)>,
     refused: Vec<Uninspected>,
     streams: bool,
     dropped: usize,
@@ -337,8 +338,11 @@ impl ModelRequest {
         });
         let refused =
             refused.map(|(name, value)| Uninspected { path: name.into(), bytes: bytes_in(std::slice::from_ref(&value)) }).collect();
-        let known = fields.known(names.known);
-        let streams = names.streams && !known.iter().any(|(name, value)| *name == "stream" && *value == Json::Bool(false));
+        let mut known = Vec::with_capacity(names.known.len());
+        for name in names.known {
+            known.extend(fields.bool(name)?.map(|value| (*name, value)));
+        }
+        let streams = names.streams && !known.contains(&("stream", false));
         Ok(Self { model: model.filter(|model| !model.is_empty()).or(name), known, refused, streams, dropped: fields.left() })
     }
 }
@@ -377,7 +381,7 @@ impl Request for ModelRequest {
     fn encode(&self) -> Vec<u8> {
         let mut out = ObjectWriter::default();
         out.string("model", self.model.as_deref());
-        out.known(&self.known);
+        self.known.iter().for_each(|(name, value)| out.bool(name, Some(*value)));
         write(&out.finish())
     }
 }
@@ -494,6 +498,16 @@ mod tests {
         encode_event(&event, Shape::OllamaChat).write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","logprobs":[{"token":"hi"}]"#, ""));
         assert_eq!(event.dropped, 1);
+    }
+
+    #[test]
+    fn a_switch_says_nothing() {
+        for (body, text) in
+            [(Body::OllamaShow, r#"{"model":"m","verbose":{"x":"y"}}"#), (Body::OllamaPull, r#"{"model":"m","stream":"y"}"#)]
+        {
+            assert!(decode_request(body, text.as_bytes()).unwrap_err().to_string().ends_with(" must be true or false"), "{text}");
+        }
+        assert_eq!(encoded(Body::OllamaShow, r#"{"model":"m","verbose":false}"#), r#"{"model":"m","verbose":false}"#);
     }
 
     #[test]
