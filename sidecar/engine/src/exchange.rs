@@ -357,8 +357,9 @@ impl Exchange {
         let form = match media_type.as_str() {
             // Where a model should have answered and didn't, there is one error: pieces of one text are known only in an answer.
             "application/x-ndjson" | "text/event-stream" if answers && !is_answer || route.class == Class::Embedding => Form::Whole,
-            "application/x-ndjson" => Form::Stream(Framing::Lines),
-            "text/event-stream" => Form::Stream(Framing::Events),
+            // A client of the other API would read neither the stream nor an error in it.
+            "application/x-ndjson" if self.family == Family::Ollama => Form::Stream(Framing::Lines),
+            "text/event-stream" if self.family != Family::Ollama => Form::Stream(Framing::Events),
             "application/json" => Form::Whole,
             // Clients of these APIs read what a model answers as JSON whatever its type, and JSON is not judged as plain text.
             "text/plain" if !is_answer => Form::Plain,

@@ -805,3 +805,67 @@ fn calls_that_bear_the_number_of_the_message_before_them_come_each_by_itself() {
     assert!(last_word < said.iter().position(|event| event["item"]["name"] == "good").unwrap(), "the words come before the calls");
     assert!(said.iter().filter_map(|event| event["output_index"].as_u64()).all(|index| index == 0));
 }
+
+// === found by fuzzing ===
+
+fn key_is_gone(path: &str, frames: &[Value]) {
+    let stream = frames.iter().fold(String::new(), |mut text, frame| {
+        let _ = write!(text, "data: {frame}\n\n");
+        text
+    });
+    let out = answer(path, 200, "text/event-stream", &stream).unwrap();
+    assert!(!out.contains(&key()), "{out}");
+}
+
+#[test]
+fn an_event_of_items_says_nothing_beside_them_that_was_not_judged() {
+    let added = json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "message", "content": []}});
+    let with = |mut event: Value, name: &str| {
+        event[name] = json!(key());
+        event
+    };
+    for events in [
+        vec![with(json!({"type": "response.created"}), "beside")],
+        vec![with(json!({"type": "response.created", "response": {"id": "r"}}), "beside")],
+        vec![with(added.clone(), "beside")],
+        vec![added.clone(), with(json!({"type": "response.output_item.done", "output_index": 0}), "beside")],
+        vec![added.clone(), with(json!({"type": "response.output_item.done", "output_index": 0, "item": {"type": "message"}}), "item_id")],
+    ] {
+        key_is_gone("/v1/responses", &events);
+    }
+}
+
+#[test]
+fn pieces_that_a_client_joins_are_judged_joined_whatever_other_numbers_they_bear() {
+    let added = json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "message", "content": []}});
+    let key = key();
+    let piece = |other: u64, text: &str| json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "summary_index": other, "delta": text});
+    let events = [added, piece(0, &key[..20]), piece(1, &key[20..]), json!({"type": "response.completed", "response": {"output": []}})];
+    let stream = events.iter().fold(String::new(), |mut text, event| {
+        let _ = write!(text, "data: {event}\n\n");
+        text
+    });
+    let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+    assert!(!out.contains(&key[20..]), "{out}");
+}
+
+#[test]
+fn a_long_head_is_not_said_over_and_over() {
+    let choices: Vec<Value> = (0..500).map(|number| json!({"index": 0, "delta": {["content", "reasoning"][number % 2]: "a@"}})).collect();
+    let frame = json!({"id": "x".repeat(100_000), "choices": choices});
+    let stream = format!("data: {frame}\n\ndata: [DONE]\n\n");
+    let out = answer("/v1/chat/completions", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.len() < 4 * stream.len() && out.contains("[DONE]"), "{} bytes of {}", out.len(), stream.len());
+}
+
+#[test]
+fn a_stream_in_another_apis_form_is_refused() {
+    for (path, content_type) in [
+        ("/api/chat", "text/event-stream"),
+        ("/v1/chat/completions", "application/x-ndjson"),
+        ("/v1/responses", "application/x-ndjson"),
+        ("/v1/messages", "application/x-ndjson"),
+    ] {
+        assert_eq!(answer(path, 200, content_type, "").unwrap_err().code, "answer_type", "{path}");
+    }
+}

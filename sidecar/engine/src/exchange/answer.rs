@@ -31,6 +31,10 @@ const MAX_CALLS: usize = 128;
 /// Where `/api/show` says a model's own prompts. The Modelfile repeats the others.
 const MODEL_PROMPTS: [&str; 4] = ["system", "template", "messages", "modelfile"];
 
+/// The most bytes of a head that is said again with what the judge says of its own accord. One event may bring that about for each of its
+/// pieces, so that a long head would make of a frame thousands of its size.
+const MAX_HEAD_BYTES: usize = 1024;
+
 /// The texts of one answer, and what the controls say of them.
 #[derive(Debug)]
 pub(super) struct Speaker {
@@ -602,13 +606,13 @@ impl StreamJudge {
         self.speaker.judge_rest(&mut event);
         let turns = event.done || event.speeches.iter().any(|speech| speech.finish.is_some() || !speech.calls.is_empty());
         if turns || self.head.is_empty() {
-            self.head.clone_from(&event.head);
+            self.keep_head(&event.head);
         }
         for place in 0..event.speeches.len() {
             let speech = &event.speeches[place];
             if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
                 for (choice, name, text) in self.speaker.pause_others(speech.choice, &speech.texts) {
-                    self.head.clone_from(&event.head);
+                    self.keep_head(&event.head);
                     self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
                 }
             }
@@ -642,6 +646,23 @@ impl StreamJudge {
         self.ended = event.done.then_some(Ending::Said);
         self.write(out, |out| wire::encode_event(&event, shape, out));
         Ok(())
+    }
+
+    /// Keeps what fits of a head. Nothing that servers say in one is as long.
+    fn keep_head(&mut self, head: &[(&'static str, Json)]) {
+        let mut room = MAX_HEAD_BYTES;
+        self.head.clear();
+        for (name, value) in head {
+            let size = match value {
+                Json::String(text) => text.len(),
+                Json::Number(_) | Json::Bool(_) | Json::Null => 0,
+                Json::Array(_) | Json::Object(_) => continue,
+            };
+            if let Some(left) = room.checked_sub(size) {
+                room = left;
+                self.head.push((name, value.clone()));
+            }
+        }
     }
 
     /// Says the rest of a choice, or of all: held-back text, and collected calls.

@@ -20,6 +20,8 @@ pub(super) struct Names {
     models: &'static [(&'static str, Option<&'static str>)],
     /// Fields in which text stands, and whose it is.
     texts: &'static [(&'static str, Channel)],
+    /// Fields that are true or false.
+    switches: &'static [&'static str],
     /// Fields that say nothing; what text there is in them counts as the user's.
     settings: &'static [&'static str],
     /// Fields of which a value that says anything never goes on.
@@ -33,16 +35,16 @@ const LOGIN: &[&str] = &["insecure", "username", "password"];
 
 /// `POST /api/show`
 pub(super) const SHOW: Names =
-    Names { models: MODEL, texts: &[], settings: &["verbose"], refused: &["system", "template", "options"], streams: false };
+    Names { models: MODEL, texts: &[], switches: &["verbose"], settings: &[], refused: &["system", "template", "options"], streams: false };
 /// `POST /api/pull`. An `insecure` one would fetch over plain HTTP.
-pub(super) const PULL: Names = Names { models: MODEL, texts: &[], settings: &["stream"], refused: LOGIN, streams: true };
+pub(super) const PULL: Names = Names { models: MODEL, texts: &[], switches: &["stream"], settings: &[], refused: LOGIN, streams: true };
 /// `POST /api/push`
 pub(super) const PUSH: Names = PULL;
 /// `DELETE /api/delete`
-pub(super) const DELETE: Names = Names { models: MODEL, texts: &[], settings: &[], refused: &[], streams: false };
+pub(super) const DELETE: Names = Names { models: MODEL, texts: &[], switches: &[], settings: &[], refused: &[], streams: false };
 /// `POST /api/copy`
 pub(super) const COPY: Names =
-    Names { models: &[("source", None), ("destination", None)], texts: &[], settings: &[], refused: &[], streams: false };
+    Names { models: &[("source", None), ("destination", None)], texts: &[], switches: &[], settings: &[], refused: &[], streams: false };
 /// `POST /api/create`. With a `remote_host` the model would run elsewhere.
 pub(super) const CREATE: Names = Names {
     models: &[("model", Some("name")), ("from", None)],
@@ -53,26 +55,37 @@ pub(super) const CREATE: Names = Names {
         ("parameters", Channel::System),
         ("license", Channel::Document),
     ],
-    settings: &["stream", "quantize", "quantization", "files", "adapters", "renderer", "parser", "requires", "info"],
+    switches: &["stream"],
+    settings: &["quantize", "quantization", "files", "adapters", "renderer", "parser", "requires", "info"],
     refused: &["remote_host"],
     streams: true,
 };
 /// `POST /api/experimental/aliases`. One that fits every name with a beginning would stand for models that nobody has named.
-pub(super) const ALIAS: Names =
-    Names { models: &[("alias", None), ("target", None)], texts: &[], settings: &[], refused: &["prefix_matching"], streams: false };
+pub(super) const ALIAS: Names = Names {
+    models: &[("alias", None), ("target", None)],
+    texts: &[],
+    switches: &[],
+    settings: &[],
+    refused: &["prefix_matching"],
+    streams: false,
+};
 /// `DELETE /api/experimental/aliases`
-pub(super) const NO_ALIAS: Names = Names { models: &[("alias", None)], texts: &[], settings: &[], refused: &[], streams: false };
+pub(super) const NO_ALIAS: Names =
+    Names { models: &[("alias", None)], texts: &[], switches: &[], settings: &[], refused: &[], streams: false };
 /// `POST /api/experimental/web_search`
 pub(super) const WEB_SEARCH: Names =
-    Names { models: &[], texts: &[("query", Channel::User)], settings: &["max_results"], refused: &[], streams: false };
+    Names { models: &[], texts: &[("query", Channel::User)], switches: &[], settings: &["max_results"], refused: &[], streams: false };
 /// `POST /api/experimental/web_fetch`
-pub(super) const WEB_FETCH: Names = Names { models: &[], texts: &[("url", Channel::User)], settings: &[], refused: &[], streams: false };
+pub(super) const WEB_FETCH: Names =
+    Names { models: &[], texts: &[("url", Channel::User)], switches: &[], settings: &[], refused: &[], streams: false };
 
 /// A request of one of these routes.
 #[derive(Debug)]
 pub(super) struct ManagementRequest {
+    names: &'static Names,
     models: Vec<(&'static str, String)>,
     texts: Vec<(&'static str, Channel, Json)>,
+    switches: Vec<(&'static str, bool)>,
     settings: Vec<(&'static str, Json)>,
     refused: Vec<Unreadable>,
     streams: bool,
@@ -91,7 +104,7 @@ fn says_nothing(value: &Json) -> bool {
 }
 
 impl ManagementRequest {
-    pub(super) fn decode(json: Json, names: &Names) -> Result<Self, DecodeError> {
+    pub(super) fn decode(json: Json, names: &'static Names) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
         let mut models = Vec::with_capacity(names.models.len());
         for (name, other) in names.models {
@@ -112,9 +125,13 @@ impl ManagementRequest {
         });
         let refused = refused.collect();
         let texts = names.texts.iter().filter_map(|(name, channel)| Some((*name, *channel, fields.any(name)?))).collect();
+        let mut switches = Vec::with_capacity(names.switches.len());
+        for name in names.switches {
+            switches.extend(fields.bool(name)?.map(|value| (*name, value)));
+        }
         let settings = fields.known(names.settings);
-        let streams = names.streams && !settings.iter().any(|(name, value)| *name == "stream" && *value == Json::Bool(false));
-        Ok(Self { models, texts, settings, refused, streams, unknown: fields.rest() })
+        let streams = names.streams && !switches.contains(&("stream", false));
+        Ok(Self { names, models, texts, switches, settings, refused, streams, unknown: fields.rest() })
     }
 }
 
@@ -128,9 +145,10 @@ impl Request for ManagementRequest {
     }
 
     fn set_model(&mut self, model: &str) {
-        match self.models.first_mut() {
-            Some((_, named)) => model.clone_into(named),
-            None => self.models.push(("model", model.to_owned())),
+        match (self.models.first_mut(), self.names.models.first()) {
+            (Some((_, named)), _) => model.clone_into(named),
+            (None, Some((name, _))) => self.models.push((name, model.to_owned())),
+            (None, None) => {}
         }
     }
 
@@ -176,6 +194,9 @@ impl Request for ManagementRequest {
         for (name, _, value) in &self.texts {
             out.put(name, value.clone());
         }
+        for (name, value) in &self.switches {
+            out.bool(name, Some(*value));
+        }
         out.known(&self.settings);
         out.rest(&self.unknown);
         write(&out.finish())
@@ -195,6 +216,16 @@ mod tests {
         assert!(decode_request(Body::OllamaShow, br#"{"model":"a","name":"b"}"#).is_err());
         assert_eq!(encoded(Body::OllamaShow, r#"{"name":"b"}"#), r#"{"model":"b"}"#);
         assert_eq!(encoded(Body::OllamaDelete, r#"{"name":"b","model":"b"}"#), r#"{"model":"b"}"#);
+    }
+
+    #[test]
+    fn a_switch_says_nothing() {
+        for (body, text) in
+            [(Body::OllamaShow, r#"{"model":"m","verbose":{"x":"y"}}"#), (Body::OllamaPull, r#"{"model":"m","stream":"y"}"#)]
+        {
+            assert!(decode_request(body, text.as_bytes()).unwrap_err().to_string().ends_with(" must be true or false"), "{text}");
+        }
+        assert_eq!(encoded(Body::OllamaShow, r#"{"model":"m","verbose":false}"#), r#"{"model":"m","verbose":false}"#);
     }
 
     #[test]

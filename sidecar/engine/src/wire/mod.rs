@@ -335,7 +335,7 @@ pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, Deco
     })
 }
 
-fn managed(bytes: &[u8], names: &management::Names) -> Result<Box<dyn Request>, DecodeError> {
+fn managed(bytes: &[u8], names: &'static management::Names) -> Result<Box<dyn Request>, DecodeError> {
     Ok(Box::new(management::ManagementRequest::decode(Json::read(bytes)?, names)?))
 }
 

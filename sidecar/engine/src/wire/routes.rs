@@ -271,6 +271,9 @@ fn plain_path(path: &str) -> Option<Cow<'_, str>> {
     if lower.contains("%2f") || lower.contains("%5c") || lower.contains("%25") {
         return None;
     }
+    if !path.split('%').skip(1).all(|escape| escape.len() >= 2 && escape.bytes().take(2).all(|digit| digit.is_ascii_hexdigit())) {
+        return None;
+    }
     let decoded = percent_decode_str(path).decode_utf8().ok()?;
     let segments_are_plain = decoded.strip_prefix('/')?.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
     let characters_are_plain = decoded.chars().all(|c| !c.is_control() && c != '\\');
@@ -325,6 +328,8 @@ mod tests {
             "/api/%2e%2e/api/chat",
             "/api/%2563hat",
             "/v1/models/a/b",
+            "/v1/models/%zz",
+            "/v1/models/a%2",
         ] {
             assert_eq!(find("POST", path), Lookup::Unknown, "{path}");
         }

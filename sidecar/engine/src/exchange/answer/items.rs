@@ -161,16 +161,23 @@ fn take(json: &mut Json, name: &str) -> Option<Json> {
     json.get_mut(name).map(|place| std::mem::replace(place, Json::Null))
 }
 
-/// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces.
-fn text_of(item: usize, event: &Json, delta: &str) -> u64 {
-    let part = index(event, "content_index").max(index(event, "summary_index")).min(4095);
+/// The most parts of an item.
+const MOST_PARTS: u64 = 4096;
+
+/// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces. Clients count the parts of
+/// a summary by themselves.
+fn text_of(item: usize, event: &Json, delta: &str) -> Result<u64, Refusal> {
+    let part = index(event, if delta.contains("summary") { "summary_index" } else { "content_index" });
+    if part >= MOST_PARTS {
+        return Err(unreadable_answer("an item of it has too many parts"));
+    }
     let kind = TEXTS.iter().position(|(of, _)| *of == delta).unwrap_or_default() as u64;
-    first_text_of(item) + part * 4 + kind
+    Ok(first_text_of(item) + part * 4 + kind)
 }
 
 /// The least of an item's numbers.
 fn first_text_of(item: usize) -> u64 {
-    item as u64 * 4096 * 4
+    item as u64 * MOST_PARTS * 4
 }
 
 impl StreamJudge {
@@ -202,10 +209,10 @@ impl StreamJudge {
         let said = self.items.client_index(self.items.all[item].index);
         set(&mut event, "output_index", Json::Number(said.into()));
         if let Some((delta, _)) = TEXTS.into_iter().find(|(delta, _)| *delta == kind) {
-            return self.grows(text_of(item, &event, delta), delta, event, out);
+            return self.grows(text_of(item, &event, delta)?, delta, event, out);
         }
         if let Some((delta, _)) = TEXTS.into_iter().find(|(_, done)| *done == kind) {
-            self.ends(text_of(item, &event, delta), delta, out)?;
+            self.ends(text_of(item, &event, delta)?, delta, out)?;
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
             self.send(&kind, event, out);
         } else if kind == ARGUMENTS.0 {
@@ -217,9 +224,7 @@ impl StreamJudge {
         } else if kind == ARGUMENTS.1 {
             return self.arguments(event, out);
         } else if kind == "response.output_item.done" {
-            if let Some(item) = event.get_mut("item") {
-                self.speaker.again(|speaker| speaker.judge_item(item))?;
-            }
+            self.around(&mut event, "item", Speaker::judge_item)?;
             self.send(&kind, event, out);
         } else if WHOLE.contains(&kind.as_str()) {
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
@@ -238,13 +243,27 @@ impl StreamJudge {
                 self.ends(text, delta, out)?;
             }
         }
-        if let Some(mut response) = take(&mut event, "response") {
-            self.speaker.again(|speaker| speaker.judge_response(&mut response))?;
-            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
-            set(&mut event, "response", response);
-        }
+        self.around(&mut event, "response", Speaker::judge_response)?;
         self.send(kind, event, out);
         self.ended = ends.then_some(Ending::Said);
+        Ok(())
+    }
+
+    /// Judges again what an event holds under a name, by `judge`, and whatever else it says.
+    fn around<T>(
+        &mut self,
+        event: &mut Json,
+        name: &str,
+        judge: impl FnOnce(&mut Speaker, &mut Json) -> Result<T, Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut held = take(event, name);
+        if let Some(held) = &mut held {
+            self.speaker.again(|speaker| judge(speaker, held))?;
+        }
+        self.speaker.again(|speaker| speaker.judge_tree(event));
+        if let Some(held) = held {
+            set(event, name, held);
+        }
         Ok(())
     }
 
@@ -271,6 +290,7 @@ impl StreamJudge {
         let mut stays = false;
         if let Some(mut item) = take(&mut event, "item") {
             stays = self.speaker.judge_item(&mut item)?;
+            self.speaker.judge_tree(&mut event);
             set(&mut event, "item", item);
         }
         self.items.all.push(Item { index: number, id, stays });
