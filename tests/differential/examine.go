@@ -65,7 +65,7 @@ func examine(record *record) answer {
 			out.failure = otherValues(record, after)
 		}
 		if out.failure == "" && beforeErr == nil {
-			out.failure = lost(before, after)
+			out.failure = lost(record.family, before, after)
 		}
 	}
 	return out
@@ -97,21 +97,27 @@ func exempt(record *record, path []step, text string, final bool) bool {
 	if last.key {
 		// In a message's or the system's list of parts, and there alone.
 		parts := !final && len(path) >= 3 && path[len(path)-2].name == "" && slices.Contains([]string{"content", "system"}, path[len(path)-3].name)
-		return parts && slices.Contains(members, text) || final && path[0].name == "options" && slices.Contains(options, text) ||
+		return parts && slices.Contains(members, text) || unreadable(record, path) || final && path[0].name == "options" && slices.Contains(options, text) ||
 			final && slices.Contains(server, text)
 	}
 	switch {
 	case len(path) == 1 && (last.name == "model" || last.name == "name"):
 		return text == record.model
-	case last.name == "role" && slices.Contains(roles, text):
-		return true
+	case last.name == "role":
+		// The server lowers its case, as a judge does.
+		return slices.Contains(roles, strings.ToLower(text)) || strings.Contains(strings.ToLower(strings.Join(record.texts, between)), text)
 	case last.name == "type" && slices.Contains(types, text):
 		return true
 	case final && slices.Contains(server, text):
 		return true
-	case final && record.family == "anthropic-messages" && last.name == "content":
+	case final && record.family == "anthropic-messages" && last.name == "content", !final && last.name == "arguments":
 		return dumped(record, text)
 	}
+	return unreadable(record, path)
+}
+
+// Whether it is, or is in, a picture or a sound that the guard has said it can't judge.
+func unreadable(record *record, path []step) bool {
 	where := written(path)
 	return slices.ContainsFunc(record.uninspected, func(declared string) bool {
 		rest, below := strings.CutPrefix(where, declared)
@@ -119,7 +125,7 @@ func exempt(record *record, path []step, text string, final bool) bool {
 	})
 }
 
-// Whether a tool's result is the JSON that the server has written of a value, all of whose strings were judged.
+// Whether a text is JSON, all of whose strings were judged: a call's arguments, or a tool's result that the server has written so.
 func dumped(record *record, text string) bool {
 	var value any
 	if json.Unmarshal([]byte(text), &value) != nil {
@@ -180,11 +186,13 @@ func otherValues(record *record, after *reading) string {
 	return ""
 }
 
-func lost(before, after *reading) string {
+func lost(family string, before, after *reading) string {
 	pairs := [][2]any{{withoutBlocks(before.decoded), withoutBlocks(after.decoded)}, {before.final, after.final}}
 	for _, pair := range pairs {
 		var forms [2]walker
 		for i := range forms {
+			// The server brings these into an order of chance.
+			forms[i].unordered = family == "anthropic-messages"
 			forms[i].walk(reflect.ValueOf(pair[i]))
 		}
 		one, other := forms[0].form.String(), forms[1].form.String()

@@ -25,6 +25,8 @@ type walker struct {
 	form  bytes.Buffer
 	path  []step
 	found func(path []step, text string)
+	// The order of a call's arguments makes no difference.
+	unordered bool
 }
 
 func (w *walker) say(text string) {
@@ -72,8 +74,15 @@ func (w *walker) walk(value reflect.Value) {
 	case reflect.Struct:
 		if arguments, ok := value.Interface().(api.ToolCallFunctionArguments); ok {
 			w.form.WriteByte('{')
-			for key, argument := range arguments.All() {
-				w.member(key, reflect.ValueOf(argument))
+			if w.unordered {
+				all := arguments.ToMap()
+				for _, key := range slices.Sorted(maps.Keys(all)) {
+					w.member(key, reflect.ValueOf(all[key]))
+				}
+			} else {
+				for key, argument := range arguments.All() {
+					w.member(key, reflect.ValueOf(argument))
+				}
 			}
 			w.form.WriteByte('}')
 			return
@@ -84,7 +93,10 @@ func (w *walker) walk(value reflect.Value) {
 			field := value.Type().Field(i)
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if name == "" {
-				name = field.Name
+				// It has no name of its own in the body.
+				w.walk(value.Field(i))
+				w.form.WriteByte(',')
+				continue
 			}
 			w.form.WriteString(name)
 			w.form.WriteByte(':')

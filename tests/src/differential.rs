@@ -201,7 +201,9 @@ impl Examiner {
             let said = self.examine(family, body)?;
             Ok(said.filter(|said| kind(said) == wanted))
         })
-        .map(|found| found.map_or_else(|| Failure { body: failure.body.clone(), said: failure.said.clone() }, |(body, said)| Failure { body, said }))
+        .map(|found| {
+            found.map_or_else(|| Failure { body: failure.body.clone(), said: failure.said.clone() }, |(body, said)| Failure { body, said })
+        })
     }
 }
 

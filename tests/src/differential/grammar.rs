@@ -125,11 +125,7 @@ static SCHEMA: Shape = Object(&[
 
 static TOOL: Shape = Object(&[
     ("type", 90, Word(&["function"])),
-    (
-        "function",
-        98,
-        Object(&[("name", 95, Text), ("description", 70, Text), ("parameters", 80, See(&SCHEMA)), ("strict", 15, Bool)]),
-    ),
+    ("function", 98, Object(&[("name", 95, Text), ("description", 70, Text), ("parameters", 80, See(&SCHEMA)), ("strict", 15, Bool)])),
     ("items", 8, Any),
 ]);
 
@@ -253,7 +249,10 @@ pub(super) static OPENAI_CHAT: Shape = Object(&[
                             ("type", 99, Word(&["image_url"])),
                             ("image_url", 98, Either(&[Picture, Object(&[("url", 98, Picture), ("detail", 30, Word(&["auto", "low"]))])])),
                         ]),
-                        Object(&[("type", 99, Word(&["input_audio"])), ("input_audio", 98, Object(&[("data", 90, Base64), ("format", 90, Text)]))]),
+                        Object(&[
+                            ("type", 99, Word(&["input_audio"])),
+                            ("input_audio", 98, Object(&[("data", 90, Base64), ("format", 90, Text)])),
+                        ]),
                     ])),
                 ]),
             ),
@@ -292,7 +291,11 @@ pub(super) static OPENAI_CHAT: Shape = Object(&[
         ]),
     ),
     ("tools", 35, Array(&See(&TOOL))),
-    ("tool_choice", 15, Either(&[Word(&["auto", "none"]), Object(&[("type", 90, Word(&["function"])), ("function", 90, Object(&[("name", 90, Text)]))])])),
+    (
+        "tool_choice",
+        15,
+        Either(&[Word(&["auto", "none"]), Object(&[("type", 90, Word(&["function"])), ("function", 90, Object(&[("name", 90, Text)]))])]),
+    ),
     ("reasoning", 15, Object(&[("effort", 90, Word(&["high", "medium", "low", "none"])), ("summary", 20, Text)])),
     ("reasoning_effort", 15, Word(&["high", "medium", "low", "none"])),
     ("logprobs", 10, Bool),
@@ -330,7 +333,12 @@ static RESPONSE_CONTENT: Shape = Either(&[
     Text,
     Array(&Either(&[
         Object(&[("type", 99, Word(&["input_text"])), ("text", 98, Text)]),
-        Object(&[("type", 99, Word(&["output_text"])), ("text", 98, Text), ("annotations", 30, Array(&Any)), ("logprobs", 10, Array(&Any))]),
+        Object(&[
+            ("type", 99, Word(&["output_text"])),
+            ("text", 98, Text),
+            ("annotations", 30, Array(&Any)),
+            ("logprobs", 10, Array(&Any)),
+        ]),
         Object(&[
             ("type", 99, Word(&["input_image"])),
             ("image_url", 90, Picture),
@@ -376,11 +384,7 @@ pub(super) static OPENAI_RESPONSES: Shape = Object(&[
                     ("arguments", 90, Inside(&See(&ARGUMENTS))),
                 ]),
                 Object(&[("type", 99, Word(&["function_call_output"])), ("call_id", 90, Text), ("output", 95, Text), ("id", 20, Text)]),
-                Object(&[
-                    ("type", 99, Word(&["function_call_output"])),
-                    ("call_id", 90, Text),
-                    ("output", 95, See(&RESPONSE_CONTENT)),
-                ]),
+                Object(&[("type", 99, Word(&["function_call_output"])), ("call_id", 90, Text), ("output", 95, See(&RESPONSE_CONTENT))]),
                 Object(&[
                     ("type", 99, Word(&["reasoning"])),
                     ("id", 60, Text),
@@ -454,19 +458,19 @@ pub(super) static OPENAI_EMBEDDINGS: Shape = Object(&[
 ]);
 
 static BLOCK: Shape = Either(&[
-    Object(&[("type", 99, Word(&["text"])), ("text", 98, Text), ("cache_control", 15, Object(&[("type", 95, Word(&["ephemeral"]))])), ("citations", 5, Any)]),
+    Object(&[
+        ("type", 99, Word(&["text"])),
+        ("text", 98, Text),
+        ("cache_control", 15, Object(&[("type", 95, Word(&["ephemeral"]))])),
+        ("citations", 5, Any),
+    ]),
     Object(&[("type", 99, Word(&["text"])), ("text", 98, Text)]),
     Object(&[
         ("type", 99, Word(&["image"])),
         ("source", 98, Object(&[("type", 95, Word(&["base64"])), ("media_type", 80, Word(&["image/png"])), ("data", 95, Base64)])),
     ]),
     Object(&[("type", 99, Word(&["thinking"])), ("thinking", 98, Text), ("signature", 60, Text)]),
-    Object(&[
-        ("type", 99, Word(&["tool_use", "server_tool_use"])),
-        ("id", 98, Text),
-        ("name", 98, Text),
-        ("input", 90, See(&ARGUMENTS)),
-    ]),
+    Object(&[("type", 99, Word(&["tool_use", "server_tool_use"])), ("id", 98, Text), ("name", 98, Text), ("input", 90, See(&ARGUMENTS))]),
     Object(&[
         ("type", 99, Word(&["tool_result"])),
         ("tool_use_id", 90, Text),
@@ -478,7 +482,10 @@ static BLOCK: Shape = Either(&[
                 Array(&Either(&[
                     Object(&[("type", 95, Word(&["text"])), ("text", 95, Text)]),
                     Object(&[("type", 95, Word(&["text"])), ("text", 95, Text)]),
-                    Object(&[("type", 95, Word(&["image"])), ("source", 95, Object(&[("type", 95, Word(&["base64"])), ("data", 95, Base64)]))]),
+                    Object(&[
+                        ("type", 95, Word(&["image"])),
+                        ("source", 95, Object(&[("type", 95, Word(&["base64"])), ("data", 95, Base64)])),
+                    ]),
                     Object(&[("type", 95, Word(&["search_result"])), ("text", 50, Text), ("title", 50, Text)]),
                     Any,
                 ])),
@@ -536,7 +543,11 @@ pub(super) static ANTHROPIC_MESSAGES: Shape = Object(&[
             ("cache_control", 10, Any),
         ])),
     ),
-    ("tool_choice", 15, Object(&[("type", 95, Word(&["auto", "any", "tool"])), ("name", 40, Text), ("disable_parallel_tool_use", 20, Bool)])),
+    (
+        "tool_choice",
+        15,
+        Object(&[("type", 95, Word(&["auto", "any", "tool"])), ("name", 40, Text), ("disable_parallel_tool_use", 20, Bool)]),
+    ),
     ("thinking", 15, Object(&[("type", 95, Word(&["enabled", "disabled"])), ("budget_tokens", 80, Whole)])),
     ("metadata", 15, Object(&[("user_id", 90, Text)])),
     ("service_tier", 5, Word(&["auto"])),
@@ -618,8 +629,30 @@ fn anything(random: &mut Random, depth: usize) -> Node {
 /// A key that no one knows, or one that stands somewhere in the API.
 pub(super) fn key(random: &mut Random) -> Vec<u8> {
     const KNOWN: &[&str] = &[
-        "type", "text", "content", "role", "name", "model", "input", "prompt", "system", "messages", "tools", "stream", "description",
-        "properties", "items", "function", "arguments", "id", "title", "url", "enum", "$defs", "required", "",
+        "type",
+        "text",
+        "content",
+        "role",
+        "name",
+        "model",
+        "input",
+        "prompt",
+        "system",
+        "messages",
+        "tools",
+        "stream",
+        "description",
+        "properties",
+        "items",
+        "function",
+        "arguments",
+        "id",
+        "title",
+        "url",
+        "enum",
+        "$defs",
+        "required",
+        "",
     ];
     let word = if random.percent(30) { (random.pick(KNOWN)).to_owned() } else { word(random) };
     match spell(&word, random) {
@@ -635,7 +668,27 @@ fn word(random: &mut Random) -> String {
 
 /// Words that stand nowhere else.
 pub(super) fn said(random: &mut Random) -> String {
-    const ODD: &[&str] = &["é", "\u{1f600}", "\n", "\t", "\"", "\\", "/", "<b>", "&", "\u{2028}", "\u{7f}", "\u{fffd}", "ſ", "\u{212a}", "{{", " ", "\r\n", "\u{0}", "\u{feff}"];
+    const ODD: &[&str] = &[
+        "é",
+        "\u{1f600}",
+        "\n",
+        "\t",
+        "\"",
+        "\\",
+        "/",
+        "<b>",
+        "&",
+        "\u{2028}",
+        "\u{7f}",
+        "\u{fffd}",
+        "ſ",
+        "\u{212a}",
+        "{{",
+        " ",
+        "\r\n",
+        "\u{0}",
+        "\u{feff}",
+    ];
     let count = if random.percent(6) { 0 } else { 1 + random.below(3) };
     let mut out = String::new();
     for index in 0..count {

@@ -228,19 +228,76 @@ fn wrap(node: &mut Node, random: &mut Random) {
 
 fn number(node: &mut Node, random: &mut Random) {
     const NUMBERS: &[&str] = &[
-        "-0", "0.0", "-0.0", "1.0", "1e2", "1E+2", "1e400", "-1e400", "1e-400", "5e-324", "9223372036854775807", "9223372036854775808",
-        "-9223372036854775808", "-9223372036854775809", "18446744073709551615", "18446744073709551616", "9007199254740993", "0.1e1",
-        "123456789012345678901234567890", "0.30000000000000004", "1.7976931348623157e308", "01", "+1", ".5", "1.", "NaN", "0x10", "1_0",
-        "2147483648", "4294967296", "3.4028236e38", "1e23", "123456.789e3", "100000000000000000000000", "-1", "-0e5", "0e99",
+        "-0",
+        "0.0",
+        "-0.0",
+        "1.0",
+        "1e2",
+        "1E+2",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "5e-324",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551615",
+        "18446744073709551616",
+        "9007199254740993",
+        "0.1e1",
+        "123456789012345678901234567890",
+        "0.30000000000000004",
+        "1.7976931348623157e308",
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "NaN",
+        "0x10",
+        "1_0",
+        "2147483648",
+        "4294967296",
+        "3.4028236e38",
+        "1e23",
+        "123456.789e3",
+        "100000000000000000000000",
+        "-1",
+        "-0e5",
+        "0e99",
     ];
     *node = Node::raw(random.pick(NUMBERS));
 }
 
 fn odd_string(bytes: &mut Vec<u8>, random: &mut Random) {
     const ODD: &[&[u8]] = &[
-        b"\\ud800", b"\\udc00", b"\\ud800\\u0041", b"\\ud83d\\ude00", b"\\ude00\\ud83d", b"\\u0000", b"\x01", b"\x7f", b"\xff", b"\xc0\x80",
-        b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x80", b"\\x41", b"\\u12", b"\\/", b"\\b\\f", b"\xef\xbb\xbf", b"\xef\xbf\xbd", b"\n",
-        b"\\", b"\"", b"\\u2028", b"\xe2\x80\xa8", b"\\u003c", b" ", b"\xc2\x85",
+        b"\\ud800",
+        b"\\udc00",
+        b"\\ud800\\u0041",
+        b"\\ud83d\\ude00",
+        b"\\ude00\\ud83d",
+        b"\\u0000",
+        b"\x01",
+        b"\x7f",
+        b"\xff",
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xe2\x80",
+        b"\\x41",
+        b"\\u12",
+        b"\\/",
+        b"\\b\\f",
+        b"\xef\xbb\xbf",
+        b"\xef\xbf\xbd",
+        b"\n",
+        b"\\",
+        b"\"",
+        b"\\u2028",
+        b"\xe2\x80\xa8",
+        b"\\u003c",
+        b" ",
+        b"\xc2\x85",
     ];
     let place = 1 + random.below(bytes.len().saturating_sub(1).max(1));
     let odd = random.pick(ODD);
@@ -259,7 +316,8 @@ fn nest(node: &mut Node, random: &mut Random) {
 /// Something before, behind or between what a body is made of.
 fn around(root: &Node, random: &mut Random) -> Node {
     const BEFORE: &[&[u8]] = &[b"\xef\xbb\xbf", b" \t\r\n", b"\x0b", b"\xc2\xa0", b"{}", b"\x00", b"\xff\xfe"];
-    const BEHIND: &[&[u8]] = &[b" ", b"\n", b"{}", b"x", b",", b"null", b"]", b"}", b"\x00", b"\xef\xbb\xbf", b"{\"model\":\"other\"}", b"//"];
+    const BEHIND: &[&[u8]] =
+        &[b" ", b"\n", b"{}", b"x", b",", b"null", b"]", b"}", b"\x00", b"\xef\xbb\xbf", b"{\"model\":\"other\"}", b"//"];
     let mut bytes = root.bytes();
     match random.below(5) {
         0 => bytes.splice(0..0, random.pick(BEFORE).iter().copied()).for_each(drop),

@@ -6,10 +6,7 @@ use std::io;
 const TRIES: usize = 4000;
 
 /// The smallest body found that `fails` says something about, and what it says; nothing if the body doesn't fail.
-pub(super) fn shrink(
-    body: &[u8],
-    fails: &mut dyn FnMut(&[u8]) -> io::Result<Option<String>>,
-) -> io::Result<Option<(Vec<u8>, String)>> {
+pub(super) fn shrink(body: &[u8], fails: &mut dyn FnMut(&[u8]) -> io::Result<Option<String>>) -> io::Result<Option<(Vec<u8>, String)>> {
     let Some(mut said) = fails(body)? else { return Ok(None) };
     let mut body = body.to_vec();
     let mut tries = 0;
@@ -34,7 +31,8 @@ pub(super) fn shrink(
 
 /// Smaller bodies: those without a piece that begins and ends where JSON can, the longest pieces first, then with shorter strings.
 fn candidates(body: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    let mut cuts: Vec<usize> = (0..body.len()).filter(|place| matches!(body[*place], b',' | b':' | b'{' | b'}' | b'[' | b']' | b'"')).collect();
+    let mut cuts: Vec<usize> =
+        (0..body.len()).filter(|place| matches!(body[*place], b',' | b':' | b'{' | b'}' | b'[' | b']' | b'"')).collect();
     cuts.extend(cuts.clone().into_iter().map(|place| place + 1));
     cuts.sort_unstable();
     cuts.dedup();

@@ -8,7 +8,7 @@ use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
 use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, retain_places};
-use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+use super::{Channel, MessageIndex, Request, Text, Uninspected, Utterance, is_plain_id, lines, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
 const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift"];
@@ -72,13 +72,14 @@ impl Message {
         })
     }
 
-    fn text(&self) -> String {
-        lines(|say| {
-            for text in [&self.content, &self.thinking, &self.tool_name, &self.tool_call_id].into_iter().flatten() {
+    fn said(&self) -> Utterance {
+        let beside = lines(|say| {
+            for text in [&self.thinking, &self.tool_name, &self.tool_call_id].into_iter().flatten() {
                 say(text);
             }
             self.calls.iter().for_each(|call| call_texts(call, say));
-        })
+        });
+        Utterance { role: self.role.clone(), content: self.content.clone().unwrap_or_default(), beside, left_out: false }
     }
 
     fn encode(&self) -> Json {
@@ -136,7 +137,7 @@ impl Request for ChatRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        say_messages(self.messages.iter().map(|message| (message.role.clone(), message.text())), each);
+        say_messages(self.messages.iter().map(Message::said), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         setting_texts(&self.settings, each);
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
 use super::tools::bytes_in;
-use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+use super::{Channel, MessageIndex, Request, Text, Uninspected, Utterance, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -147,18 +147,14 @@ impl Content {
     }
 
     /// Its texts joined, as the server reads them, and for other servers' sake apart.
-    fn text(&self) -> Cow<'_, str> {
+    fn text(&self) -> (String, Option<String>) {
         let parts = match self {
-            Self::Text(text) => return Cow::Borrowed(text),
+            Self::Text(text) => return (text.clone(), None),
             Self::Parts(parts) => parts,
         };
         let texts: Vec<&str> =
             parts.iter().filter_map(|part| if let Part::Text(_, text) = part { Some(text.as_str()) } else { None }).collect();
-        match texts[..] {
-            [] => Cow::Borrowed(""),
-            [one] => Cow::Borrowed(one),
-            _ => Cow::Owned([texts.concat(), texts.join("\n")].join("\n")),
-        }
+        (texts.concat(), (texts.len() > 1).then(|| texts.join("\n")))
     }
 
     /// How many bytes of pictures there are, if there are any.
@@ -247,11 +243,11 @@ impl Item {
         out.finish()
     }
 
-    /// Who says it, and what.
-    fn said(&self) -> (String, String) {
-        let (role, said) = match &self.is {
+    fn said(&self) -> Utterance {
+        let (role, content, said) = match &self.is {
             Is::Message { role, content, .. } => {
-                (role.as_str(), content.as_ref().map(|content| content.text().into_owned()).unwrap_or_default())
+                let (text, apart) = content.as_ref().map(Content::text).unwrap_or_default();
+                (role.as_str(), text, apart.unwrap_or_default())
             }
             Is::Call { call_id, name, arguments } => {
                 let text = lines(|mut say| {
@@ -264,18 +260,11 @@ impl Item {
                         Err(_) => say(arguments),
                     }
                 });
-                ("assistant", text)
+                ("assistant", String::new(), text)
             }
             Is::Output { call_id, output } => {
-                let text = lines(|say| {
-                    if let Some(id) = call_id {
-                        say(id);
-                    }
-                    if let Some(output) = output {
-                        say(&output.text());
-                    }
-                });
-                ("tool", text)
+                let (text, apart) = output.as_ref().map(Content::text).unwrap_or_default();
+                ("tool", text, lines(|say| [call_id, &apart].into_iter().flatten().for_each(|text| say(text))))
             }
             Is::Reasoning { summary, content, encrypted } => {
                 let text = lines(|mut say| {
@@ -284,11 +273,12 @@ impl Item {
                     }
                     summary.iter().chain(content).for_each(|value| value.each_text(&mut say));
                 });
-                ("assistant", text)
+                ("assistant", String::new(), text)
             }
         };
         let marks = lines(|mut say| self.marks.iter().for_each(|(_, value)| value.each_text(&mut say)));
-        (role.to_owned(), if marks.is_empty() { said } else { [said, marks].join("\n") })
+        let beside = lines(|say| [&said, &marks].into_iter().filter(|text| !text.is_empty()).for_each(|text| say(text)));
+        Utterance { role: role.to_owned(), content, beside, left_out: matches!(self.is, Is::Reasoning { .. }) }
     }
 
     fn replace(&mut self, by: &str) {
@@ -423,8 +413,10 @@ impl Request for ResponsesRequest {
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         // The instructions have a place even where there are none, so that an item's place is its own and one.
-        let instructions = ("system".to_owned(), self.instructions.clone().unwrap_or_default());
-        let text = if let Some(Input::Text(text)) = &self.input { Some(("user".to_owned(), text.clone())) } else { None };
+        let said =
+            |role: &str, content: &str| Utterance { role: role.into(), content: content.into(), beside: String::new(), left_out: true };
+        let instructions = said("system", self.instructions.as_deref().unwrap_or_default());
+        let text = if let Some(Input::Text(text)) = &self.input { Some(said("user", text)) } else { None };
         say_messages(std::iter::once(instructions).chain(text).chain(self.items().iter().map(Item::said)), each);
         for tool in &self.tools {
             each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(lines(|say| tool.say(say))) });
@@ -541,8 +533,9 @@ mod tests {
         decoded(TALK).texts(&mut |text| seen.push((text.channel, text.message.map(|message| message.0), text.text.into_owned())));
         for expected in [
             (Channel::User, Some(1), "hi"),
-            (Channel::Assistant, Some(2), "hm\ntype\nsummary_text\ntext\ns\nr\n\nc1\nlook\nq\ncats"),
-            (Channel::ToolResult, Some(4), "c1\nfound"),
+            (Channel::Assistant, Some(2), "hm\ntype\nsummary_text\ntext\ns\nr"),
+            (Channel::Assistant, Some(3), "c1\nlook\nq\ncats"),
+            (Channel::ToolResult, Some(4), "found\nc1"),
             (Channel::User, Some(5), "ab\na\nb"),
         ] {
             assert!(seen.contains(&(expected.0, expected.1, expected.2.to_owned())), "{expected:?}: {seen:?}");
