@@ -442,9 +442,8 @@ impl Request for ResponsesRequest {
     fn tools(&self) -> Vec<&str> {
         let mut names = Vec::with_capacity(self.tools.len());
         for tool in &self.tools {
-            if tool.tools.is_empty() {
-                names.push(tool.called());
-            }
+            // Versions that know no namespaces offer one to the model as a tool.
+            names.push(tool.called());
             names.extend(tool.tools.iter().map(Tool::called));
         }
         names
@@ -459,11 +458,10 @@ impl Request for ResponsesRequest {
             stays
         };
         self.tools.retain_mut(|tool| {
-            if tool.tools.is_empty() {
-                return stays();
-            }
+            let itself = stays();
+            let namespace = !tool.tools.is_empty();
             tool.tools.retain(|_| stays());
-            !tool.tools.is_empty()
+            itself && (!namespace || !tool.tools.is_empty())
         });
         if !all {
             // It may name a tool that is gone, and servers refuse it where no tools are left.
@@ -556,9 +554,9 @@ mod tests {
     #[test]
     fn tools_are_named_and_taken_out_one_by_one_also_of_a_namespace() {
         let mut request = decoded(TALK);
-        assert_eq!(request.tools(), ["look", "one", "two", "web_search"]);
-        request.retain_tools(&mut |place| place == 2);
-        assert_eq!(request.tools(), ["two"]);
+        assert_eq!(request.tools(), ["look", "n", "one", "two", "web_search"]);
+        request.retain_tools(&mut |place| place == 1 || place == 3);
+        assert_eq!(request.tools(), ["n", "two"]);
         assert!(
             encoded(&*request).contains(r#""tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"two"}]}],"stream""#)
         );
