@@ -162,7 +162,7 @@ impl Content {
 impl Block {
     /// A block, if it is of a kind that is known, and how many of its fields aren't.
     fn decode(json: Json) -> Result<(Option<Self>, usize), DecodeError> {
-        let mut fields = Fields::open(json)?;
+        let mut fields = Fields::open_exact(json)?;
         let kind = fields.string("type")?.unwrap_or_default();
         let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
         let is = match kind.as_str() {

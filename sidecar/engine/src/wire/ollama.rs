@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
-use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, retain_places};
+use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, retain_places};
 use super::{Channel, MessageIndex, Request, Text, Uninspected, Utterance, is_plain_id, lines, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
@@ -66,7 +66,7 @@ impl Message {
             content: fields.string("content")?,
             thinking: fields.string("thinking")?,
             images: fields.array("images")?,
-            calls: fields.each("tool_calls", decode_past_call)?,
+            calls: fields.each("tool_calls", |call| decode_past_call(call, Index::OfFunction))?,
             tool_name: fields.string("tool_name")?,
             tool_call_id: fields.string("tool_call_id")?,
         })
@@ -340,7 +340,13 @@ impl ModelRequest {
             refused.map(|(name, value)| Uninspected { path: name.into(), bytes: bytes_in(std::slice::from_ref(&value)) }).collect();
         let known = fields.known(names.known);
         let streams = names.streams && !known.iter().any(|(name, value)| *name == "stream" && *value == Json::Bool(false));
-        Ok(Self { model: model.filter(|model| !model.is_empty()).or(name), known, refused, streams, dropped: fields.left() })
+        Ok(Self {
+            model: [model, name].into_iter().flatten().find(|name| !name.is_empty()),
+            known,
+            refused,
+            streams,
+            dropped: fields.left(),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter};
 use super::json::Json;
-use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
+use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
 use super::{Channel, GAP, MessageIndex, Request, Text, Uninspected, Utterance, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
@@ -93,6 +93,8 @@ struct Message {
     reasoning: Option<String>,
     name: Option<String>,
     calls: Vec<Call>,
+    /// Without content, an empty list of calls is another thing to the server than none: it takes the message.
+    calls_said: bool,
     tool_call_id: Option<String>,
 }
 
@@ -154,7 +156,8 @@ impl Message {
             content,
             reasoning: fields.string("reasoning")?,
             name: fields.string("name")?,
-            calls: fields.each("tool_calls", decode_past_call)?,
+            calls_said: fields.has("tool_calls"),
+            calls: fields.each("tool_calls", |call| decode_past_call(call, Index::OfCall))?,
             tool_call_id: fields.string("tool_call_id")?,
         })
     }
@@ -169,7 +172,11 @@ impl Message {
         }
         out.string("reasoning", self.reasoning.as_deref());
         out.string("name", self.name.as_deref());
-        out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        if self.calls_said && self.content.is_none() {
+            out.put("tool_calls", Json::Array(self.calls.iter().map(encode_call).collect()));
+        } else {
+            out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        }
         out.string("tool_call_id", self.tool_call_id.as_deref());
         out.finish()
     }
