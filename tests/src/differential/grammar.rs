@@ -68,6 +68,8 @@ pub(super) enum Shape {
     Word(&'static [&'static str]),
     Bool,
     Whole,
+    /// A whole number above nothing.
+    Positive,
     Number,
     /// Anything.
     Any,
@@ -87,7 +89,7 @@ pub(super) enum Shape {
     See(&'static Shape),
 }
 
-use Shape::{Any, Array, Base64, Bool, Either, Inside, Map, Number, Object, Picture, See, Text, Whole, Word};
+use Shape::{Any, Array, Base64, Bool, Either, Inside, Map, Number, Object, Picture, Positive, See, Text, Whole, Word};
 
 const MODEL: Shape = Either(&[Word(&["llama3.2", "llama3.2:1b", "qwen3:8b", "x:cloud"]), Text]);
 const ROLE: Shape = Word(&["system", "user", "assistant", "tool", "user", "Assistant", "developer", "function", "SYSTEM"]);
@@ -239,7 +241,7 @@ pub(super) static OPENAI_CHAT: Shape = Object(&[
             ("role", 95, ROLE),
             (
                 "content",
-                90,
+                97,
                 Either(&[
                     Text,
                     Array(&Either(&[
@@ -265,7 +267,7 @@ pub(super) static OPENAI_CHAT: Shape = Object(&[
                     ("id", 80, Text),
                     ("index", 30, Whole),
                     ("type", 80, Word(&["function"])),
-                    ("function", 95, Object(&[("name", 95, Text), ("arguments", 90, Inside(&See(&ARGUMENTS)))])),
+                    ("function", 95, Object(&[("name", 95, Text), ("arguments", 98, Inside(&See(&ARGUMENTS)))])),
                 ])),
             ),
             ("tool_call_id", 20, Text),
@@ -381,7 +383,7 @@ pub(super) static OPENAI_RESPONSES: Shape = Object(&[
                     ("id", 30, Text),
                     ("call_id", 90, Text),
                     ("name", 90, Text),
-                    ("arguments", 90, Inside(&See(&ARGUMENTS))),
+                    ("arguments", 98, Inside(&See(&ARGUMENTS))),
                 ]),
                 Object(&[("type", 99, Word(&["function_call_output"])), ("call_id", 90, Text), ("output", 95, Text), ("id", 20, Text)]),
                 Object(&[("type", 99, Word(&["function_call_output"])), ("call_id", 90, Text), ("output", 95, See(&RESPONSE_CONTENT))]),
@@ -523,7 +525,7 @@ static BLOCK: Shape = Either(&[
 /// `POST /v1/messages`
 pub(super) static ANTHROPIC_MESSAGES: Shape = Object(&[
     ("model", 98, MODEL),
-    ("max_tokens", 98, Whole),
+    ("max_tokens", 98, Positive),
     ("messages", 98, Array(&Object(&[("role", 95, ROLE), ("content", 98, Either(&[Text, Array(&See(&BLOCK))]))]))),
     ("system", 40, Either(&[Text, Array(&Object(&[("type", 98, Word(&["text"])), ("text", 98, Text), ("cache_control", 10, Any)]))])),
     ("stream", 40, Bool),
@@ -573,6 +575,7 @@ fn grow_at(shape: &Shape, random: &mut Random, depth: usize) -> Node {
         }
         Bool => Node::raw(random.pick(&["true", "false"])),
         Whole => Node::raw(random.pick(&["0", "1", "7", "42", "-1", "4096", "2147483647"]).to_owned()),
+        Positive => Node::raw(random.pick(&["1", "100", "4096"])),
         Number => Node::raw(random.pick(&["0", "1", "0.5", "-0.25", "1e-2", "0.7", "2", "1.0"]).to_owned()),
         Any => anything(random, depth),
         Object(fields) => {
