@@ -93,27 +93,30 @@ func unjudged(record *record, after *reading) string {
 }
 
 func exempt(record *record, path []step, text string, final bool) bool {
+	// The server's own words, in the request that it makes of another API's.
+	if final && slices.Contains(server, text) {
+		return true
+	}
 	last := path[len(path)-1]
 	if last.key {
 		// In a message's or the system's list of parts, and there alone.
 		parts := !final && len(path) >= 3 && path[len(path)-2].name == "" && slices.Contains([]string{"content", "system"}, path[len(path)-3].name)
-		return parts && slices.Contains(members, text) || unreadable(record, path) || final && path[0].name == "options" && slices.Contains(options, text) ||
-			final && slices.Contains(server, text)
+		return parts && slices.Contains(members, text) || final && path[0].name == "options" && slices.Contains(options, text) ||
+			unreadable(record, path)
 	}
+	excused := false
 	switch {
-	case len(path) == 1 && (last.name == "model" || last.name == "name"):
-		return text == record.model
+	case len(path) == 1 && last.name == "model":
+		excused = text == record.model
 	case last.name == "role":
 		// The server lowers its case, as a judge does.
-		return slices.Contains(roles, strings.ToLower(text)) || strings.Contains(strings.ToLower(strings.Join(record.texts, between)), text)
-	case last.name == "type" && slices.Contains(types, text):
-		return true
-	case final && slices.Contains(server, text):
-		return true
+		excused = slices.Contains(roles, strings.ToLower(text)) || strings.Contains(strings.ToLower(strings.Join(record.texts, between)), text)
+	case last.name == "type":
+		excused = slices.Contains(types, text)
 	case final && record.family == "anthropic-messages" && last.name == "content", !final && last.name == "arguments":
-		return dumped(record, text)
+		excused = dumped(record, text)
 	}
-	return unreadable(record, path)
+	return excused || unreadable(record, path)
 }
 
 // Whether it is, or is in, a picture or a sound that the guard has said it can't judge.

@@ -131,7 +131,7 @@ pub fn run(family: &'static Family, seed: u64, bodies: u64) -> io::Result<Report
             let (mut accepted, mut wrong) = (0, Vec::new());
             for number in 0..bodies {
                 match judged(family, &grown(family, seed, number).bytes()) {
-                    Ok(None) => continue,
+                    Ok(None) => {}
                     Ok(Some(record)) => {
                         accepted += 1;
                         to.ask(&record)?;

@@ -731,6 +731,8 @@ fn spell(text: &str, random: &mut Random) -> Node {
 
 fn escape(c: char, random: &mut Random, out: &mut String) {
     for unit in c.encode_utf16(&mut [0; 2]) {
-        out.push_str(&if random.percent(50) { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") });
+        let digits = format!("{unit:04x}");
+        out.push_str("\\u");
+        out.push_str(&if random.percent(50) { digits } else { digits.to_uppercase() });
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn mutate(mut root: Node, random: &mut Random) -> Node {
 
 fn mutate_once(mut root: Node, random: &mut Random) -> Node {
     match random.below(100) {
-        0..14 => in_object(&mut root, random, respell_key),
+        0..14 => in_object(&mut root, random, |members, random| respell_key(members, random)),
         14..24 => in_object(&mut root, random, double_key),
         24..34 => at_any(&mut root, random, |node, _| *node = Node::raw("null")),
         34..44 => at_any(&mut root, random, |node, random| *node = another_type(random)),
@@ -169,7 +169,7 @@ fn respelt(key: &[u8], random: &mut Random) -> Vec<u8> {
             (1, c) if place > 0 => out.push(c.to_ascii_uppercase()),
             (2, 's') => out.push('ſ'),
             (2, 'k') => out.push('\u{212a}'),
-            (3, c) if place == chosen => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            (3, c) if place == chosen => out.extend(["\\u", format!("{:04x}", u32::from(c)).as_str()]),
             (4, c) if place == chosen => {
                 out.push(c);
                 out.push(random.pick(&['\u{301}', '\u{200b}', ' ', '_', '\u{0}', 's']));
@@ -180,7 +180,7 @@ fn respelt(key: &[u8], random: &mut Random) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn respell_key(members: &mut Vec<(Vec<u8>, Node)>, random: &mut Random) {
+fn respell_key(members: &mut [(Vec<u8>, Node)], random: &mut Random) {
     if !members.is_empty() {
         let place = random.below(members.len());
         members[place].0 = respelt(&members[place].0, random);
@@ -318,6 +318,7 @@ fn around(root: &Node, random: &mut Random) -> Node {
     const BEFORE: &[&[u8]] = &[b"\xef\xbb\xbf", b" \t\r\n", b"\x0b", b"\xc2\xa0", b"{}", b"\x00", b"\xff\xfe"];
     const BEHIND: &[&[u8]] =
         &[b" ", b"\n", b"{}", b"x", b",", b"null", b"]", b"}", b"\x00", b"\xef\xbb\xbf", b"{\"model\":\"other\"}", b"//"];
+    const SPACES: &[&[u8]] = &[b" ", b"\n", b"\t\r\n ", b",", b"\x0c", b"\xc2\xa0", b"/**/"];
     let mut bytes = root.bytes();
     match random.below(5) {
         0 => bytes.splice(0..0, random.pick(BEFORE).iter().copied()).for_each(drop),
@@ -327,7 +328,6 @@ fn around(root: &Node, random: &mut Random) -> Node {
             let places: Vec<usize> = (0..bytes.len()).filter(|place| matches!(bytes[*place], b',' | b':' | b'{' | b'[')).collect();
             if !places.is_empty() {
                 let place = random.pick(&places) + 1;
-                const SPACES: &[&[u8]] = &[b" ", b"\n", b"\t\r\n ", b",", b"\x0c", b"\xc2\xa0", b"/**/"];
                 let space = random.pick(SPACES);
                 bytes.splice(place..place, space.iter().copied());
             }

@@ -245,7 +245,7 @@ fn search_text(content: &Json) -> String {
             let mut found = String::new();
             for item in items {
                 if is_kind(item, "web_search_result") {
-                    found += &format!("- {}: {}\n", text(item, "title"), text(item, "url"));
+                    found.push_str(&["- ", &text(item, "title"), ": ", &text(item, "url"), "\n"].concat());
                 } else if is_kind(item, "web_search_tool_result_error") {
                     // The server passes over the rest then, which others may not.
                     return [found, failed(item)].join("\n");
