@@ -106,8 +106,8 @@ func exempt(record *record, path []step, text string, final bool) bool {
 	}
 	excused := false
 	switch {
-	case len(path) == 1 && last.name == "model":
-		excused = text == record.model
+	case len(path) == 1 && slices.Contains([]string{"model", "from", "source", "destination"}, last.name):
+		excused = slices.Contains(record.models, text)
 	case last.name == "role":
 		// The server lowers its case, as a judge does.
 		excused = slices.Contains(roles, strings.ToLower(text)) || strings.Contains(strings.ToLower(strings.Join(record.texts, between)), text)
@@ -122,9 +122,9 @@ func exempt(record *record, path []step, text string, final bool) bool {
 // Whether it is, or is in, a picture or a sound that the guard has said it can't judge.
 func unreadable(record *record, path []step) bool {
 	where := written(path)
-	return slices.ContainsFunc(record.uninspected, func(declared string) bool {
+	return slices.ContainsFunc(record.unreadable, func(declared string) bool {
 		rest, below := strings.CutPrefix(where, declared)
-		return below && slices.ContainsFunc(media, func(name string) bool { return strings.Contains(rest, "."+name) })
+		return where == declared && declared == "image" || below && slices.ContainsFunc(media, func(name string) bool { return strings.Contains(rest, "."+name) })
 	})
 }
 
@@ -169,8 +169,8 @@ func unjudgedJoined(record *record, texts string, chat *api.ChatRequest) string 
 }
 
 func otherValues(record *record, after *reading) string {
-	if after.model != record.model {
-		return fmt.Sprintf("model: %q, and the guard judged %q", after.model, record.model)
+	if !slices.Equal(after.models, named(record.models...)) {
+		return fmt.Sprintf("model: %q, and the guard judged %q", after.models, record.models)
 	}
 	if after.stream != record.streams {
 		return fmt.Sprintf("stream: %t, and the guard reads %t", after.stream, record.streams)

@@ -5,7 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ollama/ollama/anthropic"
@@ -19,7 +19,7 @@ type reading struct {
 	decoded any
 	// The request that the model's route gets, where it is another.
 	final  any
-	model  string
+	models []string
 	tools  []tool
 	stream bool
 	// The request of a conversation, if it is one.
@@ -43,6 +43,11 @@ func pass[T any](request any) (*T, error) {
 	return decode[T](body)
 }
 
+// The models that a request names.
+func named(models ...string) []string {
+	return slices.DeleteFunc(models, func(model string) bool { return model == "" })
+}
+
 func streams(asked *bool) bool { return asked == nil || *asked }
 
 func declared(tools api.Tools) []tool {
@@ -64,7 +69,7 @@ var families = map[string]func([]byte) (*reading, error){
 			return nil, err
 		}
 		request.Logprobs, request.TopLogprobs, request.DebugRenderOnly = false, 0, false
-		return &reading{decoded: request, model: request.Model, tools: declared(request.Tools), stream: streams(request.Stream), chat: request}, nil
+		return &reading{decoded: request, models: named(request.Model), tools: declared(request.Tools), stream: streams(request.Stream), chat: request}, nil
 	},
 	"generate": func(body []byte) (*reading, error) {
 		request, err := decode[api.GenerateRequest](body)
@@ -73,7 +78,7 @@ var families = map[string]func([]byte) (*reading, error){
 		}
 		request.Logprobs, request.TopLogprobs, request.DebugRenderOnly = false, 0, false
 		request.Width, request.Height, request.Steps = 0, 0, 0
-		return &reading{decoded: request, model: request.Model, stream: streams(request.Stream)}, nil
+		return &reading{decoded: request, models: named(request.Model), stream: streams(request.Stream)}, nil
 	},
 	"show": func(body []byte) (*reading, error) {
 		request, err := decode[api.ShowRequest](body)
@@ -81,9 +86,8 @@ var families = map[string]func([]byte) (*reading, error){
 			return nil, err
 		}
 		request.Model, request.Name = cmp.Or(request.Model, request.Name), ""
-		// A guard that lets these through forwards the bytes as they came.
 		request.System, request.Template, request.Options = "", "", nil
-		return &reading{decoded: request, model: request.Model}, nil
+		return &reading{decoded: request, models: named(request.Model)}, nil
 	},
 	"pull": func(body []byte) (*reading, error) {
 		request, err := decode[api.PullRequest](body)
@@ -92,21 +96,86 @@ var families = map[string]func([]byte) (*reading, error){
 		}
 		request.Model, request.Name = cmp.Or(request.Model, request.Name), ""
 		request.Insecure, request.Username, request.Password = false, "", ""
-		return &reading{decoded: request, model: request.Model, stream: streams(request.Stream)}, nil
+		return &reading{decoded: request, models: named(request.Model), stream: streams(request.Stream)}, nil
 	},
 	"embed": func(body []byte) (*reading, error) {
 		request, err := decode[api.EmbedRequest](body)
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, model: request.Model}, nil
+		return &reading{decoded: request, models: named(request.Model)}, nil
 	},
 	"embeddings": func(body []byte) (*reading, error) {
 		request, err := decode[api.EmbeddingRequest](body)
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, model: request.Model}, nil
+		return &reading{decoded: request, models: named(request.Model)}, nil
+	},
+	"push": func(body []byte) (*reading, error) {
+		request, err := decode[api.PushRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		request.Model, request.Name = cmp.Or(request.Model, request.Name), ""
+		request.Insecure, request.Username, request.Password = false, "", ""
+		return &reading{decoded: request, models: named(request.Model), stream: streams(request.Stream)}, nil
+	},
+	"create": func(body []byte) (*reading, error) {
+		request, err := decode[api.CreateRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		request.Model, request.Name = cmp.Or(request.Model, request.Name), ""
+		request.RemoteHost = ""
+		return &reading{decoded: request, models: named(request.Model, request.From), stream: streams(request.Stream)}, nil
+	},
+	"copy": func(body []byte) (*reading, error) {
+		request, err := decode[api.CopyRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		return &reading{decoded: request, models: named(request.Source, request.Destination)}, nil
+	},
+	"delete": func(body []byte) (*reading, error) {
+		request, err := decode[api.DeleteRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		request.Model, request.Name = cmp.Or(request.Model, request.Name), ""
+		return &reading{decoded: request, models: named(request.Model)}, nil
+	},
+	"openai-images": func(body []byte) (*reading, error) {
+		request, err := decode[openai.ImageGenerationRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		if request.Model == "" || request.Prompt == "" {
+			return nil, errors.New("model or prompt")
+		}
+		generate, err := pass[api.GenerateRequest](openai.FromImageGenerationRequest(*request))
+		if err != nil {
+			return nil, err
+		}
+		return &reading{decoded: request, final: generate, models: named(request.Model)}, nil
+	},
+	"openai-image-edits": func(body []byte) (*reading, error) {
+		request, err := decode[openai.ImageEditRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		if request.Model == "" || request.Prompt == "" || request.Image == "" {
+			return nil, errors.New("model, prompt or image")
+		}
+		converted, err := openai.FromImageEditRequest(*request)
+		if err != nil {
+			return nil, err
+		}
+		generate, err := pass[api.GenerateRequest](converted)
+		if err != nil {
+			return nil, err
+		}
+		return &reading{decoded: request, final: generate, models: named(request.Model)}, nil
 	},
 	"openai-chat": func(body []byte) (*reading, error) {
 		request, err := decode[openai.ChatCompletionRequest](body)
@@ -125,7 +194,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, final: chat, model: request.Model, tools: declared(chat.Tools), stream: request.Stream, chat: chat}, nil
+		return &reading{decoded: request, final: chat, models: named(request.Model), tools: declared(chat.Tools), stream: request.Stream, chat: chat}, nil
 	},
 	"openai-completion": func(body []byte) (*reading, error) {
 		request, err := decode[openai.CompletionRequest](body)
@@ -141,7 +210,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, final: generate, model: request.Model, stream: request.Stream}, nil
+		return &reading{decoded: request, final: generate, models: named(request.Model), stream: request.Stream}, nil
 	},
 	"openai-responses": func(body []byte) (*reading, error) {
 		request, err := decode[openai.ResponsesRequest](body)
@@ -158,7 +227,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, final: chat, model: request.Model, tools: declared(chat.Tools), stream: stream, chat: chat}, nil
+		return &reading{decoded: request, final: chat, models: named(request.Model), tools: declared(chat.Tools), stream: stream, chat: chat}, nil
 	},
 	"openai-embeddings": func(body []byte) (*reading, error) {
 		request, err := decode[openai.EmbedRequest](body)
@@ -166,7 +235,7 @@ var families = map[string]func([]byte) (*reading, error){
 			return nil, err
 		}
 		if format := request.EncodingFormat; format != "" && !strings.EqualFold(format, "float") && !strings.EqualFold(format, "base64") {
-			return nil, fmt.Errorf("encoding_format")
+			return nil, errors.New("encoding_format")
 		}
 		if request.Input == "" {
 			request.Input = []string{""}
@@ -178,7 +247,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, final: embed, model: request.Model}, nil
+		return &reading{decoded: request, final: embed, models: named(request.Model)}, nil
 	},
 	"anthropic-messages": func(body []byte) (*reading, error) {
 		request, err := decode[anthropic.MessagesRequest](body)
@@ -196,7 +265,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		return &reading{decoded: request, final: chat, model: request.Model, tools: declared(chat.Tools), stream: request.Stream, chat: chat}, nil
+		return &reading{decoded: request, final: chat, models: named(request.Model), tools: declared(chat.Tools), stream: request.Stream, chat: chat}, nil
 	},
 }
 

@@ -20,14 +20,14 @@ import (
 
 // A record, all of whose strings and lists have their length in front, in 32 bits, little end first.
 type record struct {
-	family      string
-	streams     bool
-	original    []byte
-	forwarded   []byte
-	model       string
-	tools       []string
-	texts       []string
-	uninspected []string
+	family     string
+	streams    bool
+	original   []byte
+	forwarded  []byte
+	models     []string
+	tools      []string
+	texts      []string
+	unreadable []string
 }
 
 type answer struct {
@@ -101,7 +101,7 @@ func read(in *bufio.Reader) (record, error) {
 		return out, err
 	}
 	out.family = string(family)
-	lists := []*[]string{&out.tools, &out.texts, &out.uninspected}
+	lists := []*[]string{&out.models, &out.tools, &out.texts, &out.unreadable}
 	streams, err := in.ReadByte()
 	if err != nil {
 		return out, inside(err)
@@ -113,11 +113,6 @@ func read(in *bufio.Reader) (record, error) {
 	if out.forwarded, err = readBytes(in); err != nil {
 		return out, inside(err)
 	}
-	model, err := readBytes(in)
-	if err != nil {
-		return out, inside(err)
-	}
-	out.model = string(model)
 	for _, list := range lists {
 		count, err := readLength(in)
 		if err != nil {

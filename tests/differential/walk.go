@@ -133,12 +133,10 @@ func (w *walker) walk(value reflect.Value) {
 		w.form.WriteByte(']')
 	case reflect.Map:
 		w.form.WriteByte('{')
-		members, ok := value.Interface().(map[string]any)
-		if !ok {
-			panic("a map that this program doesn't know: " + value.Type().String())
-		}
-		for _, key := range slices.Sorted(maps.Keys(members)) {
-			w.member(key, reflect.ValueOf(members[key]))
+		keys := value.MapKeys()
+		slices.SortFunc(keys, func(one, other reflect.Value) int { return strings.Compare(one.String(), other.String()) })
+		for _, key := range keys {
+			w.member(key.String(), value.MapIndex(key))
 		}
 		w.form.WriteByte('}')
 	case reflect.String:

@@ -217,6 +217,47 @@ pub(super) static PULL: Shape = Object(&[
     ("password", 10, Text),
 ]);
 
+/// `POST /api/create`
+pub(super) static CREATE: Shape = Object(&[
+    ("model", 80, MODEL),
+    ("name", 15, MODEL),
+    ("from", 60, MODEL),
+    ("stream", 30, Bool),
+    ("quantize", 20, Text),
+    ("quantization", 10, Text),
+    ("remote_host", 8, Text),
+    ("files", 25, Map(&Text)),
+    ("adapters", 15, Map(&Text)),
+    ("template", 30, Text),
+    ("license", 30, STOP),
+    ("system", 40, Text),
+    ("parameters", 40, See(&OPTIONS)),
+    ("messages", 30, Array(&Object(&[("role", 90, ROLE), ("content", 90, Text)]))),
+    ("renderer", 10, Text),
+    ("parser", 10, Text),
+    ("requires", 10, Text),
+    ("info", 15, Map(&Any)),
+]);
+
+/// `POST /api/copy`
+pub(super) static COPY: Shape = Object(&[("source", 95, MODEL), ("destination", 95, MODEL)]);
+
+/// `DELETE /api/delete`
+pub(super) static DELETE: Shape = Object(&[("model", 80, MODEL), ("name", 40, MODEL)]);
+
+/// `POST /v1/images/generations` and `POST /v1/images/edits`
+pub(super) static OPENAI_IMAGES: Shape = Object(&[
+    ("model", 97, MODEL),
+    ("prompt", 97, Text),
+    ("image", 70, Picture),
+    ("n", 20, Whole),
+    ("size", 50, Word(&["64x64", "1024x768"])),
+    ("response_format", 20, Word(&["b64_json"])),
+    ("seed", 30, Whole),
+    ("mask", 10, Picture),
+    ("user", 10, Text),
+]);
+
 /// `POST /api/embed`
 pub(super) static EMBED: Shape = Object(&[
     ("model", 95, MODEL),

@@ -12,10 +12,10 @@ pub(super) struct Record {
     pub(super) streams: bool,
     pub(super) original: Vec<u8>,
     pub(super) forwarded: Vec<u8>,
-    pub(super) model: String,
+    pub(super) models: Vec<String>,
     pub(super) tools: Vec<String>,
     pub(super) texts: Vec<String>,
-    pub(super) uninspected: Vec<String>,
+    pub(super) unreadable: Vec<String>,
 }
 
 /// What the oracle says of a record.
@@ -76,8 +76,7 @@ impl Questions {
         self.to.write_all(&[u8::from(record.streams)])?;
         self.bytes(&record.original)?;
         self.bytes(&record.forwarded)?;
-        self.bytes(record.model.as_bytes())?;
-        for list in [&record.tools, &record.texts, &record.uninspected] {
+        for list in [&record.models, &record.tools, &record.texts, &record.unreadable] {
             self.length(list.len())?;
             for item in list {
                 self.bytes(item.as_bytes())?;
