@@ -51,6 +51,16 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// Fields that are for the server, also where `Connection` names them (RFC 9110, section 7.6.1): who takes one out hides it from a check.
+const END_TO_END: [HeaderName; 6] = [
+    header::HOST,
+    header::ORIGIN,
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+];
+
 /// What a proxy before the guard would say of the client, and a client says as well. Ollama puts the prefix into its redirects.
 const SAID_BY_PROXIES: [HeaderName; 4] = [
     header::FORWARDED,
@@ -727,7 +737,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in named.iter().filter(|name| !END_TO_END.contains(name)).chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -831,11 +841,11 @@ mod tests {
     fn fields_of_one_connection_end_here() {
         let mut headers = HeaderMap::new();
         for (name, value) in
-            [("connection", "close, X-Private"), ("x-private", "1"), ("te", "trailers"), ("upgrade", "h2c"), ("x-kept", "1")]
+            [("connection", "close, X-Private, Origin"), ("x-private", "1"), ("te", "trailers"), ("upgrade", "h2c"), ("origin", "1")]
         {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         remove_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["origin"]);
     }
 }

@@ -149,7 +149,7 @@ impl Framing {
                     };
                     left = &left[end - before..];
                     head.truncate(end);
-                    match follows(head) {
+                    match follows(head).filter(|_| end <= self.longest) {
                         None => self.lose(),
                         Some(Follows::Body(0)) => self.next(),
                         Some(Follows::Body(length)) => self.at = At::Body(length),
@@ -314,6 +314,10 @@ fn trimmed(value: &[u8]) -> &[u8] {
 
 /// Whether the target is a path, or names the host that `Host` names.
 fn names_one_host(method: &[u8], target: &[u8], host: Option<&[u8]>) -> bool {
+    // The library leaves out what stands behind it; to Ollama it is a part of the path.
+    if target.contains(&b'#') {
+        return false;
+    }
     if target.starts_with(b"/") {
         return true;
     }
@@ -324,7 +328,7 @@ fn names_one_host(method: &[u8], target: &[u8], host: Option<&[u8]>) -> bool {
     let schemes: [&[u8]; 2] = [b"http://", b"https://"];
     let Some(scheme) = schemes.iter().find(is_scheme) else { return false };
     let rest = &target[scheme.len()..];
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let named = &rest[..end];
     !named.is_empty() && host.is_some_and(|host| host.eq_ignore_ascii_case(named))
 }
@@ -395,6 +399,7 @@ mod tests {
             "GET ftp://a/ HTTP/1.1\r\nHost: a",
             "CONNECT a:80 HTTP/1.1\r\nHost: a:80",
             "GET * HTTP/1.1\r\nHost: a",
+            "GET /x#y HTTP/1.1\r\nHost: a",
             "GET / HTTP/2.0\r\nHost: a",
             "GET  / HTTP/1.1\r\nHost: a",
             "GET /",

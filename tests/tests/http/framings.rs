@@ -34,10 +34,17 @@ struct Case {
     name: &'static str,
     bytes: Vec<u8>,
     fate: Fate,
+    /// The client ends its side behind the bytes. (Else it leaves that to the server: what it asked might not be answered.)
+    ends: bool,
 }
 
 fn case(name: &'static str, bytes: impl Into<Vec<u8>>, fate: Fate) -> Case {
-    Case { name, bytes: bytes.into(), fate }
+    Case { name, bytes: bytes.into(), fate, ends: false }
+}
+
+/// The same of a client that ends its side behind the bytes.
+fn cut(name: &'static str, bytes: impl Into<Vec<u8>>, fate: Fate) -> Case {
+    Case { ends: true, ..case(name, bytes, fate) }
 }
 
 /// A POST with these fields before this body, which asks for the end of the connection.
@@ -47,7 +54,8 @@ fn post(fields: &str, body: &str) -> String {
 
 /// The same with the body's length.
 fn with(fields: &str) -> String {
-    post(&format!("Content-Length: {}\r\n{fields}", BODY.len()), BODY)
+    let length = format!("Content-Length: {}", BODY.len());
+    post(&if fields.is_empty() { length } else { format!("{length}\r\n{fields}") }, BODY)
 }
 
 /// The body in one chunk, as this says its size, with this at its end.
@@ -87,7 +95,7 @@ fn lengths() -> Vec<Case> {
         case("a length before a blank and a colon", of("Content-Length : 16"), refused),
         case("a length of nothing before a body", of("Content-Length: 0"), refused),
         case("a length that ends within the body", of("Content-Length: 15"), refused),
-        case("a length that ends behind the body", post("Content-Length: 17", BODY), Refused(400, 0)),
+        cut("a length that ends behind the body", post("Content-Length: 17", BODY), Refused(400, 0)),
         case("no length before a body", of("X-Length: 16"), refused),
     ]
 }
@@ -142,7 +150,7 @@ fn chunks() -> Vec<Case> {
         case("an extension without an end", of(&format!("10;{}", "a".repeat(20_000)), LAST), refused),
         case("a chunk's size with too many zeros", of("00000000000000010", LAST), refused),
         case("a chunk's size over 64 bits", of("10000000000000010", LAST), refused),
-        case("a chunk's size that is all there is", of("ffffffffffffffff", LAST), Refused(400, 0)),
+        cut("a chunk's size that is all there is", of("ffffffffffffffff", LAST), Refused(400, 0)),
         case("a chunk's size below nothing", of("-10", LAST), refused),
         case("a chunk's size with a plus", of("+10", LAST), refused),
         case("a chunk's size with a prefix", of("0x10", LAST), refused),
@@ -156,8 +164,8 @@ fn chunks() -> Vec<Case> {
         case("a chunk that ends by a feed alone", of("10", "\n0\r\n\r\n"), refused),
         case("a chunk that ends by a return alone", of("10", "\r0\r\n\r\n"), refused),
         case("the last chunk ended by a feed alone", of("10", "\r\n0\n\r\n"), refused),
-        case("no last chunk", chunked("10", "\r\n"), refused),
-        case("no end behind the last chunk", chunked("10", "\r\n0\r\n"), refused),
+        cut("no last chunk", chunked("10", "\r\n"), refused),
+        cut("no end behind the last chunk", chunked("10", "\r\n0\r\n"), refused),
         case("a last chunk of nothing but a minus", of("10", "\r\n-0\r\n\r\n"), refused),
         case("a trailer without a colon", of("10", "\r\n0\r\nX-A\r\n\r\n"), refused),
         case("a trailer without a name", of("10", "\r\n0\r\n: a\r\n\r\n"), refused),
@@ -203,8 +211,8 @@ fn heads() -> Vec<Case> {
         case("a head of 60 KiB", of(&format!("X-A: {}", "b".repeat(60 * 1024))), Passes(1)),
         case("a head of 70 KiB", of(&format!("X-A: {}", "b".repeat(70 * 1024))), Refused(431, 0)),
         case("a head without an end", format!("{tags}\r\nX-A: {}", "b".repeat(200 * 1024)), Refused(431, 0)),
-        case("half a head", "GET /api/tags HTTP/1.1\r\nHost: local".to_owned(), Ends),
-        case("nothing", "", Ends),
+        cut("half a head", "GET /api/tags HTTP/1.1\r\nHost: local".to_owned(), Ends),
+        cut("nothing", "", Ends),
     ]
 }
 
@@ -237,19 +245,19 @@ fn targets() -> Vec<Case> {
         case("a blank in the target", get("GET /api/tags x HTTP/1.1", host), refused),
         case("a tab for a blank", get("GET\t/api/tags HTTP/1.1", host), refused),
         case("a zero in the target", get("GET /api/tags\0 HTTP/1.1", host), refused),
-        case("a fragment in the target", get("GET /api/tags#x HTTP/1.1", host), Passes(1)),
+        case("a fragment in the target", get("GET /api/tags#x HTTP/1.1", host), refused),
         case("a query", get("GET /api/tags?x=%0d%0aHost:%20evil HTTP/1.1", host), Passes(1)),
         case("a method in small letters", get("get /api/tags HTTP/1.1", host), Refused(405, 0)),
         case("no method", get(" /api/tags HTTP/1.1", host), refused),
-        case("the first version", "GET /api/tags\r\n", refused),
+        cut("the first version", "GET /api/tags\r\n", refused),
         case("an old version", get("GET /api/tags HTTP/1.0", ""), Passes(1)),
         case("an old version with a body", with("").replace("HTTP/1.1", "HTTP/1.0"), Passes(1)),
         case("an old version that keeps the connection", ["GET /api/tags HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &get("GET /api/tags HTTP/1.0", "")].concat(), Passes(2)),
         case("a version that isn't there yet", get("GET /api/tags HTTP/1.2", host), refused),
         case("a later version", get("GET /api/tags HTTP/2.0", host), refused),
-        case("the preface of a later version", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", refused),
+        case("the preface of a later version", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", Ends),
         case("an upgrade", get("GET /api/tags HTTP/1.1", "Host: localhost\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: Upgrade, HTTP2-Settings\r\n"), Passes(1)),
-        case("a greeting of TLS", "\x16\x03\x01\x00\x05hello", refused),
+        cut("a greeting of TLS", "\x16\x03\x01\x00\x05hello", refused),
     ]
 }
 
@@ -295,13 +303,17 @@ struct Told {
     ended: bool,
 }
 
-/// Sends the bytes on a connection of their own, says that there are no more, and reads to the end.
-fn tell(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Told> {
+/// Sends a case's bytes on a connection of their own, and reads to the end.
+fn tell(address: SocketAddr, case: &Case) -> std::io::Result<Told> {
+    tell_within(address, case, LIMIT)
+}
+
+fn tell_within(address: SocketAddr, case: &Case, limit: Duration) -> std::io::Result<Told> {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(LIMIT))?;
     // A server may have ended the connection before it has read everything.
-    let sent = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+    let sent = stream.write_all(&case.bytes).and_then(|()| if case.ends { stream.shutdown(Shutdown::Write) } else { Ok(()) });
     let mut said = Vec::new();
     let ended = match stream.read_to_end(&mut said) {
         Ok(_) => true,
@@ -368,9 +380,10 @@ fn what_reaches_a_server_is_one_request_of_the_length_that_was_judged_or_nothing
     let cases = all();
     assert!(cases.len() >= 60, "{} cases", cases.len());
     let mut wrong = Vec::new();
-    for Case { name, bytes, fate } in &cases {
+    for case in &cases {
+        let Case { name, fate, .. } = case;
         let before = server.received().len();
-        let told = tell(guard.address(), bytes)?;
+        let told = tell(guard.address(), case)?;
         let received = server.received().split_off(before);
         let (passed, statuses) = match *fate {
             Passes(count) => (count, vec![200; count]),
@@ -384,7 +397,7 @@ fn what_reaches_a_server_is_one_request_of_the_length_that_was_judged_or_nothing
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     // Whatever they did, the guard serves on.
-    assert_eq!(tell(guard.address(), with("").as_bytes())?.statuses, [200]);
+    assert_eq!(tell(guard.address(), &case("well", with(""), Passes(1)))?.statuses, [200]);
     Ok(())
 }
 
@@ -423,8 +436,9 @@ fn before_a_real_ollama_what_passes_is_answered_as_it_answers_and_what_it_refuse
     let mut wrong = Vec::new();
     let mut stricter = Vec::new();
     let cases = all();
-    for Case { name, bytes, fate } in &cases {
-        let (direct, guarded) = (tell(ollama.address(), bytes)?, tell(guard.address(), bytes)?);
+    for case in &cases {
+        let Case { name, fate, .. } = case;
+        let (direct, guarded) = (tell_within(ollama.address(), case, LIMIT / 3)?, tell(guard.address(), case)?);
         let takes = |told: &Told| !told.statuses.is_empty() && told.statuses.iter().all(|status| *status == 200);
         match *fate {
             Passes(_) if direct.statuses == guarded.statuses && guarded.ended => {}
@@ -453,11 +467,12 @@ fn in_monitor_what_is_ambiguous_is_refused_and_what_a_proxy_says_passes() -> Out
     let server = FaultyServer::start(|request| well(request, "All is well."))?;
     let guard = Guard::before(server.url(), "http").mode("monitor").start()?;
     let mut wrong = Vec::new();
-    for Case { name, bytes, fate } in all() {
+    for case in all() {
+        let Case { name, bytes, fate, .. } = &case;
         // What isn't framing is the server's to judge.
-        let is_ambiguous = fate == Refused(400, 0) && bytes.ends_with(SMUGGLED.as_bytes()) && !name.ends_with("the body") && !name.ends_with("before a body");
+        let is_ambiguous = *fate == Refused(400, 0) && bytes.ends_with(SMUGGLED.as_bytes()) && !name.ends_with("the body") && !name.ends_with("before a body");
         let before = server.received().len();
-        let told = tell(guard.address(), &bytes)?;
+        let told = tell(guard.address(), &case)?;
         let passed = server.received().split_off(before);
         if is_ambiguous && (!passed.is_empty() && !passed.iter().all(|request| request.body.is_empty()) || told.statuses != [400] || !told.ended) {
             wrong.push(format!("{name}: {told:?}, {passed:?}"));
@@ -465,7 +480,8 @@ fn in_monitor_what_is_ambiguous_is_refused_and_what_a_proxy_says_passes() -> Out
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let before = server.received().len();
-    tell(guard.address(), with("X-Forwarded-For: 10.1.2.3\r\nForwarded: for=x\r\nX-Real-IP: 1\r\nX-Forwarded-Prefix: /p").as_bytes())?;
+    let said = with("X-Forwarded-For: 10.1.2.3\r\nForwarded: for=x\r\nX-Real-IP: 1\r\nX-Forwarded-Prefix: /p");
+    tell(guard.address(), &case("what a proxy says", said, Passes(1)))?;
     let received = server.received().split_off(before).pop().ok_or("nothing came")?;
     for (name, value) in [("x-forwarded-for", "10.1.2.3"), ("forwarded", "for=x"), ("x-real-ip", "1"), ("x-forwarded-prefix", "/p")] {
         assert_eq!(received.head.text(name).as_deref(), Some(value));
@@ -477,13 +493,13 @@ fn in_monitor_what_is_ambiguous_is_refused_and_what_a_proxy_says_passes() -> Out
 fn a_prefix_that_a_client_makes_up_reaches_no_redirect() -> Outcome {
     let ollama = Ollama::start()?;
     let guard = Guard::before(ollama.url(), "http").mode("hard").start()?;
-    let request = get("GET /api/tags/ HTTP/1.1", "Host: localhost\r\nX-Forwarded-Prefix: //evil.test\r\n");
+    let request = get("GET /api/tags/ HTTP/1.1", "Host: localhost\r\nX-Forwarded-Prefix: /made-up\r\n");
     let location = |address| -> Result<String, Box<dyn std::error::Error>> {
         let answer = llm_guard_tests::raw::ask(address, request.as_bytes())?;
         Ok(answer.head.text("location").unwrap_or_default())
     };
-    assert!(location(ollama.address())?.contains("evil.test"), "Ollama believes it");
-    assert!(!location(guard.address())?.contains("evil.test"), "the guard doesn't");
+    assert!(location(ollama.address())?.contains("made-up"), "Ollama believes it");
+    assert!(!location(guard.address())?.contains("made-up"), "the guard doesn't");
     Ok(())
 }
 
