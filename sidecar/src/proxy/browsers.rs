@@ -17,7 +17,8 @@ pub(super) const QUESTION_TIME: Duration = Duration::from_secs(2);
 /// By this path it is asked, unless the browser's own is one that the server knows.
 pub(super) const ANYWHERE: &str = "/";
 /// What a refused page is told.
-pub(super) const REBOUND: &str = "the page's own name was asked for, and any name can be made to point here: name its origin in OLLAMA_ORIGINS if it is to be let in";
+pub(super) const REBOUND: &str =
+    "the page's own name was asked for, and any name can be made to point here: name its origin in OLLAMA_ORIGINS if it is to be let in";
 
 /// What an answer says of who may read it (the CORS protocol, in WHATWG's Fetch standard).
 const FIELDS: [HeaderName; 8] = [
@@ -115,12 +116,25 @@ mod tests {
 
     #[test]
     fn only_names_that_a_stranger_can_make_point_here_are_anybodys() {
-        for name in ["evil.test", "evil.test:11434", "EVIL.test.", "chat.example.com:80", "1.2.3.4.5", "svc.evil.test", "127.0.0.1.evil.test"] {
+        for name in
+            ["evil.test", "evil.test:11434", "EVIL.test.", "chat.example.com:80", "1.2.3.4.5", "svc.evil.test", "127.0.0.1.evil.test"]
+        {
             assert!(is_anybodys(name.as_bytes()), "{name}");
         }
         for name in [
-            "", "localhost", "localhost:11434", "ollama", "ollama:11434", "10.1.2.3:80", "127.0.0.1", "[::1]:11434", "[::ffff:1.2.3.4]",
-            "ollama.llm.svc", "ollama.llm.svc.cluster.local:11434", "a.localhost", "host.docker.internal",
+            "",
+            "localhost",
+            "localhost:11434",
+            "ollama",
+            "ollama:11434",
+            "10.1.2.3:80",
+            "127.0.0.1",
+            "[::1]:11434",
+            "[::ffff:1.2.3.4]",
+            "ollama.llm.svc",
+            "ollama.llm.svc.cluster.local:11434",
+            "a.localhost",
+            "host.docker.internal",
         ] {
             assert!(!is_anybodys(name.as_bytes()), "{name}");
         }

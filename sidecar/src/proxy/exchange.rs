@@ -52,14 +52,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Fields that are for the server, also where `Connection` names them (RFC 9110, section 7.6.1): who takes one out hides it from a check.
-const END_TO_END: [HeaderName; 6] = [
-    header::HOST,
-    header::ORIGIN,
-    header::AUTHORIZATION,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
-];
+const END_TO_END: [HeaderName; 6] =
+    [header::HOST, header::ORIGIN, header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
 
 /// What a proxy before the guard would say of the client, and a client says as well. Ollama puts the prefix into its redirects.
 const SAID_BY_PROXIES: [HeaderName; 4] = [
@@ -656,9 +650,8 @@ struct Refused;
 
 /// Why a request's head can't be read in every mode.
 fn unreadable(headers: &HeaderMap, is_ambiguous: bool) -> Option<Refusal> {
-    let refusal = |status, code, message: &'static str| {
-        Some(Refusal { status, code, message: message.into(), control: ControlId::Protocol })
-    };
+    let refusal =
+        |status, code, message: &'static str| Some(Refusal { status, code, message: message.into(), control: ControlId::Protocol });
     if is_ambiguous {
         return refusal(400, "ambiguous_framing", "the request's length or host is said in two ways");
     }

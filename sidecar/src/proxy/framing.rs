@@ -109,7 +109,10 @@ enum At {
 /// Where in a chunked body (RFC 9112, section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     Extension(u64),
     SizeEnd(u64),
     Data(u64),

@@ -41,7 +41,9 @@ fn breaks(api: Api) -> Vec<Break> {
     let error = match api {
         Api::Messages => api.framed(r#"{"type":"error","error":{"type":"api_error","message":"the model broke"}}"#),
         Api::Chat | Api::Generate => api.framed(r#"{"error":"the model broke"}"#),
-        Api::OpenAi | Api::Completion | Api::Responses => api.framed(r#"{"error":{"message":"the model broke","type":"api_error","param":null,"code":null}}"#),
+        Api::OpenAi | Api::Completion | Api::Responses => {
+            api.framed(r#"{"error":{"message":"the model broke","type":"api_error","param":null,"code":null}}"#)
+        }
     };
     let bad_text: Vec<u8> = hidden.iter().flat_map(|byte| if *byte == b'w' { vec![0xFF, 0xFE] } else { vec![*byte] }).collect();
     let text = String::from_utf8_lossy(&hidden).into_owned();
@@ -76,7 +78,11 @@ fn breaks(api: Api) -> Vec<Break> {
         ("a head that never ends", [b"HTTP/1.1 200 OK\r\nX-A: ".to_vec(), vec![b'a'; 2 * 1024 * 1024]].concat()),
         ("a word before the head, and no head", b"HTTP/1.1 102 Processing\r\n\r\n".to_vec()),
         ("another protocol", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec()),
-        ("another type", [&format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", whole.len()).into_bytes()[..], &whole].concat()),
+        (
+            "another type",
+            [&format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", whole.len()).into_bytes()[..], &whole]
+                .concat(),
+        ),
         ("no type", [&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", whole.len()).into_bytes()[..], &whole].concat()),
         ("a packed answer", [&plain(&format!("Content-Encoding: gzip\r\nContent-Length: {}", whole.len()))[..], &whole].concat()),
         ("a bad chunk's size", started(&[b"zz\r\n", &hidden, b"\r\n", done])),
@@ -153,7 +159,8 @@ fn whoever_breaks_off_the_client_is_told_in_its_apis_way_and_sees_no_normal_end(
                 let told = then.clone();
                 server.play([vec![Act::Send(bytes)], then].concat());
                 match ask(&guard, api) {
-                    Ok(said) => bad.extend(wrong(api, &said).map(|why| format!("{api:?}, {name}, {told:?}: {why}: {} {}", said.status(), cut(&said)))),
+                    Ok(said) => bad
+                        .extend(wrong(api, &said).map(|why| format!("{api:?}, {name}, {told:?}: {why}: {} {}", said.status(), cut(&said)))),
                     Err(error) => bad.push(format!("{api:?}, {name}, {told:?}: {error}")),
                 }
             }

@@ -144,7 +144,11 @@ fn chunks() -> Vec<Case> {
         case("an extension in quotes", chunked("10;a=\"b;\\\"c\"", LAST), Passes(1)),
         case("an extension of the last chunk", chunked("10", "\r\n0;a\r\n\r\n"), Passes(1)),
         case("trailers", chunked("10", "\r\n0\r\nX-Forwarded-For: 10.1.2.3\r\nContent-Length: 3\r\n\r\n"), Passes(1)),
-        case("trailers that were announced", post("Transfer-Encoding: chunked\r\nTrailer: X-A", &format!("10\r\n{BODY}\r\n0\r\nX-A: 1\r\n\r\n")), Passes(1)),
+        case(
+            "trailers that were announced",
+            post("Transfer-Encoding: chunked\r\nTrailer: X-A", &format!("10\r\n{BODY}\r\n0\r\nX-A: 1\r\n\r\n")),
+            Passes(1),
+        ),
         case("an extension with a line feed", of("10;a\nb", LAST), refused),
         case("an extension with a return", of("10;a\rb", LAST), refused),
         case("an extension without an end", of(&format!("10;{}", "a".repeat(20_000)), LAST), refused),
@@ -183,10 +187,18 @@ fn heads() -> Vec<Case> {
     let open = "GET /api/tags HTTP/1.1\r\nHost: localhost\r\n\r\n";
     vec![
         case("two requests on one connection", [open, &get(tags, "Host: localhost\r\n")].concat(), Passes(2)),
-        case("four requests at once", [open, &with("").replace("Connection: close", "X-A: b"), open, &get(tags, "Host: localhost\r\n")].concat(), Passes(4)),
+        case(
+            "four requests at once",
+            [open, &with("").replace("Connection: close", "X-A: b"), open, &get(tags, "Host: localhost\r\n")].concat(),
+            Passes(4),
+        ),
         case("a good request and an ambiguous one", [open, &with("Content-Length: 16"), SMUGGLED].concat(), Refused(400, 1)),
         case("two good requests and bytes", [open, open, "\x16\x03\x01\x02\0"].concat(), Refused(400, 2)),
-        case("an ambiguous request that would keep the connection", [&with("Content-Length: 16").replace("Connection: close", "X-A: b"), SMUGGLED].concat(), refused),
+        case(
+            "an ambiguous request that would keep the connection",
+            [&with("Content-Length: 16").replace("Connection: close", "X-A: b"), SMUGGLED].concat(),
+            refused,
+        ),
         case("feeds without returns", of("X-A: b").replace("\r\n", "\n"), refused),
         case("one feed without its return", of("X-A: b\nX-C: d"), refused),
         case("a return without its feed", of("X-A: b\rX-C: d"), refused),
@@ -252,11 +264,22 @@ fn targets() -> Vec<Case> {
         cut("the first version", "GET /api/tags\r\n", refused),
         case("an old version", get("GET /api/tags HTTP/1.0", ""), Passes(1)),
         case("an old version with a body", with("").replace("HTTP/1.1", "HTTP/1.0"), Passes(1)),
-        case("an old version that keeps the connection", ["GET /api/tags HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &get("GET /api/tags HTTP/1.0", "")].concat(), Passes(2)),
+        case(
+            "an old version that keeps the connection",
+            ["GET /api/tags HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &get("GET /api/tags HTTP/1.0", "")].concat(),
+            Passes(2),
+        ),
         case("a version that isn't there yet", get("GET /api/tags HTTP/1.2", host), refused),
         case("a later version", get("GET /api/tags HTTP/2.0", host), refused),
         case("the preface of a later version", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", Ends),
-        case("an upgrade", get("GET /api/tags HTTP/1.1", "Host: localhost\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: Upgrade, HTTP2-Settings\r\n"), Passes(1)),
+        case(
+            "an upgrade",
+            get(
+                "GET /api/tags HTTP/1.1",
+                "Host: localhost\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nConnection: Upgrade, HTTP2-Settings\r\n",
+            ),
+            Passes(1),
+        ),
         cut("a greeting of TLS", "\x16\x03\x01\x00\x05hello", refused),
     ]
 }
@@ -284,9 +307,21 @@ fn fields() -> Vec<Case> {
         case("a body packed by no name", packed(""), refused),
         case("a body that is itself, by name", packed("identity"), Passes(1)),
         case("what a client would unpack", with("Accept-Encoding: gzip, br, zstd"), Passes(1)),
-        case("what a proxy would say", with("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Prefix: //evil.test\r\nForwarded: for=127.0.0.1\r\nX-Real-IP: 127.0.0.1"), Passes(1)),
-        case("a field of the connection alone", with("Proxy-Connection: keep-alive\r\nKeep-Alive: timeout=1\r\nProxy-Authorization: Basic eA=="), Passes(1)),
-        case("a field that is named as the connection's", with("X-Hop: 1").replace("Connection: close", "Connection: close, X-Hop, Content-Length, Host"), Passes(1)),
+        case(
+            "what a proxy would say",
+            with("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Prefix: //evil.test\r\nForwarded: for=127.0.0.1\r\nX-Real-IP: 127.0.0.1"),
+            Passes(1),
+        ),
+        case(
+            "a field of the connection alone",
+            with("Proxy-Connection: keep-alive\r\nKeep-Alive: timeout=1\r\nProxy-Authorization: Basic eA=="),
+            Passes(1),
+        ),
+        case(
+            "a field that is named as the connection's",
+            with("X-Hop: 1").replace("Connection: close", "Connection: close, X-Hop, Content-Length, Host"),
+            Passes(1),
+        ),
         case("a body of brackets", post("Content-Length: 40000", &deep), Refused(400, 0)),
         case("a body of no bytes", post("Content-Length: 0", ""), Refused(400, 0)),
     ]
@@ -353,8 +388,22 @@ fn statuses(mut said: &[u8]) -> Vec<u16> {
 fn is_plain(received: &Received) -> Result<(), String> {
     let count = |name: &str| received.head.fields.iter().filter(|(field, _)| field == name).count();
     let forbidden = [
-        "transfer-encoding", "trailer", "te", "upgrade", "http2-settings", "expect", "content-encoding", "accept-encoding", "forwarded",
-        "x-forwarded-for", "x-forwarded-prefix", "x-real-ip", "keep-alive", "proxy-connection", "proxy-authorization", "x-hop",
+        "transfer-encoding",
+        "trailer",
+        "te",
+        "upgrade",
+        "http2-settings",
+        "expect",
+        "content-encoding",
+        "accept-encoding",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-prefix",
+        "x-real-ip",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "x-hop",
     ];
     if let Some(name) = forbidden.iter().find(|name| count(name) > 0) {
         return Err(format!("{name} reached the server"));
@@ -367,7 +416,8 @@ fn is_plain(received: &Received) -> Result<(), String> {
         return Err("another request".into());
     }
     let expected = if is_post { serde_json::from_str::<Value>(BODY).ok() } else { None };
-    if serde_json::from_slice::<Value>(&received.body).ok() != expected || received.head.length().unwrap_or_default() != received.body.len() {
+    if serde_json::from_slice::<Value>(&received.body).ok() != expected || received.head.length().unwrap_or_default() != received.body.len()
+    {
         return Err("another body".into());
     }
     Ok(())
@@ -401,32 +451,58 @@ fn what_reaches_a_server_is_one_request_of_the_length_that_was_judged_or_nothing
     Ok(())
 }
 
-/// What Ollama takes, and the guard in hard does not: what two readers could take for two things, or what can't be judged.
-const STRICTER: [&str; 24] = [
-    "two equal lengths",
+/// What Ollama takes, and the guard in hard does not: what two readers could take for two things, what can't be judged, and bodies whose
+/// end Ollama doesn't wait for, since it answers once it has read a JSON value. In the order of the alphabet.
+const STRICTER: [&str; 49] = [
+    "a blank behind a chunk's size",
+    "a body packed by brotli",
+    "a body packed by compress",
+    "a body packed by deflate",
+    "a body packed by gzip",
+    "a body packed by gzip by its old name",
+    "a body packed by no name",
+    "a body packed by nobody knows what",
+    "a body packed by zstd where the server unpacks none",
+    "a body packed in two ways",
+    "a body packed twice",
+    "a body packed, by two fields",
+    "a chunk that ends by a feed alone",
+    "a chunk that ends by a return alone",
+    "a chunk that is shorter than it says",
+    "a chunk's size that is all there is",
     "a coding before a length",
-    "a length before a coding",
     "a coding beside a length of nothing",
     "a coding between two lengths",
     "a coding on the next line",
-    "a blank behind a chunk's size",
-    "a chunk's size with too many zeros",
-    "feeds without returns",
-    "one feed without its return",
-    "two returns before a feed",
+    "a good request and an ambiguous one",
+    "a head of 70 KiB",
+    "a last chunk of nothing but a minus",
+    "a length before a coding",
+    "a length that ends behind the body",
+    "a trailer on two lines",
+    "a trailer that ends by a feed alone",
+    "a trailer without a colon",
+    "a trailer without a name",
     "a value on two lines",
     "a value on two lines by a tab",
-    "the target with another host",
-    "the target with another port",
-    "the target with a user",
-    "the target with a host, and an empty Host",
-    "the target of another protocol",
-    "the server as the target",
-    "a body packed by gzip",
-    "a body packed by deflate",
-    "a body packed by brotli",
+    "a version that isn't there yet",
+    "an ambiguous request that would keep the connection",
     "an expectation and another",
-    "a length that ends within the body",
+    "feeds without returns",
+    "no end behind the last chunk",
+    "no last chunk",
+    "one feed without its return",
+    "the last chunk ended by a feed alone",
+    "the server as the target",
+    "the target of another protocol",
+    "the target with a host, and an empty Host",
+    "the target with another port",
+    "the target with no host",
+    "three hundred trailers",
+    "two equal lengths",
+    "two expectations",
+    "two good requests and bytes",
+    "two hundred fields",
 ];
 
 #[test]
@@ -452,10 +528,8 @@ fn before_a_real_ollama_what_passes_is_answered_as_it_answers_and_what_it_refuse
         }
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    let mut documented = STRICTER.to_vec();
-    documented.sort_unstable();
     stricter.sort_unstable();
-    assert_eq!(stricter, documented, "where the guard is stricter than Ollama");
+    assert_eq!(stricter, STRICTER, "where the guard is stricter than Ollama");
     // What was to be smuggled in would have copied a model. (Ollama by itself may have made the copy: it was asked as well.)
     let copies = guard.metric("llm_guard_requests_total", &[("route", "/api/copy")])?;
     assert!(copies.abs() < f64::EPSILON, "{copies} smuggled requests were read");
@@ -466,18 +540,23 @@ fn before_a_real_ollama_what_passes_is_answered_as_it_answers_and_what_it_refuse
 fn in_monitor_what_is_ambiguous_is_refused_and_what_a_proxy_says_passes() -> Outcome {
     let server = FaultyServer::start(|request| well(request, "All is well."))?;
     let guard = Guard::before(server.url(), "http").mode("monitor").start()?;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
     for case in all() {
         let Case { name, bytes, fate, .. } = &case;
-        // What isn't framing is the server's to judge.
-        let is_ambiguous = *fate == Refused(400, 0) && bytes.ends_with(SMUGGLED.as_bytes()) && !name.ends_with("the body") && !name.ends_with("before a body");
+        // What isn't framing is the server's to judge; and a body that is too short, or is none, is one.
+        let is_framing = *fate == Refused(400, 0) && bytes.ends_with(SMUGGLED.as_bytes());
+        if !is_framing || name.ends_with("within the body") || name.ends_with("before a body") {
+            continue;
+        }
+        seen += 1;
         let before = server.received().len();
         let told = tell(guard.address(), &case)?;
         let passed = server.received().split_off(before);
-        if is_ambiguous && (!passed.is_empty() && !passed.iter().all(|request| request.body.is_empty()) || told.statuses != [400] || !told.ended) {
+        if !passed.is_empty() || told.statuses != [400] || !told.ended {
             wrong.push(format!("{name}: {told:?}, {passed:?}"));
         }
     }
+    assert!(seen > 50, "{seen} cases");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let before = server.received().len();
     let said = with("X-Forwarded-For: 10.1.2.3\r\nForwarded: for=x\r\nX-Real-IP: 1\r\nX-Forwarded-Prefix: /p");

@@ -84,10 +84,8 @@ struct Way {
     guarded: u16,
 }
 
-const WAYS: [Way; 2] = [
-    Way { host: "0.0.0.0:11434", direct: 11434, guarded: 15434 },
-    Way { host: "127.0.0.1:11436", direct: 11436, guarded: 15444 },
-];
+const WAYS: [Way; 2] =
+    [Way { host: "0.0.0.0:11434", direct: 11434, guarded: 15434 }, Way { host: "127.0.0.1:11436", direct: 11436, guarded: 15444 }];
 
 struct Ways {
     // The order counts: what runs in the namespace ends before it goes.

@@ -145,7 +145,9 @@ fn in_monitor_packed_bytes_pass_as_they_came_and_are_judged_or_counted() -> Outc
     raw::ask(guard.address(), &post("/v1/responses", "zstd", &injected))?;
     let found = guard.metric("llm_guard_violations_total", &[("control", "prompt_injection"), ("action", "counted")])?;
     assert!(found >= 1.0, "{found}");
-    for (body, coding, reason) in [(&b"no zstd"[..], "zstd", "undecodable_request"), (&bomb(257), "zstd", "request_too_large"), (b"x", "br", "route")] {
+    for (body, coding, reason) in
+        [(&b"no zstd"[..], "zstd", "undecodable_request"), (&bomb(257), "zstd", "request_too_large"), (b"x", "br", "route")]
+    {
         let before = count(&guard, reason)?;
         raw::ask(guard.address(), &post("/v1/responses", coding, body))?;
         let (more, all) = (count(&guard, reason)? - before, u32::try_from(body.len())?);

@@ -166,9 +166,7 @@ mod tests {
         let wide = vec![0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x71, 0x01, 0, 0];
         let dictionary = vec![0x28, 0xB5, 0x2F, 0xFD, 0x21, 7, 5, 0x29, 0, 0, b'a', b'b', b'c', b'd', b'e'];
         assert_eq!(unpacked(&sized(5, b"abcde")).as_deref(), Ok(&b"abcde"[..]));
-        for odd in
-            [other_sum, behind, zeros, skips_too_far, sized(5, b"abcd"), sized(5, b"abcdef"), wide, dictionary, b"{}  {}".to_vec()]
-        {
+        for odd in [other_sum, behind, zeros, skips_too_far, sized(5, b"abcd"), sized(5, b"abcdef"), wide, dictionary, b"{}  {}".to_vec()] {
             assert_eq!(unpacked(&odd), Err(UnpackError::Broken), "{odd:02x?}");
         }
     }
