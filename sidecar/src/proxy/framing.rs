@@ -215,9 +215,9 @@ impl Chunk {
                 Self::Size { size: size << 4 | digit.unwrap_or_default(), digits: digits + 1 }
             }
             (Self::Size { size, digits: 1.. }, b';') => Self::Extension(size),
-            (Self::Size { size, digits: 1.. }, b'\r') | (Self::Extension(size), b'\r') => Self::SizeEnd(size),
+            (Self::Size { size, digits: 1.. } | Self::Extension(size), b'\r') => Self::SizeEnd(size),
             (Self::Extension(size), _) if is_text(byte) => Self::Extension(size),
-            (Self::SizeEnd(0), b'\n') | (Self::TrailerEnd, b'\n') => Self::Line,
+            (Self::SizeEnd(0) | Self::TrailerEnd, b'\n') => Self::Line,
             (Self::SizeEnd(size), b'\n') => Self::Data(size),
             (Self::DataReturn, b'\r') => Self::DataEnd,
             (Self::DataEnd, b'\n') => Self::Size { size: 0, digits: 0 },
@@ -317,8 +317,8 @@ fn trimmed(value: &[u8]) -> &[u8] {
 
 /// Whether the target is a path, or names the host that `Host` names.
 fn names_one_host(method: &[u8], target: &[u8], host: Option<&[u8]>) -> bool {
-    // The library leaves out what stands behind it; to Ollama it is a part of the path.
-    if target.contains(&b'#') {
+    // The library leaves out what stands behind `#`; to Ollama it is a part of the path. And nobody is connected to anything else.
+    if target.contains(&b'#') || method == b"CONNECT" {
         return false;
     }
     if target.starts_with(b"/") {
@@ -401,6 +401,7 @@ mod tests {
             "GET http:/// HTTP/1.1\r\nHost:",
             "GET ftp://a/ HTTP/1.1\r\nHost: a",
             "CONNECT a:80 HTTP/1.1\r\nHost: a:80",
+            "CONNECT / HTTP/1.1\r\nHost: a",
             "GET * HTTP/1.1\r\nHost: a",
             "GET /x#y HTTP/1.1\r\nHost: a",
             "GET / HTTP/2.0\r\nHost: a",
