@@ -212,7 +212,7 @@ fn a_preflight_carries_nothing_else_to_the_server_and_nothing_else_back() -> Out
     // One with a body is none.
     let with_body = preflight.replace("Cookie: c=d", "Content-Length: 2") + "{}";
     assert_eq!(raw::ask(guard.address(), with_body.as_bytes())?.status(), 405);
-    // A server that says nothing keeps no browser waiting for ever, and a stop holds for browsers as well.
+    // A server that says nothing keeps no browser waiting for ever.
     server.play(vec![Act::Hang]);
     let late = raw::ask(guard.address(), preflight.as_bytes())?;
     assert!(late.status() == 504 && late.took < Duration::from_secs(10), "{late:?}");
