@@ -219,7 +219,7 @@ fn a_real_ollama_that_is_killed_in_mid_stream_is_told_in_each_apis_way() -> Outc
         client.wait_for(b"\r\n\r\n")?;
         let begun = std::time::Instant::now();
         // Some frames have come, not only the first.
-        while client.received().iter().filter(|byte| **byte == b'\n').count() < 60 {
+        while client.received().split(|byte| *byte == b'\n').count() < 60 {
             client.wait_for_more()?;
             assert!(begun.elapsed() < raw::LIMIT, "{api:?}: the stream doesn't get on");
         }
@@ -227,7 +227,7 @@ fn a_real_ollama_that_is_killed_in_mid_stream_is_told_in_each_apis_way() -> Outc
         let said = client.finish()?;
         assert_eq!((said.status(), wrong(api, &said)), (200, None), "{api:?}: {}", said.text());
         assert!(!api.said(&said.body).is_empty(), "{api:?}: {}", said.text());
-        assert!(said.took < Duration::from_secs(60));
+        assert!(said.took < Duration::from_mins(1));
     }
     Ok(())
 }
