@@ -16,6 +16,7 @@ pub mod openai;
 mod responses;
 pub mod routes;
 mod tools;
+pub mod zstd;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -188,7 +188,11 @@ impl StreamJudge {
         }
         let mut event = Json::read(bytes).map_err(|_| unreadable_answer("an event is not JSON"))?;
         self.speaker.drop_log_probabilities(&mut event);
-        let kind = event.get("type").and_then(Json::as_str).unwrap_or("error").to_owned();
+        let kind = match event.get("type").and_then(Json::as_str) {
+            Some(kind) => kind.to_owned(),
+            None if event.get("error").is_some() => "error".to_owned(),
+            None => return Err(unreadable_answer("an event of it has no type")),
+        };
         if kind == "error" {
             self.speaker.judge_tree(&mut event);
             self.send("error", event, out);
