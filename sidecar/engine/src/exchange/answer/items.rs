@@ -193,7 +193,7 @@ impl StreamJudge {
         } else if kind == ARGUMENTS.1 {
             return self.arguments(event, out);
         } else if kind == "response.output_item.done" {
-            self.around(&mut event, "item", |speaker, item| speaker.judge_item(item))?;
+            self.around(&mut event, "item", Speaker::judge_item)?;
             self.send(&kind, event, out);
         } else if WHOLE.contains(&kind.as_str()) {
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
@@ -212,7 +212,7 @@ impl StreamJudge {
                 self.ends(text, delta, out)?;
             }
         }
-        self.around(&mut event, "response", |speaker, response| speaker.judge_response(response))?;
+        self.around(&mut event, "response", Speaker::judge_response)?;
         self.send(kind, event, out);
         self.ended = ends.then_some(Ending::Said);
         Ok(())
