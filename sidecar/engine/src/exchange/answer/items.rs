@@ -157,7 +157,12 @@ impl StreamJudge {
         }
         let mut event = Json::read(bytes).map_err(|_| unreadable_answer("an event is not JSON"))?;
         self.speaker.drop_log_probabilities(&mut event);
-        let kind = event.get("type").and_then(Json::as_str).unwrap_or("error").to_owned();
+        let kind = match event.get("type") {
+            // A server that fails behind the layer that speaks this API says so in its own words.
+            None | Some(Json::Null) => "error".to_owned(),
+            Some(Json::String(kind)) => kind.clone(),
+            Some(_) => return Err(unreadable_answer("the type of an event is no text")),
+        };
         if kind == "error" {
             self.speaker.judge_tree(&mut event);
             self.send("error", event, out);
