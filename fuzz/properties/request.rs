@@ -6,7 +6,7 @@ use llm_guard_engine::wire::{Body, MessageIndex, Request, decode_request};
 use super::tree::Tree;
 
 /// Every kind of body. A new one goes to the end, since the first byte of what is kept is a place in this table.
-pub(crate) const BODIES: [Body; 12] = [
+pub(crate) const BODIES: [Body; 22] = [
     Body::None,
     Body::OllamaChat,
     Body::OllamaGenerate,
@@ -19,7 +19,19 @@ pub(crate) const BODIES: [Body; 12] = [
     Body::OllamaEmbed,
     Body::OllamaEmbeddings,
     Body::OpenAiEmbeddings,
+    Body::Raw,
+    Body::OllamaPush,
+    Body::OllamaCreate,
+    Body::OllamaCopy,
+    Body::OllamaDelete,
+    Body::OllamaAlias,
+    Body::OllamaNoAlias,
+    Body::OllamaWebSearch,
+    Body::OllamaWebFetch,
+    Body::OpenAiImages,
 ];
+/// Bodies in which no field is called `model`.
+const NAMELESS: [Body; 5] = [Body::OllamaCopy, Body::OllamaAlias, Body::OllamaNoAlias, Body::OllamaWebSearch, Body::OllamaWebFetch];
 
 const CUT: &str = "cut-out";
 
@@ -34,7 +46,7 @@ pub(crate) fn holds(data: &[u8]) {
         }
     };
     let encoded = request.encode();
-    if body == Body::None {
+    if matches!(body, Body::None | Body::Raw) {
         assert!(encoded.is_empty());
         return;
     }
@@ -107,6 +119,8 @@ const KINDS: [&str; 18] = [
     "web_search_tool_result",
     "thinking",
 ];
+/// Fields that name a model.
+const MODELS: [&str; 6] = ["model", "from", "source", "destination", "alias", "target"];
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 struct Judged {
@@ -120,8 +134,8 @@ fn all_is_said(request: &dyn Request) {
     let tree = read(request);
     let judged = Judged {
         texts: texts(request).into_iter().map(|(_, _, text)| text).collect(),
-        names: request.tools().into_iter().chain(request.model()).map(str::to_owned).collect(),
-        passed_over: request.uninspected().into_iter().map(|part| part.path).collect(),
+        names: request.tools().into_iter().chain(request.models()).map(str::to_owned).collect(),
+        passed_over: request.unreadable().into_iter().map(|part| part.path).collect(),
     };
     judged.all_of(&tree, "", "");
     for object in ["messages", "tools", "input"].iter().filter_map(|name| tree.get(name)).flat_map(Tree::list).chain([&tree]) {
@@ -143,7 +157,7 @@ impl Judged {
             Tree::Text(said) => {
                 let is_word = key == "type" && KINDS.contains(&said.as_str())
                     || key == "role" && ROLES.iter().any(|role| role.eq_ignore_ascii_case(said))
-                    || (key == "name" || path == "model" || key == "type") && self.names.contains(said);
+                    || (key == "name" || MODELS.contains(&path) || key == "type") && self.names.contains(said);
                 // JSON in a string says what it says as JSON.
                 let inner = if key == "arguments" { Tree::read(said.as_bytes()) } else { None };
                 match inner {
@@ -166,6 +180,8 @@ impl Judged {
 /// The names of the APIs' fields, as far as the guard forwards them; what stands within a field that may hold anything isn't among them.
 const NAMES: &[&str] = &[
     "_debug_render_only",
+    "adapters",
+    "alias",
     "allowed_domains",
     "annotations",
     "arguments",
@@ -181,52 +197,72 @@ const NAMES: &[&str] = &[
     "context_management",
     "conversation",
     "description",
+    "destination",
     "detail",
     "dimensions",
     "echo",
     "encoding_format",
     "encrypted_content",
     "file_id",
+    "files",
     "filters",
     "format",
     "frequency_penalty",
+    "from",
     "function",
+    "height",
     "id",
+    "image",
     "image_url",
     "images",
     "include",
     "index",
+    "info",
     "input",
     "input_audio",
+    "input_fidelity",
     "input_schema",
     "instructions",
     "is_error",
     "items",
     "keep_alive",
+    "license",
     "logit_bias",
+    "mask",
     "max_completion_tokens",
     "max_output_tokens",
+    "max_results",
     "max_tokens",
     "max_tool_calls",
     "max_uses",
     "messages",
     "metadata",
     "model",
+    "moderation",
     "n",
     "name",
     "options",
     "output",
+    "output_compression",
+    "output_format",
     "parallel_tool_calls",
     "parameters",
+    "parser",
     "phase",
     "presence_penalty",
     "previous_response_id",
     "prompt",
     "prompt_cache_key",
+    "quality",
+    "quantization",
+    "quantize",
+    "query",
     "raw",
     "reasoning",
     "reasoning_effort",
     "refusal",
+    "renderer",
+    "requires",
     "response_format",
     "role",
     "safety_identifier",
@@ -235,17 +271,21 @@ const NAMES: &[&str] = &[
     "service_tier",
     "shift",
     "signature",
+    "size",
     "source",
     "status",
+    "steps",
     "stop",
     "stop_sequences",
     "store",
     "stream",
     "stream_options",
     "strict",
+    "style",
     "suffix",
     "summary",
     "system",
+    "target",
     "temperature",
     "template",
     "text",
@@ -262,15 +302,20 @@ const NAMES: &[&str] = &[
     "truncate",
     "truncation",
     "type",
+    "url",
     "user",
     "user_location",
     "verbose",
     "verbosity",
+    "width",
 ];
 
 // === what the controls change ===
 
 fn set_model(body: Body, encoded: &[u8]) {
+    if NAMELESS.contains(&body) {
+        return;
+    }
     let mut request = decode(body, encoded);
     request.set_model("another");
     assert_eq!(request.model(), Some("another"));

@@ -3,7 +3,7 @@
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
 use crate::policy::{Mode, ModelsSpec, PolicyError};
 use crate::verdict::ControlId;
-use crate::wire::{Body, Class};
+use crate::wire::Class;
 
 #[derive(Debug)]
 pub(super) struct Models {
@@ -35,8 +35,9 @@ impl Control for Models {
     }
 
     fn judge_request(&self, asked: &Asked<'_>) -> Vec<Finding> {
-        let named = asked.request.model().or(asked.segment).filter(|name| !name.trim().is_empty());
-        let names_one = asked.segment.is_some() || !matches!(asked.route.body, None | Some(Body::None));
+        let segment = asked.segment.filter(|_| asked.route.pattern.ends_with(":model"));
+        let named = asked.request.model().or(segment).filter(|name| !name.trim().is_empty());
+        let names_one = segment.is_some() || asked.route.names_a_model();
         let Some(name) = named else {
             // A default fills the gap, which is no violation. Without one the server says what is missing.
             let fill = names_one && asked.route.class == Class::Inference && self.mode > Mode::Monitor;
