@@ -60,6 +60,7 @@ pub(crate) fn holds(data: &[u8]) {
 
     set_model(body, &encoded);
     retain_tools(body, &encoded);
+    take_out_what_nobody_documents(body, &encoded);
     replace_messages(body, &encoded);
 }
 
@@ -344,6 +345,15 @@ fn retain_tools(body: Body, encoded: &[u8]) {
     request.retain_tools(&mut |place| place % 2 == 0);
     assert_eq!(named(&*request), expected);
     assert_eq!(decode(body, &request.encode()).encode(), request.encode());
+    all_is_said(&*request);
+}
+
+fn take_out_what_nobody_documents(body: Body, encoded: &[u8]) {
+    let mut request = decode(body, encoded);
+    request.rests(&mut |rest| rest.retain(&mut |_| false));
+    let mut again = decode(body, &request.encode());
+    again.rests(&mut |rest| rest.retain(&mut |name| panic!("{name:?} was taken out and goes on")));
+    assert_eq!(text(&again.encode()), text(&request.encode()));
     all_is_said(&*request);
 }
 
