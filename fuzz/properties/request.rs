@@ -33,7 +33,7 @@ pub(crate) const BODIES: [Body; 22] = [
 /// Bodies in which no field is called `model`.
 const NAMELESS: [Body; 5] = [Body::OllamaCopy, Body::OllamaAlias, Body::OllamaNoAlias, Body::OllamaWebSearch, Body::OllamaWebFetch];
 
-const CUT: &str = "cut out";
+const CUT: &str = "cut-out";
 
 pub(crate) fn holds(data: &[u8]) {
     let Some(([body], bytes)) = super::header::<1>(data) else { return };
@@ -60,6 +60,7 @@ pub(crate) fn holds(data: &[u8]) {
 
     set_model(body, &encoded);
     retain_tools(body, &encoded);
+    take_out_what_nobody_documents(body, &encoded);
     replace_messages(body, &encoded);
 }
 
@@ -351,6 +352,15 @@ fn retain_tools(body: Body, encoded: &[u8]) {
     all_is_said(&*request);
 }
 
+fn take_out_what_nobody_documents(body: Body, encoded: &[u8]) {
+    let mut request = decode(body, encoded);
+    request.rests(&mut |rest| rest.retain(&mut |_| false));
+    let mut again = decode(body, &request.encode());
+    again.rests(&mut |rest| rest.retain(&mut |name| panic!("{name:?} was taken out and goes on")));
+    assert_eq!(text(&again.encode()), text(&request.encode()));
+    all_is_said(&*request);
+}
+
 /// An id that can't hold a sentence may stay.
 fn is_plain(id: &str) -> bool {
     id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
@@ -358,16 +368,22 @@ fn is_plain(id: &str) -> bool {
 
 fn replace_messages(body: Body, encoded: &[u8]) {
     let before = texts(&*decode(body, encoded));
-    let mut places: Vec<usize> = before.iter().filter_map(|(_, message, _)| *message).take(8).collect();
-    places.push(usize::MAX);
-    for place in places {
+    // Data is said message by message first; where neighbours are joined, that is said besides.
+    let alone = |texts: &[Said], place: usize| texts.iter().find(|(is_data, of, _)| *is_data && *of == Some(place)).cloned();
+    let mut places: Vec<usize> = before.iter().filter_map(|(_, message, _)| *message).collect();
+    places.dedup();
+    for place in places.iter().copied().take(8).chain([usize::MAX]) {
         let mut request = decode(body, encoded);
         request.replace_message(MessageIndex(place), CUT);
         let after = texts(&*request);
-        let others = |texts: &[Said]| texts.iter().filter(|(is_data, of, _)| *is_data && *of != Some(place)).cloned().collect::<Vec<_>>();
-        assert_eq!(others(&after), others(&before), "another message was changed than the one at {place}");
-        for (_, _, text) in after.iter().filter(|(is_data, of, _)| *is_data && *of == Some(place)) {
-            assert!(text.split('\n').all(|line| line == CUT || is_plain(line)), "of the message at {place} this is left: {text:?}");
+        for other in places.iter().copied().filter(|other| *other != place) {
+            assert_eq!(alone(&after, other), alone(&before, other), "the message at {other} was changed with the one at {place}");
+        }
+        // What only this message said.
+        let said = before.iter().filter(|(is_data, of, _)| *is_data && *of == Some(place)).flat_map(|(_, _, text)| text.split('\n'));
+        let elsewhere = |line: &str| before.iter().any(|(_, of, text)| *of != Some(place) && text.contains(line));
+        for line in said.filter(|line| !is_plain(line.trim()) && !elsewhere(line)) {
+            assert!(!after.iter().any(|(_, _, text)| text.contains(line)), "of the message at {place} this is left: {line:?}");
         }
         assert_eq!(text(&decode(body, &request.encode()).encode()), text(&request.encode()));
         all_is_said(&*request);

@@ -146,7 +146,7 @@ fn joined(frames: &[Value]) -> BTreeMap<String, String> {
                 add(format!("{}.{name}", frame["index"]), &frame["delta"][name]);
             }
         }
-        if kind.strip_suffix(".delta").is_some() {
+        if kind.rsplit('.').next() == Some("delta") {
             let part = if kind.contains("summary") { &frame["summary_index"] } else { &frame["content_index"] };
             add(format!("{kind}.{}.{part}", frame["output_index"]), &frame["delta"]);
         }

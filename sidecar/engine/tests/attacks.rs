@@ -399,6 +399,7 @@ fn items_out_of_order_end_the_answer_with_an_error_and_a_repetition_is_counted_o
         vec![added.clone(), piece(1, "x"), end("x")],
         vec![added.clone(), added.clone()],
         vec![added.clone(), piece(0, "x")],
+        vec![json!({"type": {"x": "y"}, "response": {}})],
     ] {
         let out = answer("/v1/responses", 200, "text/event-stream", &stream(&events)).unwrap();
         assert!(out.contains("\"error\":{") && !out.contains("response.completed"), "{out}");

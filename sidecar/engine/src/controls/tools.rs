@@ -1,5 +1,7 @@
 //! LLM06, excessive agency: which tools may be declared to the model, and which it may call.
 
+use std::collections::HashSet;
+
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
 use crate::policy::{Mode, PolicyError, ToolsSpec};
 use crate::verdict::ControlId;
@@ -13,6 +15,8 @@ pub(super) struct Tools {
 impl Tools {
     pub(super) fn new(spec: &ToolsSpec, mode: Mode) -> Result<Self, PolicyError> {
         let allow = spec.allow.as_deref().unwrap_or_default();
+        // A policy of the size that is read has room for lists of which not every pair can be looked at.
+        let blocked: HashSet<&String> = spec.block.iter().collect();
         for (list, names) in [("allow", allow), ("block", &spec.block[..]), ("highRisk", &spec.high_risk[..])] {
             for (place, name) in names.iter().enumerate() {
                 let path = || format!("tools.{list}[{place}]");
@@ -25,7 +29,7 @@ impl Tools {
                         reason: format!("'{name}' has white space around it, and names are exact"),
                     });
                 }
-                if list != "block" && spec.block.contains(name) {
+                if list != "block" && blocked.contains(name) {
                     return Err(PolicyError::Value { path: path(), reason: format!("'{name}' is also in tools.block, which wins") });
                 }
             }
@@ -95,6 +99,15 @@ mod tests {
         let spec = ToolsSpec { allow: Some(names(&["a"])), ..ToolsSpec::default() };
         let said = format!("{:?}", Tools::new(&spec, Mode::Hard).unwrap().judge_call("something private"));
         assert!(!said.contains("private"));
+    }
+
+    #[test]
+    fn long_lists_are_compared_in_little_time() {
+        let many = |kind: &str| (0..60_000).map(|number| format!("{kind}{number}")).collect::<Vec<_>>();
+        let spec = ToolsSpec { allow: Some(many("a")), block: many("b"), ..ToolsSpec::default() };
+        let began = std::time::Instant::now();
+        assert!(Tools::new(&spec, Mode::Hard).is_ok());
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -188,10 +188,11 @@ impl StreamJudge {
         }
         let mut event = Json::read(bytes).map_err(|_| unreadable_answer("an event is not JSON"))?;
         self.speaker.drop_log_probabilities(&mut event);
-        let kind = match event.get("type").and_then(Json::as_str) {
-            Some(kind) => kind.to_owned(),
-            None if event.get("error").is_some() => "error".to_owned(),
-            None => return Err(unreadable_answer("an event of it has no type")),
+        let kind = match event.get("type") {
+            Some(Json::String(kind)) => kind.clone(),
+            // A server that fails behind the layer that speaks this API says so in its own words.
+            None | Some(Json::Null) if event.get("error").is_some() => "error".to_owned(),
+            _ => return Err(unreadable_answer("an event of it has no type")),
         };
         if kind == "error" {
             self.speaker.judge_tree(&mut event);
