@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::Json;
 use super::tools::{bytes_in, retain_places};
 use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
@@ -108,10 +108,10 @@ impl Content {
         }
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         match self {
-            Self::Text(text) => Json::String(text.clone()),
-            Self::Blocks(blocks) => Json::Array(blocks.iter().map(Block::encode).collect()),
+            Self::Text(text) => Out::Text(text),
+            Self::Blocks(blocks) => Out::List(blocks.iter().map(Block::encode).collect()),
         }
     }
 
@@ -197,7 +197,7 @@ impl Block {
         Ok(Some(Self { is, marks, unknown: fields.rest() }))
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         match &self.is {
             Is::Text(text) => {
@@ -206,7 +206,7 @@ impl Block {
             }
             Is::Image(source) => {
                 out.string("type", Some("image"));
-                out.put("source", source.clone());
+                out.put("source", source);
             }
             Is::Thinking { thinking, signature } => {
                 out.string("type", Some("thinking"));
@@ -218,14 +218,14 @@ impl Block {
                 out.string("id", Some(id));
                 out.string("name", Some(name));
                 if let Some(input) = input {
-                    out.put("input", input.clone());
+                    out.put("input", input);
                 }
             }
             Is::Result { kind, id, content, is_error } => {
                 out.string("type", Some(kind));
                 out.string("tool_use_id", id.as_deref());
                 if let Some(content) = content {
-                    out.put("content", content.clone());
+                    out.put("content", content);
                 }
                 out.bool("is_error", *is_error);
             }
@@ -293,7 +293,7 @@ impl Message {
         Ok((Self { role, content, unknown: fields.rest() }, dropped))
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         out.string("role", Some(&self.role));
         if let Some(content) = &self.content {
@@ -399,7 +399,7 @@ impl Tool {
         if kind.is_some_and(|kind| kind.starts_with("web_search")) { "web_search" } else { &self.name }
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         out.string("name", Some(&self.name));
         out.string("description", self.description.as_deref());
@@ -547,10 +547,10 @@ impl Request for MessagesRequest {
         if let Some(system) = &self.system {
             out.put("system", system.encode());
         }
-        out.put("messages", Json::Array(self.messages.iter().map(Message::encode).collect()));
+        out.put("messages", Out::List(self.messages.iter().map(Message::encode).collect()));
         out.array("tools", self.tools.iter().map(Tool::encode).collect());
         if let Some(choice) = &self.tool_choice {
-            out.put("tool_choice", choice.clone());
+            out.put("tool_choice", choice);
         }
         out.bool("stream", self.stream);
         out.known(&self.settings);
@@ -597,7 +597,7 @@ pub(crate) fn encode_text(kind: &str, text: &str) -> Json {
     let mut block = ObjectWriter::default();
     block.string("type", Some(kind));
     block.string(kind, Some(text));
-    block.finish()
+    block.finish().into()
 }
 
 /// A call's block, with its input or, where a stream brings that later, without.
@@ -611,7 +611,7 @@ pub(crate) fn encode_call(call: &Call, with_input: bool) -> Json {
         _ => Json::Object(Vec::new()),
     };
     block.put("input", input);
-    block.finish()
+    block.finish().into()
 }
 
 pub(super) fn decode_event(mut fields: Fields) -> Result<Event, DecodeError> {
@@ -632,7 +632,7 @@ pub(super) fn decode_event(mut fields: Fields) -> Result<Event, DecodeError> {
     Ok(event)
 }
 
-pub(super) fn encode_event(event: &Event) -> Json {
+pub(super) fn encode_event(event: &Event) -> Out<'_> {
     let mut out = ObjectWriter::default();
     out.known(&event.head);
     let mut blocks = Vec::with_capacity(event.speeches.len());
@@ -736,7 +736,7 @@ pub(crate) fn encode_part(name: &str, members: Vec<(&'static str, Json)>) -> Jso
     for (name, value) in members {
         out.put(name, value);
     }
-    out.finish()
+    out.finish().into()
 }
 
 /// The piece of a text, or of a call's arguments, as a delta.
@@ -749,7 +749,7 @@ pub(crate) fn encode_piece(name: &'static str, piece: &str) -> Json {
     let mut delta = ObjectWriter::default();
     delta.string("type", Some(kind));
     delta.string(name, Some(piece));
-    delta.finish()
+    delta.finish().into()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use serde::ser::{Serialize, Serializer};
+
 use super::json::{Json, folded, names_field};
 use super::{Channel, Text};
 
@@ -78,10 +80,14 @@ impl Fields {
         let Json::Object(entries) = json else {
             return Err(wrong_type("", "an object"));
         };
-        let mut names: Vec<String> = entries.iter().map(|(key, _)| folded(key)).collect();
-        names.sort_unstable();
-        if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(DecodeError::SameField { path: String::new() });
+        // Keys that no folding changes are different, as all keys of an object that was read.
+        let is_folded = |key: &str| key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        if !entries.iter().all(|(key, _)| is_folded(key)) {
+            let mut names: Vec<String> = entries.iter().map(|(key, _)| folded(key)).collect();
+            names.sort_unstable();
+            if names.windows(2).any(|pair| pair[0] == pair[1]) {
+                return Err(DecodeError::SameField { path: String::new() });
+            }
         }
         Ok(Self { entries, exact: false })
     }
@@ -195,55 +201,120 @@ impl Rest {
     }
 }
 
-/// Writes an object's fields in order, leaving out what is absent.
-#[derive(Debug, Default)]
-pub struct ObjectWriter {
-    entries: Vec<(String, Json)>,
+/// A value to be written, borrowed from what it is made of wherever it can be.
+#[derive(Debug)]
+pub enum Out<'a> {
+    /// A tree as it was read.
+    Tree(&'a Json),
+    /// A tree that was made for this.
+    Made(Json),
+    /// A string.
+    Text(&'a str),
+    /// An array.
+    List(Vec<Out<'a>>),
+    /// An object, in the order in which it is written.
+    Object(Vec<(&'a str, Out<'a>)>),
 }
 
-impl ObjectWriter {
+impl From<Json> for Out<'_> {
+    fn from(json: Json) -> Self {
+        Self::Made(json)
+    }
+}
+
+impl<'a> From<&'a Json> for Out<'a> {
+    fn from(json: &'a Json) -> Self {
+        Self::Tree(json)
+    }
+}
+
+impl From<Out<'_>> for Json {
+    fn from(out: Out<'_>) -> Self {
+        match out {
+            Out::Tree(json) => json.clone(),
+            Out::Made(json) => json,
+            Out::Text(text) => Self::String(text.to_owned()),
+            Out::List(items) => Self::Array(items.into_iter().map(Self::from).collect()),
+            Out::Object(entries) => Self::Object(entries.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()),
+        }
+    }
+}
+
+impl Serialize for Out<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Tree(json) => json.serialize(serializer),
+            Self::Made(json) => json.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Object(entries) => serializer.collect_map(entries.iter().map(|(name, value)| (name, value))),
+        }
+    }
+}
+
+impl Out<'_> {
+    /// Writes the value compactly, as [`Json::write`] does.
+    ///
+    /// # Panics
+    ///
+    /// Never: writing to memory can't fail, and there is only what JSON can say.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("a tree of strings and finite numbers can be written to memory");
+    }
+}
+
+/// Writes an object's fields in order, leaving out what is absent.
+#[derive(Debug, Default)]
+pub struct ObjectWriter<'a> {
+    entries: Vec<(&'a str, Out<'a>)>,
+}
+
+impl<'a> ObjectWriter<'a> {
     /// Adds a field.
-    pub fn put(&mut self, name: &str, value: Json) {
-        self.entries.push((name.to_owned(), value));
+    pub fn put(&mut self, name: &'a str, value: impl Into<Out<'a>>) {
+        self.entries.push((name, value.into()));
     }
 
     /// Adds a string, where there is one.
-    pub fn string(&mut self, name: &str, value: Option<&str>) {
+    pub fn string(&mut self, name: &'a str, value: Option<&'a str>) {
         if let Some(value) = value {
-            self.put(name, Json::String(value.to_owned()));
+            self.put(name, Out::Text(value));
         }
     }
 
     /// Adds a boolean, where there is one.
-    pub fn bool(&mut self, name: &str, value: Option<bool>) {
+    pub fn bool(&mut self, name: &'a str, value: Option<bool>) {
         if let Some(value) = value {
             self.put(name, Json::Bool(value));
         }
     }
 
     /// Adds an array, unless it is empty.
-    pub fn array(&mut self, name: &str, items: Vec<Json>) {
+    pub fn array(&mut self, name: &'a str, items: Vec<Out<'a>>) {
         if !items.is_empty() {
-            self.put(name, Json::Array(items));
+            self.put(name, Out::List(items));
         }
+    }
+
+    /// Adds an array of trees, unless it is empty.
+    pub fn trees(&mut self, name: &'a str, items: &'a [Json]) {
+        self.array(name, items.iter().map(Out::from).collect());
     }
 
     /// Adds fields that were taken by [`Fields::known`].
-    pub fn known(&mut self, fields: &[(&'static str, Json)]) {
-        for (name, value) in fields {
-            self.put(name, value.clone());
-        }
+    pub fn known(&mut self, fields: &'a [(&'static str, Json)]) {
+        self.entries.extend(fields.iter().map(|(name, value)| (*name, Out::Tree(value))));
     }
 
     /// Adds what is left of the fields that nobody took.
-    pub fn rest(&mut self, rest: &Rest) {
-        self.entries.extend_from_slice(&rest.0);
+    pub fn rest(&mut self, rest: &'a Rest) {
+        self.entries.extend(rest.0.iter().map(|(name, value)| (name.as_str(), Out::Tree(value))));
     }
 
     /// The object.
     #[must_use]
-    pub fn finish(self) -> Json {
-        Json::Object(self.entries)
+    pub fn finish(self) -> Out<'a> {
+        Out::Object(self.entries)
     }
 }
 

@@ -207,7 +207,10 @@ fn fold(c: char) -> char {
 /// Whether a key means the field `name` to a server that folds case.
 #[must_use]
 pub fn names_field(key: &str, name: &str) -> bool {
-    key == name || key.chars().map(fold).eq(name.chars().map(fold))
+    if key.is_ascii() && name.is_ascii() {
+        return key.eq_ignore_ascii_case(name);
+    }
+    key.chars().map(fold).eq(name.chars().map(fold))
 }
 
 /// A key in the one spelling that all keys of the same meaning share.

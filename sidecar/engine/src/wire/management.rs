@@ -192,7 +192,7 @@ impl Request for ManagementRequest {
             out.string(name, Some(model));
         }
         for (name, _, value) in &self.texts {
-            out.put(name, value.clone());
+            out.put(name, value);
         }
         for (name, value) in &self.switches {
             out.bool(name, Some(*value));

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::Json;
 use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places};
 use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
@@ -42,7 +42,7 @@ struct Message {
     unknown: Rest,
 }
 
-fn encode_call(call: &Call) -> Json {
+fn encode_call(call: &Call) -> Out<'_> {
     let mut function = ObjectWriter::default();
     if let Some(index) = call.index {
         function.put("index", Json::Number(index.into()));
@@ -51,9 +51,9 @@ fn encode_call(call: &Call) -> Json {
     function.put(
         "arguments",
         match &call.arguments {
-            Arguments::Value(value) => value.clone(),
-            Arguments::Text(text) if text.is_empty() => Json::Object(Vec::new()),
-            Arguments::Text(text) => Json::String(text.clone()),
+            Arguments::Value(value) => Out::Tree(value),
+            Arguments::Text(text) if text.is_empty() => Out::Object(Vec::new()),
+            Arguments::Text(text) => Out::Text(text),
         },
     );
     let mut out = ObjectWriter::default();
@@ -87,12 +87,12 @@ impl Message {
         Utterance { role: self.role.clone(), content: self.content.clone().unwrap_or_default(), beside, left_out: false }
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         out.string("role", Some(&self.role));
         out.string("content", Some(self.content.as_deref().unwrap_or_default()));
         out.string("thinking", self.thinking.as_deref());
-        out.array("images", self.images.clone());
+        out.trees("images", &self.images);
         out.array("tool_calls", self.calls.iter().map(encode_call).collect());
         out.string("tool_name", self.tool_name.as_deref());
         out.string("tool_call_id", self.tool_call_id.as_deref());
@@ -129,7 +129,7 @@ fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_
     }
 }
 
-pub(super) fn write(json: &Json) -> Vec<u8> {
+pub(super) fn write(json: &Out<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     json.write(&mut out);
     out
@@ -193,7 +193,7 @@ impl Request for ChatRequest {
     fn encode(&self) -> Vec<u8> {
         let mut out = ObjectWriter::default();
         out.string("model", self.model.as_deref());
-        out.put("messages", Json::Array(self.messages.iter().map(Message::encode).collect()));
+        out.put("messages", Out::List(self.messages.iter().map(Message::encode).collect()));
         out.array("tools", self.tools.iter().map(Tool::encode).collect());
         out.bool("stream", self.stream);
         out.known(&self.settings);
@@ -307,8 +307,8 @@ impl Request for GenerateRequest {
         out.string("suffix", self.suffix.as_deref());
         out.string("system", self.system.as_deref());
         out.string("template", self.template.as_deref());
-        out.array("context", self.context.clone());
-        out.array("images", self.images.clone());
+        out.trees("context", &self.context);
+        out.trees("images", &self.images);
         out.bool("raw", self.raw);
         out.bool("stream", self.stream);
         out.known(&self.settings);
@@ -375,7 +375,7 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
     Ok(Event { head, speeches: vec![speech], tail, done, picture, dropped })
 }
 
-pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
+pub(super) fn encode_event(event: &Event, shape: Shape) -> Out<'_> {
     let mut out = ObjectWriter::default();
     out.known(&event.head);
     for speech in &event.speeches {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::Json;
 use super::ollama::render_only;
 use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
@@ -130,12 +130,12 @@ impl Part {
         })
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let (kind, value) = match self {
-            Self::Text(text) => ("text", Json::String(text.clone())),
-            Self::Media(kind, value) => (*kind, value.clone()),
+            Self::Text(text) => ("text", Out::Text(text)),
+            Self::Media(kind, value) => (*kind, Out::Tree(value)),
         };
-        Json::Object(vec![("type".into(), Json::String(kind.into())), (kind.into(), value)])
+        Out::Object(vec![("type", Out::Text(kind)), (kind, value)])
     }
 }
 
@@ -166,18 +166,18 @@ impl Message {
         })
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         out.string("role", Some(&self.role));
         match &self.content {
             None => {}
             Some(Content::Text(text)) => out.string("content", Some(text)),
-            Some(Content::Parts(parts)) => out.put("content", Json::Array(parts.iter().map(Part::encode).collect())),
+            Some(Content::Parts(parts)) => out.put("content", Out::List(parts.iter().map(Part::encode).collect())),
         }
         out.string("reasoning", self.reasoning.as_deref());
         out.string("name", self.name.as_deref());
         if self.calls_said && self.content.is_none() {
-            out.put("tool_calls", Json::Array(self.calls.iter().map(encode_call).collect()));
+            out.put("tool_calls", Out::List(self.calls.iter().map(encode_call).collect()));
         } else {
             out.array("tool_calls", self.calls.iter().map(encode_call).collect());
         }
@@ -214,7 +214,7 @@ impl Message {
     }
 }
 
-fn encode_call(call: &Call) -> Json {
+fn encode_call(call: &Call) -> Out<'_> {
     let mut function = ObjectWriter::default();
     function.string("name", Some(&call.name));
     function.put(
@@ -331,10 +331,10 @@ impl Request for ChatRequest {
     fn encode(&self) -> Vec<u8> {
         let mut out = ObjectWriter::default();
         out.string("model", self.model.as_deref());
-        out.put("messages", Json::Array(self.messages.iter().map(Message::encode).collect()));
+        out.put("messages", Out::List(self.messages.iter().map(Message::encode).collect()));
         out.array("tools", self.tools.iter().map(Tool::encode).collect());
         if let Some(choice) = &self.tool_choice {
-            out.put("tool_choice", choice.clone());
+            out.put("tool_choice", choice);
         }
         out.bool("stream", self.stream);
         out.known(&self.settings);
@@ -484,7 +484,7 @@ fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeErro
     Ok((speech, dropped))
 }
 
-pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
+pub(super) fn encode_event(event: &Event, shape: Shape) -> Out<'_> {
     let mut out = ObjectWriter::default();
     out.known(&event.head);
     let choices = event.speeches.iter().map(|speech| {
@@ -512,7 +512,7 @@ pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
         choice.put("finish_reason", speech.finish.clone().unwrap_or(Json::Null));
         choice.finish()
     });
-    out.put("choices", Json::Array(choices.collect()));
+    out.put("choices", Out::List(choices.collect()));
     out.known(&event.tail);
     out.finish()
 }

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::Json;
 use super::{Channel, MessageIndex, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
@@ -116,7 +116,7 @@ impl Part {
         Ok((Self { is, unknown: fields.rest() }, marks))
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         match &self.is {
             Piece::Text(kind, text) => {
@@ -147,10 +147,10 @@ impl Content {
         }
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         match self {
-            Self::Text(text) => Json::String(text.clone()),
-            Self::Parts(parts) => Json::Array(parts.iter().map(Part::encode).collect()),
+            Self::Text(text) => Out::Text(text),
+            Self::Parts(parts) => Out::List(parts.iter().map(Part::encode).collect()),
         }
     }
 
@@ -232,7 +232,7 @@ impl Item {
         Ok((Some(Self { is, marks, unknown: fields.rest() }), dropped))
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         match &self.is {
             Is::Message { typed, role, content } => {
@@ -257,8 +257,8 @@ impl Item {
             }
             Is::Reasoning { summary, content, encrypted } => {
                 out.string("type", Some("reasoning"));
-                out.put("summary", Json::Array(summary.clone()));
-                out.array("content", content.clone());
+                out.put("summary", Out::List(summary.iter().map(Out::from).collect()));
+                out.trees("content", content);
                 out.string("encrypted_content", encrypted.as_deref());
             }
         }
@@ -382,7 +382,7 @@ impl Tool {
         self.tools.iter_mut().for_each(|tool| tool.rests(each));
     }
 
-    fn encode(&self) -> Json {
+    fn encode(&self) -> Out<'_> {
         let mut out = ObjectWriter::default();
         out.string("type", Some(&self.kind));
         out.string("name", self.name.as_deref());
@@ -554,11 +554,11 @@ impl Request for ResponsesRequest {
         match &self.input {
             None => {}
             Some(Input::Text(text)) => out.string("input", Some(text)),
-            Some(Input::Items(items)) => out.put("input", Json::Array(items.iter().map(Item::encode).collect())),
+            Some(Input::Items(items)) => out.put("input", Out::List(items.iter().map(Item::encode).collect())),
         }
         out.array("tools", self.tools.iter().map(Tool::encode).collect());
         if let Some(choice) = &self.tool_choice {
-            out.put("tool_choice", choice.clone());
+            out.put("tool_choice", choice);
         }
         out.bool("stream", self.stream);
         out.known(&self.settings);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call};
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::{Json, names_field};
 use super::{Channel, Text, lines};
 
@@ -33,12 +33,12 @@ impl Tool {
         })
     }
 
-    pub(super) fn encode(&self) -> Json {
+    pub(super) fn encode(&self) -> Out<'_> {
         let mut function = ObjectWriter::default();
         function.string("name", Some(&self.name));
         function.string("description", self.description.as_deref());
         if let Some(parameters) = &self.parameters {
-            function.put("parameters", parameters.clone());
+            function.put("parameters", parameters);
         }
         function.bool("strict", self.strict);
         function.rest(&self.unknown[1]);
