@@ -8,6 +8,6 @@ mod sections;
 pub mod settings;
 
 pub use document::{GuardPolicy, Metadata, PolicyError, Spec};
-pub use sections::{KindName, ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};
+pub use sections::{Cloud, KindName, ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};
 
 pub use crate::verdict::{Mode, UnknownMode};

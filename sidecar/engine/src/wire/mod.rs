@@ -9,11 +9,13 @@ pub(crate) mod embeddings;
 pub mod fields;
 pub mod framing;
 pub mod json;
+pub mod names;
 pub mod ollama;
 pub mod openai;
 mod responses;
 pub mod routes;
 mod tools;
+pub mod whereabouts;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -224,7 +226,7 @@ pub struct Uninspected {
 }
 
 /// A decoded request: what the controls read, and the only thing that is encoded again.
-pub trait Request: fmt::Debug + Send {
+pub trait Request: fmt::Debug + Send + Sync {
     /// The model's name as the client wrote it, if it did.
     fn model(&self) -> Option<&str>;
     /// Puts another model's name in its place.
