@@ -2,6 +2,7 @@
 
 mod body;
 mod budget;
+mod catalogue;
 pub(crate) mod drain;
 mod ends;
 mod exchange;
@@ -26,6 +27,7 @@ use crate::settings::{Current, InForce};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
 use budget::Budget;
+use catalogue::Catalogue;
 use drain::{Drain, Stage, reached};
 use host::StandIn;
 use observability::Observed;
@@ -132,6 +134,7 @@ impl Guard {
         drop(entered);
         let proxy = Arc::new(exchange::Proxy {
             budget: Budget::new(buffer),
+            catalogue: Catalogue::new(),
             upstream,
             policy,
             recorder: Arc::new(recorder),
