@@ -63,17 +63,20 @@ struct Shown {
     remote_model: Option<String>,
 }
 
-/// An error as Ollama says it.
+/// An error as Ollama says it: that it is a string tells whose error it is.
 #[derive(Deserialize)]
 struct Said {
-    #[expect(dead_code, reason = "that it is a string tells whose error it is")]
     error: String,
 }
+
+/// How 0.17.4 calls what is no name to it.
+const NO_NAME: &str = "unqualified name";
 
 /// Reads the answer to [`show_request`]: its status and its body.
 #[must_use]
 pub fn read_shown(status: u16, body: &[u8]) -> Whereabouts {
     let is_ollamas = || object::<Said>(body).is_some();
+    let is_no_name = || object::<Said>(body).is_some_and(|said| said.error.starts_with(NO_NAME));
     match status {
         200 => match object::<Shown>(body) {
             Some(Shown { remote_host, remote_model }) => {
@@ -83,6 +86,7 @@ pub fn read_shown(status: u16, body: &[u8]) -> Whereabouts {
             None => Whereabouts::Unknown,
         },
         404 if is_ollamas() => Whereabouts::Missing,
+        500 if is_no_name() => Whereabouts::Missing,
         // No such route: another server, which has no cloud of this kind.
         404 | 405 | 501 => Whereabouts::Here,
         // Its cloud is switched off, so that it doesn't say more of a model that runs there.
@@ -166,7 +170,8 @@ mod tests {
             (404, "404 page not found", Whereabouts::Here),
             (405, "", Whereabouts::Here),
             (401, r#"{"error":"x"}"#, Whereabouts::Unknown),
-            (500, r#"{"error":"unqualified name"}"#, Whereabouts::Unknown),
+            (500, r#"{"error":"unqualified name: "}"#, Whereabouts::Missing),
+            (500, r#"{"error":"out of memory"}"#, Whereabouts::Unknown),
             (301, "", Whereabouts::Unknown),
         ] {
             assert_eq!(read_shown(status, body.as_bytes()), place, "{status} {body}");
