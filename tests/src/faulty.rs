@@ -76,9 +76,9 @@ impl Received {
         self.head.start.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// Whether it is the guard that asks, of its own accord, where a model runs. (It says nothing of itself but that.)
+    /// Whether it is the guard that asks, of its own accord, where a model runs.
     fn is_about_a_model(&self) -> bool {
-        self.target() == "/api/show" && self.head.get("user-agent").is_none() && self.head.get("x-request-id").is_none()
+        self.target() == "/api/show" && self.head.text("user-agent").is_some_and(|agent| agent.starts_with("llm-guard/"))
     }
 
     /// Whether it asks for a stream.

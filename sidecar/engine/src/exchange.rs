@@ -290,9 +290,9 @@ impl Exchange {
     fn place_findings<'e>(&'e self, places: &'e Places) -> impl Iterator<Item = (ControlId, Mode, Placed)> + 'e {
         let asked = self.route.zip(self.unplaced.as_deref()).map(|(route, request)| self.asked(route, request));
         let controls = self.policy.controls.iter();
-        asked.into_iter().flat_map(move |asked| {
-            controls.clone().map(move |control| (control.id(), control.mode(), control.judge_place(&asked, places)))
-        })
+        asked
+            .into_iter()
+            .flat_map(move |asked| controls.clone().map(move |control| (control.id(), control.mode(), control.judge_place(&asked, places))))
     }
 
     fn asked<'e>(&'e self, route: &'static Route, request: &'e dyn Request) -> Asked<'e> {

@@ -13,9 +13,8 @@ use regex::Regex;
 use serde_json::json;
 
 fn policy(mode: &str, models: &str) -> Arc<Policy> {
-    let yaml = format!(
-        "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {{name: p}}\nspec: {{mode: {mode}, models: {models}}}\n"
-    );
+    let yaml =
+        format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {{name: p}}\nspec: {{mode: {mode}, models: {models}}}\n");
     Policy::compile(&GuardPolicy::read(&yaml).unwrap(), &Standing::of(None)).unwrap()
 }
 
@@ -70,7 +69,8 @@ fn looked_up(name: &str) -> Option<[String; 4]> {
 
 /// The same for 0.33.0; whether it is a model of the cloud comes with it.
 fn resolved(name: &str) -> Option<([String; 4], bool)> {
-    static SOURCE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?s)\A(.*):\s*(?:((?i)local)|((?i)cloud)|([^:/]*)-(?i:cloud))\s*\z").unwrap());
+    static SOURCE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?s)\A(.*):\s*(?:((?i)local)|((?i)cloud)|([^:/]*)-(?i:cloud))\s*\z").unwrap());
     let name = name.trim();
     let Some(source) = SOURCE.captures(name) else { return Some((looked_up(name)?, false)) };
     let tag = source.get(4).map(|tag| tag.as_str());
@@ -199,7 +199,12 @@ fn places(known: &[(&str, Whereabouts)]) -> Places {
 }
 
 /// What becomes of a chat with `model`, and what was located for it.
-fn placed(policy: &Arc<Policy>, path: &str, model: &str, known: &[(&str, Whereabouts)]) -> (Result<String, (u16, &'static str)>, Vec<String>) {
+fn placed(
+    policy: &Arc<Policy>,
+    path: &str,
+    model: &str,
+    known: &[(&str, Whereabouts)],
+) -> (Result<String, (u16, &'static str)>, Vec<String>) {
     let mut exchange = begin(policy, path);
     let forward = exchange.judge_request(&body(path, model)).unwrap();
     let (mut found, known, mut asked) = (Places::default(), places(known), Vec::new());

@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout_at};
 use super::upstream::{RequestBody, Upstream};
 use crate::telemetry::metrics::UpstreamError;
 
+/// How the guard calls itself where it asks of its own accord.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("llm-guard/", env!("CARGO_PKG_VERSION")));
 /// How long an answer counts.
 const FRESH: Duration = Duration::from_mins(2);
 /// The most models of which an answer is kept.
@@ -168,6 +170,7 @@ impl Question<'_> {
             *request.uri_mut() = target.clone();
             *request.version_mut() = Version::HTTP_11;
             *request.headers_mut() = self.headers.clone();
+            request.headers_mut().insert(header::USER_AGENT, AGENT);
             if !body.is_empty() {
                 request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }

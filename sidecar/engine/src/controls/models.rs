@@ -13,7 +13,8 @@ use crate::wire::{Body, Class, Family};
 
 const NOT_ALLOWED: &str = "this model is not allowed by the policy";
 const IN_CLOUD: &str = "this model runs in a cloud, and the policy keeps what is asked here (models.cloud)";
-const NOWHERE: &str = "the model server doesn't say what runs under this name, so it can't be held against the policy (models.allow, models.cloud)";
+const NOWHERE: &str =
+    "the model server doesn't say what runs under this name, so it can't be held against the policy (models.allow, models.cloud)";
 const NO_NAME: &str = "model: this is no name that a model can have";
 
 #[derive(Debug)]

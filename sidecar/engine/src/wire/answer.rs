@@ -53,7 +53,8 @@ impl Event {
     /// Whether the server says that another one made this.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        let names_one = |(name, value): &(&str, Json)| ["remote_model", "remote_host"].contains(name) && !matches!(value.as_str(), Some(""));
+        let names_one =
+            |(name, value): &(&str, Json)| ["remote_model", "remote_host"].contains(name) && !matches!(value.as_str(), Some(""));
         self.head.iter().any(|field| names_one(field) && field.1 != Json::Null)
     }
 }

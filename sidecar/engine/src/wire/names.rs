@@ -205,7 +205,9 @@ impl<'n> Parts<'n> {
         let is_part = |part: &str, most: usize, more: &[u8]| {
             let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
             let mut bytes = part.bytes();
-            part.len() <= most && bytes.next().is_some_and(is_word) && bytes.all(|byte| is_word(byte) || byte == b'-' || more.contains(&byte))
+            part.len() <= most
+                && bytes.next().is_some_and(is_word)
+                && bytes.all(|byte| is_word(byte) || byte == b'-' || more.contains(&byte))
         };
         let is_name = is_part(host, HOST_BYTES, b".:")
             && is_part(namespace, PART_BYTES, b"")
@@ -281,19 +283,57 @@ mod tests {
     fn what_no_version_takes_has_no_reading() {
         let long = "x".repeat(81);
         for name in [
-            "", " ", ":", "calm:", ":latest", "/calm", "library/", "//calm", "a//calm", "a/b/c/d", "x://calm", "x://library/calm", "x://y://h/a/b",
-            "-calm", ".calm", "calm@sha256:00", "calm:latest@sha256-00", "ca lm", "calm\0", "c\u{430}lm", "thin\u{212a}er", "na.me/calm",
-            "calm:la:test", "/models/llama.gguf", "h!/a/b", "!MISSING!", "calm:+x", &long, &format!("calm:{long}"), &format!("{long}/calm"),
+            "",
+            " ",
+            ":",
+            "calm:",
+            ":latest",
+            "/calm",
+            "library/",
+            "//calm",
+            "a//calm",
+            "a/b/c/d",
+            "x://calm",
+            "x://library/calm",
+            "x://y://h/a/b",
+            "-calm",
+            ".calm",
+            "calm@sha256:00",
+            "calm:latest@sha256-00",
+            "ca lm",
+            "calm\0",
+            "c\u{430}lm",
+            "thin\u{212a}er",
+            "na.me/calm",
+            "calm:la:test",
+            "/models/llama.gguf",
+            "h!/a/b",
+            "!MISSING!",
+            "calm:+x",
+            &long,
+            &format!("calm:{long}"),
+            &format!("{long}/calm"),
         ] {
             assert!(!ModelName::read(name).is_taken(), "{name}");
         }
         assert!(ModelName::read(&long[1..]).is_taken());
-        assert!(ModelName::read(&format!("{}/a/b", "h".repeat(350))).is_taken() && !ModelName::read(&format!("{}/a/b", "h".repeat(351))).is_taken());
+        assert!(
+            ModelName::read(&format!("{}/a/b", "h".repeat(350))).is_taken()
+                && !ModelName::read(&format!("{}/a/b", "h".repeat(351))).is_taken()
+        );
     }
 
     #[test]
     fn names_of_other_servers_are_told_from_what_two_readers_could_take_for_two() {
-        for name in ["/models/llama.gguf", "./m.gguf", "C:\\models\\m.gguf", "accounts/x/models/y", "ft:gpt-4o:org::1", "\u{6a21}\u{578b}", "@cf/a/b"] {
+        for name in [
+            "/models/llama.gguf",
+            "./m.gguf",
+            "C:\\models\\m.gguf",
+            "accounts/x/models/y",
+            "ft:gpt-4o:org::1",
+            "\u{6a21}\u{578b}",
+            "@cf/a/b",
+        ] {
             assert!(may_be_foreign(name), "{name}");
         }
         for name in ["thin\u{212a}er", "\u{17f}mall", "a\nb", "a\0", "a\u{85}", &"x".repeat(1025)] {
