@@ -4,6 +4,9 @@
 //! what isn't certain is never kept. So what the guard goes by is older than that only where models are changed behind its back.
 //! (Between an answer and the request that it is for, a model can still be changed by others.)
 //!
+//! What it costs: some 3 ms before the first request to a model in two minutes, and nothing before the others; some 2 ms before each
+//! request to a model that isn't there, since it may be there the next time.
+//!
 //! The server is the one to which the request goes, asked as the same client; nothing of an answer leaves this module but a
 //! [`Whereabouts`].
 
