@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
 
-use crate::controls::{Asked, Caller, Placed, Policy, Remedy};
+use crate::controls::{Asked, Caller, Placed, Policy, Remedy, opening};
+use crate::policy::UnknownFields;
 use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
 use crate::wire::routes::{self, Lookup};
@@ -141,12 +142,21 @@ impl Exchange {
             Lookup::WrongMethod => return self.pass_or_refuse("wrong_method", 405, wire::WRONG_METHOD, "the route has no such method"),
             Lookup::Unknown => return self.pass_or_refuse("unknown_route", 404, wire::UNKNOWN_ROUTE, "there is no such route"),
         };
+        // What no body can change needn't be waited for.
+        let policy = Arc::clone(&self.policy);
+        for control in &policy.controls {
+            let Some(finding) = control.judge_head(route, self.caller) else { continue };
+            if let Some(refusal) = finding.remedy.refusal(control.id(), finding.kind) {
+                self.tally.violation(control.id(), finding.kind, control.mode(), Action::Blocked);
+                return Next::Refuse(refusal);
+            }
+        }
         match (route.class, route.body) {
-            (Class::NotYet, _) | (Class::Inference | Class::Embedding | Class::ReadOnly, None) => {
+            (Class::NotYet, _) | (_, None) => {
                 let message = "this route can't be inspected by this version, so it is refused in soft and hard mode";
                 return self.pass_or_refuse("route_not_inspected", 403, "route_not_inspected", message);
             }
-            (Class::Management, None) => {
+            (_, Some(Body::Raw)) => {
                 return match self.ask_controls(&wire::NoBody) {
                     Err(refusal) => Next::Refuse(refusal),
                     Ok(_) => Next::Pass,
@@ -236,11 +246,8 @@ impl Exchange {
                 return Ok(Forward::Original);
             }
         };
-        for part in request.uninspected() {
-            let message = format!("{} can't be inspected by this version, so it is refused in soft and hard mode", part.path);
-            self.protocol_violation("not_inspected", 400, "not_inspected", message)?;
-            self.tally.uninspected("request_part", part.bytes);
-        }
+        self.look_at_parts(&*request)?;
+        self.look_at_unknown_fields(&mut *request)?;
         let remedies = self.ask_controls(&*request)?;
         if self.policy.mode == Mode::Monitor {
             return Ok(Forward::Original);
@@ -305,6 +312,47 @@ impl Exchange {
         self.route.is_some_and(|route| route.class == Class::Management)
     }
 
+    /// What nobody can judge passes where the policy says so, and is counted.
+    fn look_at_parts(&mut self, request: &dyn Request) -> Result<(), Refusal> {
+        for part in request.unreadable() {
+            if !self.policy.protocol.passes(part.is) || self.policy.mode == Mode::Monitor {
+                let message = match opening(part.is) {
+                    Some(name) => format!("{} can't be inspected; a policy lets it pass with protocol.{name}: allow", part.path),
+                    None => format!("{} is refused: no policy lets it pass", part.path),
+                };
+                self.protocol_violation("not_inspected", 400, "not_inspected", message)?;
+            }
+            self.tally.uninspected("request_part", part.bytes);
+        }
+        Ok(())
+    }
+
+    /// Fields that the API doesn't document stay, to be judged as text, or are left out, or refused, as the policy says.
+    fn look_at_unknown_fields(&mut self, request: &mut dyn Request) -> Result<(), Refusal> {
+        let policy = Arc::clone(&self.policy);
+        let (mut dropped, mut refused) = (0, None);
+        request.rests(&mut |rest| {
+            rest.retain(&mut |name| match policy.protocol.unknown_field(name) {
+                UnknownFields::Inspect => true,
+                UnknownFields::Drop => {
+                    dropped += 1;
+                    false
+                }
+                UnknownFields::Refuse => {
+                    refused.get_or_insert_with(|| name.to_owned());
+                    false
+                }
+            });
+        });
+        self.tally.dropped += dropped;
+        let Some(name) = refused else { return Ok(()) };
+        // A name is told where it can't be a value that somebody put there.
+        let is_told = name.len() <= 64 && wire::is_plain_id(&name) && judge_is_clean(&policy, &name);
+        let field = if is_told { format!("the field {name}") } else { "a field".into() };
+        let message = format!("{field} isn't documented by this API; a policy takes it with protocol.fields");
+        self.protocol_violation("unknown_field", 400, "unknown_field", message)
+    }
+
     fn path(&self, pattern: &'static str) -> String {
         use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
         match (&self.segment, pattern.split_once(':')) {
@@ -367,8 +415,9 @@ impl Exchange {
         let form = match media_type.as_str() {
             // Where a model should have answered and didn't, there is one error: pieces of one text are known only in an answer.
             "application/x-ndjson" | "text/event-stream" if answers && !is_answer || route.class == Class::Embedding => Form::Whole,
-            "application/x-ndjson" => Form::Stream(Framing::Lines),
-            "text/event-stream" => Form::Stream(Framing::Events),
+            // A client of the other API would read neither the stream nor an error in it.
+            "application/x-ndjson" if self.family == Family::Ollama => Form::Stream(Framing::Lines),
+            "text/event-stream" if self.family != Family::Ollama => Form::Stream(Framing::Events),
             "application/json" => Form::Whole,
             // Clients of these APIs read what a model answers as JSON whatever its type, and JSON is not judged as plain text.
             "text/plain" if !is_answer => Form::Plain,
@@ -392,6 +441,10 @@ impl Exchange {
             Form::Whole if is_answer && route.class == Class::Embedding => {
                 AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Vectors)))
             }
+            Form::Whole if is_answer && route.body == Some(Body::OpenAiImages) => {
+                AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Pictures)))
+            }
+            Form::Whole if route.body == Some(Body::OllamaShow) => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Shown))),
             Form::Whole => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Json))),
             Form::Plain => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Plain))),
         })
@@ -459,6 +512,13 @@ pub enum AnswerPlan {
     Stream(Box<StreamJudge>),
     /// Read it, up to [`MAX_ANSWER_BYTES`], and judge it as a whole.
     Whole(Box<WholeJudge>),
+}
+
+/// Whether no control that reads answers has anything to say of a text.
+fn judge_is_clean(policy: &Policy, text: &str) -> bool {
+    let mut judged = text.to_owned();
+    judge_once(&mut answer::open_all(policy), &mut judged, &mut Tally::default());
+    judged == text
 }
 
 /// What a client is told under a stop.

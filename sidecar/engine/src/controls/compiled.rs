@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Control, management, models, prompt_injection, redaction, tools};
+use super::{Control, Protocol, management, models, prompt_injection, redaction, tools};
 use crate::policy::settings::Standing;
 use crate::policy::{GuardPolicy, PolicyError, Spec};
 use crate::verdict::Mode;
@@ -14,6 +14,8 @@ pub struct Policy {
     ///
     /// It is the strictest mode that is in force anywhere, since a control can only hold where the exchange could be read.
     pub mode: Mode,
+    /// What goes on of what no control can judge.
+    pub protocol: Protocol,
     /// The controls, in the order in which a request meets them.
     pub controls: Vec<Box<dyn Control>>,
 }
@@ -25,7 +27,8 @@ impl Policy {
         let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
         let controls = all(spec, &resolve)?;
         let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
-        Ok(Arc::new(Self { mode: strictest.max(resolve(None)), controls }))
+        let mode = strictest.max(resolve(None));
+        Ok(Arc::new(Self { mode, protocol: Protocol::new(&spec.protocol, mode)?, controls }))
     }
 }
 

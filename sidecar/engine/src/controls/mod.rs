@@ -7,6 +7,7 @@ mod compiled;
 mod management;
 mod models;
 mod prompt_injection;
+mod protocol;
 mod redaction;
 mod tools;
 
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use compiled::Policy;
+pub use protocol::{Protocol, opening};
 
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::whereabouts::Places;
@@ -129,6 +131,11 @@ pub trait Control: fmt::Debug + Send + Sync {
 
     /// The mode in which it runs.
     fn mode(&self) -> Mode;
+
+    /// What it says of a request before its body is there: only what no body could change.
+    fn judge_head(&self, _route: &Route, _caller: Caller) -> Option<Finding> {
+        None
+    }
 
     /// What it says of a request.
     fn judge_request(&self, _asked: &Asked<'_>) -> Vec<Finding> {

@@ -9,7 +9,7 @@ use crate::policy::{Cloud, Mode, ModelsSpec, PolicyError};
 use crate::verdict::ControlId;
 use crate::wire::names::{ModelName, OWN_REGISTRY, Reader, canonical_pattern, may_be_foreign};
 use crate::wire::whereabouts::{Places, Whereabouts};
-use crate::wire::{Body, Class, Family};
+use crate::wire::{Class, Family};
 
 const NOT_ALLOWED: &str = "this model is not allowed by the policy";
 const IN_CLOUD: &str = "this model runs in a cloud, and the policy keeps what is asked here (models.cloud)";
@@ -134,8 +134,9 @@ impl Control for Models {
     }
 
     fn judge_request(&self, asked: &Asked<'_>) -> Vec<Finding> {
-        let named = asked.request.model().or(asked.segment).filter(|name| !name.trim().is_empty());
-        let names_one = asked.segment.is_some() || !matches!(asked.route.body, None | Some(Body::None));
+        let segment = asked.segment.filter(|_| asked.route.pattern.ends_with(":model"));
+        let named = asked.request.model().or(segment).filter(|name| !name.trim().is_empty());
+        let names_one = segment.is_some() || asked.route.names_a_model();
         let Some(name) = named else {
             // A default fills the gap, which is no violation. Without one the server says what is missing.
             let fill = names_one && asked.route.class == Class::Inference && self.mode > Mode::Monitor;

@@ -13,7 +13,7 @@ use crate::controls::{AnswerText, Control, Policy, Remedy};
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
-use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Shape, Speech};
+use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Opaque, Shape, Speech};
 use blocks::Blocks;
 use items::Items;
 
@@ -27,6 +27,13 @@ const MAX_CHANNELS: usize = 64;
 const MAX_CALL_BYTES: usize = 1024 * 1024;
 /// The most tool calls that are collected, since each is said in an event of its own.
 const MAX_CALLS: usize = 128;
+
+/// Where `/api/show` says a model's own prompts. The Modelfile repeats the others.
+const MODEL_PROMPTS: [&str; 4] = ["system", "template", "messages", "modelfile"];
+
+/// The most bytes of a head that is said again with what the judge says of its own accord. One event may bring that about for each of its
+/// pieces, so that a long head would make of a frame thousands of its size.
+const MAX_HEAD_BYTES: usize = 1024;
 
 /// The texts of one answer, and what the controls say of them.
 #[derive(Debug)]
@@ -194,10 +201,34 @@ impl Speaker {
         Ok(())
     }
 
+    /// Puts pictures back where the policy lets them pass.
+    fn put_pictures(&mut self, json: &mut Json, pictures: Vec<Option<String>>) -> Result<(), Refusal> {
+        let Some(Json::Array(rows)) = json.get_mut("data") else { return Ok(()) };
+        for (row, picture) in rows.iter_mut().zip(pictures) {
+            if let (Some(Json::String(place)), Some(picture)) = (row.get_mut("b64_json"), picture) {
+                if !self.policy.protocol.passes(Opaque::Image) {
+                    return Err(unreadable_answer("it is a picture, which the policy doesn't let pass"));
+                }
+                self.tally.uninspected("answer_part", picture.len());
+                *place = picture;
+            }
+        }
+        Ok(())
+    }
+
     /// Judges what an event says beside its texts and calls.
     fn judge_rest(&mut self, event: &mut Event) -> Result<(), Refusal> {
         self.judge_origin(event)?;
         self.tally.dropped += std::mem::take(&mut event.dropped) as u64;
+        if let Some(picture) = event.picture.take() {
+            let is_picture = is_base64(&picture) && self.policy.protocol.passes(Opaque::Image);
+            if is_picture {
+                self.tally.uninspected("answer_part", picture.len());
+                event.picture = Some(picture);
+            } else {
+                self.tally.dropped += 1;
+            }
+        }
         for (_, value) in event.head.iter_mut().chain(&mut event.tail) {
             match value {
                 Json::String(text) => self.judge_value(text),
@@ -216,6 +247,21 @@ impl Speaker {
         }
         Ok(())
     }
+}
+
+/// Takes the pictures out of an answer of OpenAI's images: one a row.
+fn take_pictures(json: &mut Json) -> Vec<Option<String>> {
+    let Some(Json::Array(rows)) = json.get_mut("data") else { return Vec::new() };
+    rows.iter_mut()
+        .map(|row| match row.get_mut("b64_json") {
+            Some(Json::String(data)) if is_base64(data) => Some(std::mem::take(data)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn is_base64(text: &str) -> bool {
+    text.trim_end_matches('=').bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
 /// Judges a text that is there as a whole.
@@ -315,6 +361,10 @@ pub(super) enum Content {
     Json,
     /// JSON in which vectors stand, which say nothing.
     Vectors,
+    /// JSON in which pictures stand, in base64.
+    Pictures,
+    /// What `/api/show` says of a model.
+    Shown,
     Plain,
 }
 
@@ -352,10 +402,20 @@ impl WholeJudge {
         let mut out = Vec::with_capacity(bytes.len());
         let Some(shape) = self.speaker.shape else {
             let mut json = Json::read(bytes).map_err(|_| unreadable_answer("it is not JSON"))?;
-            if self.content == Content::Vectors {
-                around_vectors(&mut json, |json| self.speaker.judge_tree(json));
-            } else {
-                self.speaker.judge_tree(&mut json);
+            match self.content {
+                Content::Vectors => around_vectors(&mut json, |json| self.speaker.judge_tree(json)),
+                Content::Pictures => {
+                    let pictures = take_pictures(&mut json);
+                    self.speaker.judge_tree(&mut json);
+                    self.speaker.put_pictures(&mut json, pictures)?;
+                }
+                Content::Shown => {
+                    if !self.speaker.policy.protocol.shows_prompts() {
+                        self.speaker.tally.dropped += json.remove(&MODEL_PROMPTS) as u64;
+                    }
+                    self.speaker.judge_tree(&mut json);
+                }
+                Content::Json | Content::Plain => self.speaker.judge_tree(&mut json),
             }
             json.write(&mut out);
             return Ok(out);
@@ -569,13 +629,13 @@ impl StreamJudge {
         self.speaker.judge_rest(&mut event)?;
         let turns = event.done || event.speeches.iter().any(|speech| speech.finish.is_some() || !speech.calls.is_empty());
         if turns || self.head.is_empty() {
-            self.head.clone_from(&event.head);
+            self.keep_head(&event.head);
         }
         for place in 0..event.speeches.len() {
             let speech = &event.speeches[place];
             if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
                 for (choice, name, text) in self.speaker.pause_others(speech.choice, &speech.texts) {
-                    self.head.clone_from(&event.head);
+                    self.keep_head(&event.head);
                     self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
                 }
             }
@@ -594,7 +654,7 @@ impl StreamJudge {
             event.speeches.iter().filter(|speech| speech.finish.is_some()).map(|speech| Some(speech.choice)).collect()
         };
         if !ends.is_empty() {
-            let mut last_words = Event { head: event.head.clone(), speeches: Vec::new(), tail: Vec::new(), done: false, dropped: 0 };
+            let mut last_words = Event { head: event.head.clone(), speeches: Vec::new(), ..Event::default() };
             for speech in event.speeches.iter_mut().filter(|speech| speech.texts.iter().any(|(_, text)| !text.is_empty())) {
                 let texts = speech.texts.iter_mut().map(|(name, text)| (*name, std::mem::take(text))).collect();
                 last_words.speeches.push(Speech { choice: speech.choice, role: speech.role.clone(), texts, ..Speech::default() });
@@ -609,6 +669,23 @@ impl StreamJudge {
         self.ended = event.done.then_some(Ending::Said);
         self.write(out, |out| wire::encode_event(&event, shape, out));
         Ok(())
+    }
+
+    /// Keeps what fits of a head. Nothing that servers say in one is as long.
+    fn keep_head(&mut self, head: &[(&'static str, Json)]) {
+        let mut room = MAX_HEAD_BYTES;
+        self.head.clear();
+        for (name, value) in head {
+            let size = match value {
+                Json::String(text) => text.len(),
+                Json::Number(_) | Json::Bool(_) | Json::Null => 0,
+                Json::Array(_) | Json::Object(_) => continue,
+            };
+            if let Some(left) = room.checked_sub(size) {
+                room = left;
+                self.head.push((name, value.clone()));
+            }
+        }
     }
 
     /// Says the rest of a choice, or of all: held-back text, and collected calls.
@@ -643,7 +720,7 @@ impl StreamJudge {
         if shape == Shape::OllamaChat {
             speech.role = Some("assistant".into());
         }
-        let event = Event { head: self.head.clone(), speeches: vec![speech], tail: Vec::new(), done: false, dropped: 0 };
+        let event = Event { head: self.head.clone(), speeches: vec![speech], ..Event::default() };
         self.write(out, |out| wire::encode_event(&event, shape, out));
     }
 

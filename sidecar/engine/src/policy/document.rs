@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
-use super::sections::{ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec, is_default};
+use super::sections::{ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
 
 /// The API group and version of the document.
 pub(super) const API_VERSION: &str = "llm-guard.io/v1alpha1";
@@ -64,6 +64,9 @@ pub struct Spec {
     /// Routes that change the server.
     #[serde(skip_serializing_if = "is_default")]
     pub management: ManagementSpec,
+    /// What of a request is documented, and what of it can be read.
+    #[serde(skip_serializing_if = "is_default")]
+    pub protocol: ProtocolSpec,
     /// Who may reach the model's port in a cluster.
     #[serde(skip_serializing_if = "is_default")]
     pub network: NetworkSpec,
@@ -134,6 +137,9 @@ mod tests {
             (format!("{head}  models: {{allow: null}}\n"), "[] allows nothing"),
             (format!("{head}  models: {{allow: llama}}\n"), "sequence"),
             (format!("{head}  models: {{cloud: never}}\n"), "never"),
+            (format!("{head}  management:\n    allow:\n"), "[] allows nothing"),
+            (format!("{head}  management: {{allow: [sign-out]}}\n"), "sign-out"),
+            (format!("{head}  protocol: {{images: yes}}\n"), "yes"),
             (format!("{head}  tools: {{allow: [], allow: []}}\n"), "duplicate"),
             ("apiVersion: v1\nkind: GuardPolicy\n".into(), "this guard reads llm-guard.io/v1alpha1"),
             ("apiVersion: llm-guard.io/v1alpha1\nkind: Pod\n".into(), "this guard reads GuardPolicy"),
@@ -156,6 +162,8 @@ mod tests {
             "{models: {allow: [a, 'b:*'], default: a, mode: soft, cloud: deny}, tools: {block: [x], highRisk: [y], allow: [z]}}",
             "{redaction: {kinds: []}, promptInjection: {mode: monitor}, management: {mode: hard}}",
             "{redaction: {kinds: [secrets, creditCard]}}",
+            "{management: {allow: [pull, create], from: anyone}, protocol: {unknownFields: drop, fields: [top_k], images: allow}}",
+            "{management: {allow: []}}",
             "{network: {from: [{namespaceSelector: {matchLabels: {team: chat}}}]}}",
         ] {
             let read = GuardPolicy::read(&format!("{head}spec: {spec}\n")).unwrap();

@@ -8,6 +8,9 @@ mod sections;
 pub mod settings;
 
 pub use document::{GuardPolicy, Metadata, PolicyError, Spec};
-pub use sections::{Cloud, KindName, ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, RedactionSpec, ToolsSpec};
+pub use sections::{
+    Cloud, From, KindName, ManagementSpec, ModelsSpec, NetworkSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec,
+    UnknownFields,
+};
 
 pub use crate::verdict::{Mode, UnknownMode};

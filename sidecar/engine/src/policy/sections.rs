@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Mode;
+use crate::wire::Operation;
 
 /// LLM01: prompt injection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -115,6 +116,76 @@ pub struct ManagementSpec {
     /// The control's own mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// What may be done. Every model that such a request names has to be allowed, too. Absent: `pull`. Empty: nothing.
+    #[serde(deserialize_with = "operations_if_there", skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<Operation>>,
+    /// By whom. Absent: `pod`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<From>,
+}
+
+/// Who may change the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum From {
+    /// The processes of the model's own pod, over the loopback.
+    Pod,
+    /// Whoever reaches the port.
+    Anyone,
+}
+
+/// What has to hold before anything can be judged: what of a request is documented, and what of it can be read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProtocolSpec {
+    /// Fields of a request that its API doesn't document. Absent: `inspect` in soft, `drop` in hard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_fields: Option<UnknownFields>,
+    /// Fields that the model server takes beyond what its API documents, by their exact names: they are inspected, and go on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// Token ids of an earlier exchange (`context` of `/api/generate`), which nobody can read. Absent: `allow` in soft, `refuse` in hard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Opening>,
+    /// A prompt's template (`template` of `/api/generate`). Absent: `allow` in soft, `refuse` in hard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<Opening>,
+    /// Pictures, sent along or asked for, which nobody can read. Absent: `allow` in soft, `refuse` in hard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<Opening>,
+    /// Sounds, which nobody can read. Absent: `allow` in soft, `refuse` in hard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<Opening>,
+    /// What `/api/show` says of a model's own prompts: its system prompt, template, messages and Modelfile. Absent: `refuse` in soft and
+    /// in hard, where they are left out of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_prompts: Option<Opening>,
+}
+
+/// What becomes of a field that an API doesn't document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum UnknownFields {
+    /// It is left out.
+    Drop,
+    /// It is judged as a text of the user's, and goes on.
+    Inspect,
+    /// The request is refused.
+    Refuse,
+}
+
+/// Whether something passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum Opening {
+    /// It passes, and its bytes count as not inspected.
+    Allow,
+    /// It doesn't.
+    Refuse,
 }
 
 /// Who may reach the model's port. The injector makes a `NetworkPolicy` of it; the guard itself doesn't look at it.
@@ -138,6 +209,13 @@ fn peers_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<V
 fn list_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let list = Option::<Vec<String>>::deserialize(deserializer)?;
     let empty = "there is no list behind the key: [] allows nothing, and leaving the key out allows everything";
+    list.map(Some).ok_or_else(|| serde::de::Error::custom(empty))
+}
+
+/// As [`list_if_there`].
+fn operations_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Operation>>, D::Error> {
+    let list = Option::<Vec<Operation>>::deserialize(deserializer)?;
+    let empty = "there is no list behind the key: [] allows nothing, and leaving the key out allows pull";
     list.map(Some).ok_or_else(|| serde::de::Error::custom(empty))
 }
 

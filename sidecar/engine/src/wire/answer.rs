@@ -35,7 +35,7 @@ impl Shape {
 }
 
 /// One frame of an answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event {
     /// Fields before what is said, under their documented names.
     pub head: Vec<(&'static str, Json)>,
@@ -45,6 +45,8 @@ pub struct Event {
     pub tail: Vec<(&'static str, Json)>,
     /// Nothing follows in Ollama's API (`done`).
     pub done: bool,
+    /// A picture that was drawn, in base64. Nobody can judge it.
+    pub picture: Option<String>,
     /// How many parts were left out, since they can't be judged or nobody knows them.
     pub dropped: usize,
 }

@@ -8,10 +8,10 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
 use super::tools::{bytes_in, retain_places};
-use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -38,12 +38,14 @@ pub(super) struct MessagesRequest {
     stream: Option<bool>,
     settings: Vec<(&'static str, Json)>,
     dropped: usize,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
 struct Message {
     role: String,
     content: Option<Content>,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ enum Content {
 struct Block {
     is: Is,
     marks: Vec<(&'static str, Json)>,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -95,13 +98,10 @@ impl Content {
             Json::Array(items) => {
                 let count = items.len();
                 let mut blocks = Vec::with_capacity(count);
-                let mut dropped = 0;
                 for (index, item) in items.into_iter().enumerate() {
-                    let (block, left) = Block::decode(item).map_err(|error| error.at(index))?;
-                    dropped += left;
-                    blocks.extend(block);
+                    blocks.extend(Block::decode(item).map_err(|error| error.at(index))?);
                 }
-                dropped += count - blocks.len();
+                let dropped = count - blocks.len();
                 Ok((Self::Blocks(blocks), dropped))
             }
             _ => Err(DecodeError::Type { path: String::new(), expected: "a string or an array of blocks" }),
@@ -119,6 +119,18 @@ impl Content {
         match self {
             Self::Text(_) => &[],
             Self::Blocks(blocks) => blocks,
+        }
+    }
+
+    fn unknown_texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        self.blocks().iter().for_each(|block| block.unknown.texts(each));
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        if let Self::Blocks(blocks) = self {
+            for block in blocks {
+                each(&mut block.unknown);
+            }
         }
     }
 
@@ -164,8 +176,8 @@ impl Content {
 }
 
 impl Block {
-    /// A block, if it is of a kind that is known, and how many of its fields aren't.
-    fn decode(json: Json) -> Result<(Option<Self>, usize), DecodeError> {
+    /// A block, if it is of a kind that is known.
+    fn decode(json: Json) -> Result<Option<Self>, DecodeError> {
         let mut fields = Fields::open(json)?;
         let kind = fields.string("type")?.unwrap_or_default();
         let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
@@ -181,12 +193,12 @@ impl Block {
                     let (id, content) = (fields.string("tool_use_id")?, fields.any("content"));
                     Is::Result { kind, id, content, is_error: fields.bool("is_error")? }
                 } else {
-                    return Ok((None, 0));
+                    return Ok(None);
                 }
             }
         };
         let marks = fields.known(MARKS);
-        Ok((Some(Self { is, marks }), fields.left()))
+        Ok(Some(Self { is, marks, unknown: fields.rest() }))
     }
 
     fn encode(&self) -> Json {
@@ -223,6 +235,7 @@ impl Block {
             }
         }
         out.known(&self.marks);
+        out.rest(&self.unknown);
         out.finish()
     }
 }
@@ -259,7 +272,7 @@ impl Message {
         let role = fields.string("role")?.unwrap_or_default();
         let content = fields.any("content").map(Content::decode).transpose().map_err(|error| error.within("content"))?;
         let (content, dropped) = content.map_or((None, 0), |(content, dropped)| (Some(content), dropped));
-        Ok((Self { role, content }, dropped + fields.left()))
+        Ok((Self { role, content, unknown: fields.rest() }, dropped))
     }
 
     fn encode(&self) -> Json {
@@ -268,6 +281,7 @@ impl Message {
         if let Some(content) = &self.content {
             out.put("content", content.encode());
         }
+        out.rest(&self.unknown);
         out.finish()
     }
 
@@ -281,13 +295,19 @@ impl Message {
         own.chain(results)
     }
 
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        self.content.iter_mut().for_each(|content| content.rests(each));
+        each(&mut self.unknown);
+    }
+
     /// Replaces its own words, or one of the results that it brings.
     fn replace(&mut self, place: usize, by: &str) {
+        self.rests(&mut |rest| *rest = Rest::default());
         let Some(content) = &mut self.content else { return };
         match (place, content) {
             (0, Content::Blocks(blocks)) => {
                 blocks.retain(|block| matches!(block.is, Is::Result { .. } | Is::Image(_)));
-                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new() });
+                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new(), unknown: Rest::default() });
             }
             (0, content) => *content = Content::Text(by.to_owned()),
             (place, Content::Blocks(blocks)) => {
@@ -308,17 +328,21 @@ struct Tool {
     name: String,
     description: Option<String>,
     rest: Vec<(&'static str, Json)>,
+    unknown: Rest,
 }
 
 const TOOL: &[&str] =
     &["type", "input_schema", "cache_control", "max_uses", "allowed_domains", "blocked_domains", "user_location", "strict"];
 
 impl Tool {
-    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+    fn decode(json: Json) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
-        let tool =
-            Self { name: fields.string("name")?.unwrap_or_default(), description: fields.string("description")?, rest: fields.known(TOOL) };
-        Ok((tool, fields.left()))
+        Ok(Self {
+            name: fields.string("name")?.unwrap_or_default(),
+            description: fields.string("description")?,
+            rest: fields.known(TOOL),
+            unknown: fields.rest(),
+        })
     }
 
     /// The name by which the model calls it: the server has its own for the tool that it brings.
@@ -332,6 +356,7 @@ impl Tool {
         out.string("name", Some(&self.name));
         out.string("description", self.description.as_deref());
         out.known(&self.rest);
+        out.rest(&self.unknown);
         out.finish()
     }
 
@@ -344,6 +369,7 @@ impl Tool {
             self.rest.iter().for_each(|(_, value)| value.each_text(&mut say));
         });
         each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
+        self.unknown.texts(each);
     }
 }
 
@@ -353,17 +379,17 @@ impl MessagesRequest {
         let messages = fields.each("messages", Message::decode)?;
         let tools = fields.each("tools", Tool::decode)?;
         let system = fields.any("system").map(Content::decode).transpose().map_err(|error| error.within("system"))?;
-        let inner = messages.iter().map(|(_, dropped)| dropped).chain(tools.iter().map(|(_, dropped)| dropped)).sum::<usize>()
-            + system.as_ref().map_or(0, |(_, dropped)| *dropped);
+        let dropped = messages.iter().map(|(_, dropped)| dropped).sum::<usize>() + system.as_ref().map_or(0, |(_, dropped)| *dropped);
         Ok(Self {
             model: fields.string("model")?,
             messages: messages.into_iter().map(|(message, _)| message).collect(),
             system: system.map(|(system, _)| system),
-            tools: tools.into_iter().map(|(tool, _)| tool).collect(),
+            tools,
             tool_choice: fields.any("tool_choice"),
             stream: fields.bool("stream")?,
             settings: fields.known(SETTINGS),
-            dropped: inner + fields.left(),
+            dropped,
+            unknown: fields.rest(),
         })
     }
 
@@ -389,6 +415,19 @@ impl Request for MessagesRequest {
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
         }
+        self.system.iter().for_each(|system| system.unknown_texts(each));
+        for message in &self.messages {
+            message.unknown.texts(each);
+            message.content.iter().for_each(|content| content.unknown_texts(each));
+        }
+        self.unknown.texts(each);
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        self.system.iter_mut().for_each(|system| system.rests(each));
+        self.messages.iter_mut().for_each(|message| message.rests(each));
+        self.tools.iter_mut().for_each(|tool| each(&mut tool.unknown));
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, message: MessageIndex, by: &str) {
@@ -427,17 +466,20 @@ impl Request for MessagesRequest {
         self.stream.unwrap_or(false)
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
+        let system = self.system.iter().map(|system| ("system".to_owned(), system));
+        let messages = self.messages.iter().enumerate();
+        let messages = messages.filter_map(|(index, message)| Some((format!("messages[{index}].content"), message.content.as_ref()?)));
         let mut out = Vec::new();
-        for (index, message) in self.messages.iter().enumerate() {
-            for (place, block) in message.content.iter().flat_map(Content::blocks).enumerate() {
-                let bytes = match &block.is {
-                    Is::Image(source) => bytes_in(std::slice::from_ref(source)),
-                    Is::Result { content: Some(content), .. } => image_bytes(content),
-                    _ => 0,
+        for (path, content) in system.chain(messages) {
+            for (place, block) in content.blocks().iter().enumerate() {
+                let (is, bytes) = match &block.is {
+                    Is::Image(source) => (Opaque::of_media(source), bytes_in(std::slice::from_ref(source))),
+                    Is::Result { content: Some(content), .. } => (Opaque::Image, image_bytes(content)),
+                    _ => continue,
                 };
                 if bytes > 0 || matches!(block.is, Is::Image(_)) {
-                    out.push(Uninspected { path: format!("messages[{index}].content[{place}]"), bytes });
+                    out.push(Unreadable { is, path: format!("{path}[{place}]"), bytes });
                 }
             }
         }
@@ -461,6 +503,7 @@ impl Request for MessagesRequest {
         }
         out.bool("stream", self.stream);
         out.known(&self.settings);
+        out.rest(&self.unknown);
         let mut bytes = Vec::with_capacity(512);
         out.finish().write(&mut bytes);
         bytes
@@ -523,7 +566,7 @@ pub(crate) fn encode_call(call: &Call, with_input: bool) -> Json {
 pub(super) fn decode_event(mut fields: Fields) -> Result<Event, DecodeError> {
     let head = fields.known(HEAD);
     let tail = fields.known(TAIL);
-    let mut event = Event { head, speeches: Vec::new(), tail, done: true, dropped: 0 };
+    let mut event = Event { head, tail, done: true, ..Event::default() };
     for (index, block) in fields.array("content")?.into_iter().enumerate() {
         let block = decode_block(block).map_err(|error| error.at(index).within("content"))?;
         let mut speech = Speech { choice: index as u64, ..Speech::default() };
@@ -711,9 +754,9 @@ mod tests {
         let request = decoded(
             r#"{"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64","data":"QUJD"}},{"type":"new","text":"x"},{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"data":"QUJD"}}]}]}],"odd":1}"#,
         );
-        let paths: Vec<_> = request.uninspected().into_iter().map(|part| part.path).collect();
+        let paths: Vec<_> = request.unreadable().into_iter().map(|part| part.path).collect();
         assert_eq!(paths, ["messages[0].content[0]", "messages[0].content[1]"]);
-        assert_eq!(request.dropped(), 2);
+        assert_eq!(request.dropped(), 1);
     }
 
     #[test]

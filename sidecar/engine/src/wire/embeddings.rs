@@ -9,9 +9,9 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::{Channel, MessageIndex, Request, Text, Uninspected};
+use super::{Channel, MessageIndex, Request, Text, Unreadable};
 
 /// How a route calls its fields.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct EmbedRequest {
     model: Option<String>,
     input: Option<Input>,
     settings: Vec<(&'static str, Json)>,
-    dropped: usize,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl EmbedRequest {
             model: fields.string("model")?,
             input: fields.any(names.text).map(|input| Input::decode(input, names)).transpose()?,
             settings: fields.known(names.settings),
-            dropped: fields.left(),
+            unknown: fields.rest(),
         })
     }
 }
@@ -101,6 +101,11 @@ impl Request for EmbedRequest {
         for (_, value) in &self.settings {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
         }
+        self.unknown.texts(each);
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
@@ -115,12 +120,12 @@ impl Request for EmbedRequest {
         false
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
         Vec::new()
     }
 
     fn dropped(&self) -> usize {
-        self.dropped
+        0
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -132,6 +137,7 @@ impl Request for EmbedRequest {
             Some(Input::Many(texts)) => out.put(self.names.text, Json::Array(texts.iter().cloned().map(Json::String).collect())),
         }
         out.known(&self.settings);
+        out.rest(&self.unknown);
         let mut bytes = Vec::with_capacity(512);
         out.finish().write(&mut bytes);
         bytes
@@ -232,10 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_dropped() {
+    fn unknown_fields_are_texts_of_the_users_until_they_are_taken_out() {
         for body in BODIES {
-            let request = decode_request(body, br#"{"model":"m","text":"a","images":["x"]}"#).unwrap();
-            assert_eq!((request.dropped(), String::from_utf8(request.encode()).unwrap().as_str()), (2, r#"{"model":"m"}"#));
+            let text = r#"{"model":"m","text":"a","images":["x"]}"#;
+            let mut request = decode_request(body, text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(request.encode()).unwrap(), text);
+            assert_eq!(seen(body, text), [(Channel::User, "text\na".into()), (Channel::User, "images\nx".into())]);
+            request.rests(&mut |rest| rest.retain(&mut |name| name == "text"));
+            assert_eq!(String::from_utf8(request.encode()).unwrap(), r#"{"model":"m","text":"a"}"#);
         }
     }
 

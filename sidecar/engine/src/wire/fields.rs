@@ -3,7 +3,10 @@
 //! Servers in Go match keys without regard to case. Here a key names a field as it would there, and two keys that name
 //! the same field are refused: the invariant is that each field was said at most once.
 
+use std::borrow::Cow;
+
 use super::json::{Json, folded, names_field};
+use super::{Channel, Text};
 
 /// Why a body can't be decoded. Names the field by its path, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +87,8 @@ impl Fields {
     /// Takes a field. `null` counts as absent, as it does to the server.
     pub fn any(&mut self, name: &str) -> Option<Json> {
         let position = self.entries.iter().position(|(key, _)| names_field(key, name))?;
-        match self.entries.swap_remove(position).1 {
+        // In their order, so that what is left is written in the order in which it was read.
+        match self.entries.remove(position).1 {
             Json::Null => None,
             value => Some(value),
         }
@@ -141,6 +145,36 @@ impl Fields {
     pub fn left(&self) -> usize {
         self.entries.len()
     }
+
+    /// What nobody took.
+    #[must_use]
+    pub fn rest(self) -> Rest {
+        // A field without a value says nothing.
+        Rest(self.entries.into_iter().filter(|(_, value)| *value != Json::Null).collect())
+    }
+}
+
+/// Fields of an object of a request that its API doesn't document. Whether they go on is the policy's to say.
+#[derive(Debug, Default)]
+pub struct Rest(Vec<(String, Json)>);
+
+impl Rest {
+    /// Keeps the fields for which `keep` says yes to their name.
+    pub fn retain(&mut self, keep: &mut dyn FnMut(&str) -> bool) {
+        self.0.retain(|(name, _)| keep(name));
+    }
+
+    /// Says them as the user's text, each with its name.
+    pub fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        for (name, value) in &self.0 {
+            let mut text = name.clone();
+            value.each_text(&mut |said| {
+                text.push('\n');
+                text.push_str(said);
+            });
+            each(Text { channel: Channel::User, message: None, text: Cow::Owned(text) });
+        }
+    }
 }
 
 /// Writes an object's fields in order, leaving out what is absent.
@@ -181,6 +215,11 @@ impl ObjectWriter {
         for (name, value) in fields {
             self.put(name, value.clone());
         }
+    }
+
+    /// Adds what is left of the fields that nobody took.
+    pub fn rest(&mut self, rest: &Rest) {
+        self.entries.extend_from_slice(&rest.0);
     }
 
     /// The object.

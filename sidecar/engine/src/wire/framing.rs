@@ -9,6 +9,9 @@ pub struct FrameTooLarge {
     limit: usize,
 }
 
+/// What an event stream may begin with; it belongs to no line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// How an answer is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -29,13 +32,15 @@ pub struct FrameReader {
     data: Option<Vec<u8>>,
     /// The last byte was a carriage return, so that a line feed right after it belongs to the same line end.
     after_return: bool,
+    /// No line has ended yet.
+    at_start: bool,
 }
 
 impl FrameReader {
     /// A reader whose frames have at most `limit` bytes.
     #[must_use]
     pub fn new(framing: Framing, limit: usize) -> Self {
-        Self { framing, limit, line: Vec::new(), data: None, after_return: false }
+        Self { framing, limit, line: Vec::new(), data: None, after_return: false, at_start: true }
     }
 
     /// Takes bytes and calls `frame` for each frame that they complete, until it says to stop.
@@ -86,19 +91,27 @@ impl FrameReader {
         }
     }
 
+    /// How many bytes are kept of what has not ended.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.line.len() + self.data.as_ref().map_or(0, Vec::len)
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> Result<(), FrameTooLarge> {
-        let data = self.data.as_ref().map_or(0, Vec::len);
-        if self.line.len() + data + bytes.len() > self.limit {
-            return Err(FrameTooLarge { limit: self.limit });
-        }
+        self.fits(self.line.len() + bytes.len())?;
         self.line.extend_from_slice(bytes);
         Ok(())
     }
 
+    /// Whether there is room for a line of so many bytes, however it arrives: a line that will say nothing takes room until it ends.
+    fn fits(&self, line: usize) -> Result<(), FrameTooLarge> {
+        let data = self.data.as_ref().map_or(0, Vec::len);
+        if line + data > self.limit { Err(FrameTooLarge { limit: self.limit }) } else { Ok(()) }
+    }
+
     fn end_line(&mut self, line: &[u8], frame: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, FrameTooLarge> {
-        if line.len() > self.limit {
-            return Err(FrameTooLarge { limit: self.limit });
-        }
+        self.fits(line.len())?;
+        let is_first = std::mem::take(&mut self.at_start);
         match self.framing {
             Framing::Lines => {
                 let blank = line.iter().all(u8::is_ascii_whitespace);
@@ -110,6 +123,7 @@ impl FrameReader {
             },
             Framing::Events => {
                 // Comments and the fields `event`, `id` and `retry` carry nothing that these APIs use.
+                let line = if is_first { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line };
                 if let Some(value) = line.strip_prefix(b"data") {
                     let value = match value {
                         [] => value,
@@ -117,7 +131,6 @@ impl FrameReader {
                         // Another field whose name begins alike.
                         _ => return Ok(true),
                     };
-                    let limit = self.limit;
                     let data = match &mut self.data {
                         Some(data) => {
                             data.push(b'\n');
@@ -125,9 +138,6 @@ impl FrameReader {
                         }
                         None => self.data.insert(Vec::new()),
                     };
-                    if data.len() + value.len() > limit {
-                        return Err(FrameTooLarge { limit });
-                    }
                     data.extend_from_slice(value);
                 }
                 Ok(true)
@@ -177,6 +187,21 @@ mod tests {
     fn an_event_that_did_not_end_is_not_a_frame() {
         assert_eq!(frames(Framing::Events, &[b"data: {\"a\":1}\n"]), (vec![], false));
         assert_eq!(frames(Framing::Events, &[b"data: {\"a\""]), (vec![], false));
+    }
+
+    #[test]
+    fn a_mark_of_the_byte_order_hides_no_event() {
+        assert_eq!(frames(Framing::Events, &[b"\xef\xbb", b"\xbfdata: {}\n\n\xef\xbb\xbfdata: no\n\n"]), (vec!["{}".into()], true));
+    }
+
+    #[test]
+    fn what_fits_does_not_depend_on_the_pieces() {
+        // Data of 40 bytes and a comment of 30 are more than is kept, though neither is by itself.
+        let bytes = [b"data: ", &[b'x'; 40][..], b"\n:", &[b'x'; 29][..], b"\n\n"].concat();
+        for chunk in 1..=bytes.len() {
+            let mut reader = FrameReader::new(Framing::Events, 64);
+            assert!(bytes.chunks(chunk).any(|piece| reader.push(piece, &mut |_| true).is_err()), "in pieces of {chunk}");
+        }
     }
 
     #[test]

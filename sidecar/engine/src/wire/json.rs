@@ -109,6 +109,14 @@ impl Json {
         }
     }
 
+    /// Takes out these fields of an object; gives how many there were.
+    pub fn remove(&mut self, names: &[&str]) -> usize {
+        let Self::Object(entries) = self else { return 0 };
+        let before = entries.len();
+        entries.retain(|(name, _)| !names.iter().any(|removed| names_field(name, removed)));
+        before - entries.len()
+    }
+
     /// Calls `each` for every string below, keys among them, in document order.
     pub fn each_text<'a>(&'a self, each: &mut dyn FnMut(&'a str)) {
         match self {

@@ -8,7 +8,9 @@ pub(crate) mod anthropic;
 pub(crate) mod embeddings;
 pub mod fields;
 pub mod framing;
+mod images;
 pub mod json;
+mod management;
 pub mod names;
 pub mod ollama;
 pub mod openai;
@@ -23,8 +25,9 @@ use std::fmt;
 pub use answer::{Arguments, Call, Event, Frame, Shape, Speech};
 pub use fields::DecodeError;
 use fields::Fields;
+pub use fields::Rest;
 pub use json::Json;
-pub use routes::{Body, Class, Lookup, Route};
+pub use routes::{Body, Class, Lookup, Operation, Route};
 
 use crate::verdict::Refusal;
 
@@ -216,19 +219,74 @@ pub(crate) fn lines(collect: impl FnOnce(&mut dyn FnMut(&str))) -> String {
     lines
 }
 
-/// A part of a request that this version can't judge, so that only monitor lets it pass.
+/// A part of a request that can't be judged. The policy says whether it may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uninspected {
+pub struct Unreadable {
+    /// What it is.
+    pub is: Opaque,
     /// Where it stands: `messages[0].images`.
     pub path: String,
     /// How many bytes there are of it.
     pub bytes: usize,
 }
 
+/// What can't be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opaque {
+    /// Token ids of an earlier exchange.
+    Context,
+    /// A prompt's template, which the server fills in: its words can be read, and what becomes of them can't.
+    Template,
+    /// Pictures.
+    Image,
+    /// Sounds.
+    Audio,
+    /// A field that asks for what no policy allows.
+    Never,
+}
+
+impl Opaque {
+    /// What a value in base64, or a data URL of it, is by its first bytes: servers take sounds in the place of pictures.
+    #[must_use]
+    pub(crate) fn of_media(value: &Json) -> Self {
+        let mut text = None;
+        value.each_text(&mut |part| {
+            if text.is_none_or(|longest: &str| longest.len() < part.len()) {
+                text = Some(part);
+            }
+        });
+        let text = text.unwrap_or_default().trim_start();
+        let is_audio_url = text.get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:audio/"));
+        let data = text.split_once(";base64,").map_or(text, |(_, data)| data);
+        // Ogg, FLAC, and MPEG with a tag and without.
+        let is_audio = ["T2dnU", "ZkxhQ", "SUQz", "//"].iter().any(|magic| data.starts_with(magic));
+        // `RIFF`, four bytes of length, `WAVE`. (A WebP picture begins alike.)
+        let is_wave = data.starts_with("UklGR") && data.get(12..16) == Some("QVZF");
+        if is_audio_url || is_audio || is_wave { Self::Audio } else { Self::Image }
+    }
+}
+
+/// Media among values, by what they are: where they stand, and how many bytes there are of each.
+pub(crate) fn media(path: &str, values: &[Json]) -> Vec<Unreadable> {
+    let mut found: Vec<Unreadable> = Vec::new();
+    for value in values {
+        let (is, bytes) = (Opaque::of_media(value), tools::bytes_in(std::slice::from_ref(value)));
+        match found.iter_mut().find(|earlier| earlier.is == is) {
+            Some(earlier) => earlier.bytes += bytes,
+            None => found.push(Unreadable { is, path: path.to_owned(), bytes }),
+        }
+    }
+    found
+}
+
 /// A decoded request: what the controls read, and the only thing that is encoded again.
 pub trait Request: fmt::Debug + Send + Sync {
     /// The model's name as the client wrote it, if it did.
     fn model(&self) -> Option<&str>;
+    /// Every model that it names.
+    fn models(&self) -> Vec<&str> {
+        self.model().into_iter().collect()
+    }
     /// Puts another model's name in its place.
     fn set_model(&mut self, model: &str);
     /// Calls `each` for every text.
@@ -242,8 +300,11 @@ pub trait Request: fmt::Debug + Send + Sync {
     /// Whether the client wants the answer as a stream.
     fn streams(&self) -> bool;
     /// Parts that can't be judged.
-    fn uninspected(&self) -> Vec<Uninspected>;
-    /// How many fields were left out because no one knows them, or because their answer can't be judged.
+    fn unreadable(&self) -> Vec<Unreadable>;
+    /// Calls `each` with the undocumented fields of each object, so that those which don't go on can be taken out. What stays is among
+    /// the texts.
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest));
+    /// How many fields and parts were left out, because the server passes over them or because their answer can't be judged.
     fn dropped(&self) -> usize;
     /// The bytes to forward, made of nothing but what was read above.
     fn encode(&self) -> Vec<u8>;
@@ -252,11 +313,20 @@ pub trait Request: fmt::Debug + Send + Sync {
 /// Decodes the body of a route.
 pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, DecodeError> {
     Ok(match body {
-        Body::None => Box::new(NoBody),
+        Body::None | Body::Raw => Box::new(NoBody),
         Body::OllamaChat => Box::new(ollama::ChatRequest::decode(Json::read(bytes)?)?),
         Body::OllamaGenerate => Box::new(ollama::GenerateRequest::decode(Json::read(bytes)?)?),
-        Body::OllamaShow => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::SHOW)?),
-        Body::OllamaPull => Box::new(ollama::ModelRequest::decode(Json::read(bytes)?, &ollama::PULL)?),
+        Body::OllamaShow => managed(bytes, &management::SHOW)?,
+        Body::OllamaPull => managed(bytes, &management::PULL)?,
+        Body::OllamaPush => managed(bytes, &management::PUSH)?,
+        Body::OllamaCreate => managed(bytes, &management::CREATE)?,
+        Body::OllamaCopy => managed(bytes, &management::COPY)?,
+        Body::OllamaDelete => managed(bytes, &management::DELETE)?,
+        Body::OllamaAlias => managed(bytes, &management::ALIAS)?,
+        Body::OllamaNoAlias => managed(bytes, &management::NO_ALIAS)?,
+        Body::OllamaWebSearch => managed(bytes, &management::WEB_SEARCH)?,
+        Body::OllamaWebFetch => managed(bytes, &management::WEB_FETCH)?,
+        Body::OpenAiImages => Box::new(images::ImageRequest::decode(Json::read(bytes)?)?),
         Body::OpenAiChat => Box::new(openai::ChatRequest::decode(Json::read(bytes)?)?),
         Body::OpenAiCompletion => Box::new(openai::CompletionRequest::decode(Json::read(bytes)?)?),
         Body::OpenAiResponses => Box::new(responses::ResponsesRequest::decode(Json::read(bytes)?)?),
@@ -265,6 +335,10 @@ pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, Deco
         Body::OllamaEmbeddings => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OLLAMA_ONE)?),
         Body::OpenAiEmbeddings => Box::new(embeddings::EmbedRequest::decode(Json::read(bytes)?, &embeddings::OPENAI)?),
     })
+}
+
+fn managed(bytes: &[u8], names: &'static management::Names) -> Result<Box<dyn Request>, DecodeError> {
+    Ok(Box::new(management::ManagementRequest::decode(Json::read(bytes)?, names)?))
 }
 
 /// Decodes a frame of an answer.
@@ -282,7 +356,7 @@ pub fn decode_frame(shape: Shape, bytes: &[u8]) -> Result<Frame, DecodeError> {
         Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::decode_event(fields, shape)?,
         Shape::AnthropicMessage | Shape::AnthropicEvent => anthropic::decode_event(fields)?,
         // It comes as a tree of items, and is judged as one.
-        Shape::Response => Event { head: Vec::new(), speeches: Vec::new(), tail: Vec::new(), done: false, dropped: fields.left() },
+        Shape::Response => Event { dropped: fields.left(), ..Event::default() },
     }))
 }
 
@@ -314,9 +388,10 @@ impl Request for NoBody {
     fn streams(&self) -> bool {
         false
     }
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
         Vec::new()
     }
+    fn rests(&mut self, _each: &mut dyn FnMut(&mut Rest)) {}
     fn dropped(&self) -> usize {
         0
     }

@@ -1,17 +1,19 @@
-//! Ollama's native API: `/api/chat`, `/api/generate`, and the requests that only name a model.
+//! Ollama's native API: `/api/chat` and `/api/generate`.
 //!
 //! Source: ollama/ollama `api/types.go`, versions 0.17.4 and 0.33.0.
 
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, retain_places};
-use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+use super::tools::{Tool, call_texts, decode_call, decode_past_call, retain_places};
+use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id, lines, media, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
 const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift"];
+/// The same of generate, which draws pictures, too.
+const GENERATE_SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift", "width", "height", "steps"];
 /// Fields that ask for a channel of the answer that can't be judged yet.
 const DROPPED: &[&str] = &["logprobs", "top_logprobs"];
 
@@ -25,6 +27,7 @@ pub struct ChatRequest {
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
     dropped: usize,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,7 @@ struct Message {
     calls: Vec<Call>,
     tool_name: Option<String>,
     tool_call_id: Option<String>,
+    unknown: Rest,
 }
 
 fn encode_call(call: &Call) -> Json {
@@ -69,6 +73,7 @@ impl Message {
             calls: fields.each("tool_calls", decode_past_call)?,
             tool_name: fields.string("tool_name")?,
             tool_call_id: fields.string("tool_call_id")?,
+            unknown: fields.rest(),
         })
     }
 
@@ -90,6 +95,7 @@ impl Message {
         out.array("tool_calls", self.calls.iter().map(encode_call).collect());
         out.string("tool_name", self.tool_name.as_deref());
         out.string("tool_call_id", self.tool_call_id.as_deref());
+        out.rest(&self.unknown);
         out.finish()
     }
 }
@@ -105,13 +111,15 @@ impl ChatRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked + fields.left(),
+            dropped: asked,
+            unknown: fields.rest(),
         })
     }
 }
 
-fn render_only(asked: bool) -> Option<Uninspected> {
-    asked.then(|| Uninspected { path: "_debug_render_only".into(), bytes: 0 })
+/// The answer to it is the rendered prompt, the model's own parts among it.
+pub(super) fn render_only(asked: bool) -> Option<Unreadable> {
+    asked.then(|| Unreadable { is: Opaque::Never, path: "_debug_render_only".into(), bytes: 0 })
 }
 
 fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_>)) {
@@ -120,7 +128,7 @@ fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_
     }
 }
 
-fn write(json: &Json) -> Vec<u8> {
+pub(super) fn write(json: &Json) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     json.write(&mut out);
     out
@@ -139,6 +147,13 @@ impl Request for ChatRequest {
         say_messages(self.messages.iter().map(|message| (message.role.clone(), message.text())), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         setting_texts(&self.settings, each);
+        self.messages.iter().map(|message| &message.unknown).chain([&self.unknown]).for_each(|rest| rest.texts(each));
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        self.messages.iter_mut().for_each(|message| each(&mut message.unknown));
+        self.tools.iter_mut().for_each(|tool| tool.rests(each));
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, message: MessageIndex, by: &str) {
@@ -148,6 +163,7 @@ impl Request for ChatRequest {
             message.tool_name = None;
             message.tool_call_id = message.tool_call_id.take().filter(|id| is_plain_id(id));
             message.calls.clear();
+            message.unknown = Rest::default();
         }
     }
 
@@ -163,10 +179,9 @@ impl Request for ChatRequest {
         self.stream.unwrap_or(true)
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
         let images = self.messages.iter().enumerate().filter(|(_, message)| !message.images.is_empty());
-        let images =
-            images.map(|(index, message)| Uninspected { path: format!("messages[{index}].images"), bytes: bytes_in(&message.images) });
+        let images = images.flat_map(|(index, message)| media(&format!("messages[{index}].images"), &message.images));
         images.chain(render_only(self.render_only)).collect()
     }
 
@@ -181,6 +196,7 @@ impl Request for ChatRequest {
         out.array("tools", self.tools.iter().map(Tool::encode).collect());
         out.bool("stream", self.stream);
         out.known(&self.settings);
+        out.rest(&self.unknown);
         write(&out.finish())
     }
 }
@@ -200,6 +216,7 @@ pub struct GenerateRequest {
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
     dropped: usize,
+    unknown: Rest,
 }
 
 impl GenerateRequest {
@@ -216,9 +233,10 @@ impl GenerateRequest {
             images: fields.array("images")?,
             raw: fields.bool("raw")?,
             stream: fields.bool("stream")?,
-            settings: fields.known(SETTINGS),
+            settings: fields.known(GENERATE_SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked + fields.left(),
+            dropped: asked,
+            unknown: fields.rest(),
         })
     }
 }
@@ -244,6 +262,11 @@ impl Request for GenerateRequest {
             each(Text { channel: Channel::User, message: None, text });
         }
         setting_texts(&self.settings, each);
+        self.unknown.texts(each);
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
@@ -258,18 +281,16 @@ impl Request for GenerateRequest {
         self.stream.unwrap_or(true)
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
         let mut out = Vec::new();
         if let Some(template) = self.template.as_deref().filter(|template| !template.is_empty()) {
-            out.push(Uninspected { path: "template".into(), bytes: template.len() });
+            out.push(Unreadable { is: Opaque::Template, path: "template".into(), bytes: template.len() });
         }
         if !self.context.is_empty() {
             // A token stands for about four bytes; what matters is that it isn't nothing.
-            out.push(Uninspected { path: "context".into(), bytes: self.context.len() * 4 });
+            out.push(Unreadable { is: Opaque::Context, path: "context".into(), bytes: self.context.len() * 4 });
         }
-        if !self.images.is_empty() {
-            out.push(Uninspected { path: "images".into(), bytes: bytes_in(&self.images) });
-        }
+        out.extend(media("images", &self.images));
         out.extend(render_only(self.render_only));
         out
     }
@@ -290,94 +311,7 @@ impl Request for GenerateRequest {
         out.bool("raw", self.raw);
         out.bool("stream", self.stream);
         out.known(&self.settings);
-        write(&out.finish())
-    }
-}
-
-/// A request that names a model, and how its other fields are called.
-#[derive(Debug)]
-pub struct ModelFields {
-    known: &'static [&'static str],
-    /// Fields of which a value that says anything can't be judged.
-    refused: &'static [&'static str],
-    streams: bool,
-}
-
-/// `POST /api/show`
-pub(super) const SHOW: ModelFields = ModelFields { known: &["verbose"], refused: &["system", "template", "options"], streams: false };
-/// `POST /api/pull`. An `insecure` one would fetch over plain HTTP.
-pub(super) const PULL: ModelFields = ModelFields { known: &["stream"], refused: &["insecure", "username", "password"], streams: true };
-
-/// `POST /api/show` and `POST /api/pull`.
-#[derive(Debug)]
-pub struct ModelRequest {
-    model: Option<String>,
-    known: Vec<(&'static str, Json)>,
-    refused: Vec<Uninspected>,
-    streams: bool,
-    dropped: usize,
-}
-
-impl ModelRequest {
-    pub(super) fn decode(json: Json, names: &ModelFields) -> Result<Self, DecodeError> {
-        let mut fields = Fields::open(json)?;
-        let (model, name) = (fields.string("model")?, fields.string("name")?);
-        if let (Some(model), Some(name)) = (&model, &name)
-            && model != name
-            && !model.is_empty()
-            && !name.is_empty()
-        {
-            return Err(DecodeError::Type { path: "name".into(), expected: "the same as model" });
-        }
-        let refused = fields.known(names.refused).into_iter().filter(|(_, value)| match value {
-            Json::Null | Json::Bool(false) => false,
-            Json::String(text) => !text.is_empty(),
-            Json::Object(entries) => !entries.is_empty(),
-            _ => true,
-        });
-        let refused =
-            refused.map(|(name, value)| Uninspected { path: name.into(), bytes: bytes_in(std::slice::from_ref(&value)) }).collect();
-        let known = fields.known(names.known);
-        let streams = names.streams && !known.iter().any(|(name, value)| *name == "stream" && *value == Json::Bool(false));
-        Ok(Self { model: model.filter(|model| !model.is_empty()).or(name), known, refused, streams, dropped: fields.left() })
-    }
-}
-
-impl Request for ModelRequest {
-    fn model(&self) -> Option<&str> {
-        self.model.as_deref()
-    }
-
-    fn set_model(&mut self, model: &str) {
-        self.model = Some(model.to_owned());
-    }
-
-    fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
-
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
-
-    fn streams(&self) -> bool {
-        self.streams
-    }
-
-    fn uninspected(&self) -> Vec<Uninspected> {
-        self.refused.clone()
-    }
-
-    fn dropped(&self) -> usize {
-        self.dropped
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.known(&self.known);
+        out.rest(&self.unknown);
         write(&out.finish())
     }
 }
@@ -385,8 +319,17 @@ impl Request for ModelRequest {
 // === answers ===
 
 const HEAD: &[&str] = &["model", "remote_model", "remote_host", "created_at"];
-const TAIL: &[&str] =
-    &["done_reason", "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration"];
+const TAIL: &[&str] = &[
+    "done_reason",
+    "total_duration",
+    "load_duration",
+    "prompt_eval_count",
+    "prompt_eval_duration",
+    "eval_count",
+    "eval_duration",
+    "completed",
+    "total",
+];
 
 /// Channels of an answer that can't be judged: token ids, log-probabilities, the rendered prompt.
 const UNJUDGED: &[&str] = &["context", "logprobs", "_debug_info"];
@@ -406,6 +349,7 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
     let done = fields.bool("done")?.unwrap_or(false);
     let tail = fields.known(TAIL);
     let mut dropped = fields.known(UNJUDGED).len();
+    let picture = if shape == Shape::OllamaGenerate { fields.string("image")? } else { None };
     let speech = if shape == Shape::OllamaGenerate {
         Speech {
             texts: texts(&mut fields, &["response", "thinking"])?,
@@ -427,7 +371,7 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
         speech
     };
     dropped += fields.left();
-    Ok(Event { head, speeches: vec![speech], tail, done, dropped })
+    Ok(Event { head, speeches: vec![speech], tail, done, picture, dropped })
 }
 
 pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
@@ -446,6 +390,7 @@ pub(super) fn encode_event(event: &Event, shape: Shape) -> Json {
             out.put("message", message.finish());
         }
     }
+    out.string("image", event.picture.as_deref());
     out.bool("done", Some(event.done));
     out.known(&event.tail);
     out.finish()
@@ -468,10 +413,11 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_requests_for_unjudged_channels_are_dropped() {
-        let request =
+        let mut request =
             decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"logprobs":true,"top_logprobs":3,"new_field":{"x":1}}"#)
                 .unwrap();
-        assert_eq!(request.dropped(), 3);
+        assert_eq!(request.dropped(), 2);
+        request.rests(&mut |rest| rest.retain(&mut |name| name != "new_field"));
         assert_eq!(String::from_utf8(request.encode()).unwrap(), r#"{"model":"m","messages":[]}"#);
     }
 
@@ -482,7 +428,7 @@ mod tests {
             br#"{"model":"m","prompt":"p","template":"t","context":[1,2],"images":["QUJD"],"_debug_render_only":true}"#,
         )
         .unwrap();
-        let paths: Vec<_> = request.uninspected().into_iter().map(|part| part.path).collect();
+        let paths: Vec<_> = request.unreadable().into_iter().map(|part| part.path).collect();
         assert_eq!(paths, ["template", "context", "images", "_debug_render_only"]);
     }
 
@@ -494,11 +440,5 @@ mod tests {
         encode_event(&event, Shape::OllamaChat).write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","logprobs":[{"token":"hi"}]"#, ""));
         assert_eq!(event.dropped, 1);
-    }
-
-    #[test]
-    fn two_names_of_a_model_that_differ_are_refused() {
-        assert!(decode_request(Body::OllamaShow, br#"{"model":"a","name":"b"}"#).is_err());
-        assert_eq!(encoded(Body::OllamaShow, r#"{"name":"b"}"#), r#"{"model":"b"}"#);
     }
 }

@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
+use super::ollama::render_only;
 use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
-use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -84,6 +85,7 @@ pub struct ChatRequest {
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
     dropped: usize,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,7 @@ struct Message {
     name: Option<String>,
     calls: Vec<Call>,
     tool_call_id: Option<String>,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -156,6 +159,7 @@ impl Message {
             name: fields.string("name")?,
             calls: fields.each("tool_calls", decode_past_call)?,
             tool_call_id: fields.string("tool_call_id")?,
+            unknown: fields.rest(),
         })
     }
 
@@ -171,6 +175,7 @@ impl Message {
         out.string("name", self.name.as_deref());
         out.array("tool_calls", self.calls.iter().map(encode_call).collect());
         out.string("tool_call_id", self.tool_call_id.as_deref());
+        out.rest(&self.unknown);
         out.finish()
     }
 
@@ -239,7 +244,8 @@ impl ChatRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked + fields.left(),
+            dropped: asked,
+            unknown: fields.rest(),
         })
     }
 }
@@ -259,6 +265,13 @@ impl Request for ChatRequest {
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
         }
+        self.messages.iter().map(|message| &message.unknown).chain([&self.unknown]).for_each(|rest| rest.texts(each));
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        self.messages.iter_mut().for_each(|message| each(&mut message.unknown));
+        self.tools.iter_mut().for_each(|tool| tool.rests(each));
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, message: MessageIndex, by: &str) {
@@ -268,6 +281,7 @@ impl Request for ChatRequest {
             message.name = None;
             message.tool_call_id = message.tool_call_id.take().filter(|id| is_plain_id(id));
             message.calls.clear();
+            message.unknown = Rest::default();
         }
     }
 
@@ -288,23 +302,19 @@ impl Request for ChatRequest {
         self.stream.unwrap_or(false)
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
         let mut out = Vec::new();
         for (index, message) in self.messages.iter().enumerate() {
-            if let Some(Content::Parts(parts)) = &message.content {
-                for (part, value) in
-                    parts.iter().enumerate().filter_map(|(i, part)| if let Part::Media(_, value) = part { Some((i, value)) } else { None })
-                {
-                    out.push(Uninspected {
-                        path: format!("messages[{index}].content[{part}]"),
-                        bytes: bytes_in(std::slice::from_ref(value)),
-                    });
-                }
+            let Some(Content::Parts(parts)) = &message.content else { continue };
+            for (place, part) in parts.iter().enumerate() {
+                let Part::Media(kind, value) = part else { continue };
+                // A server takes a sound in the place of a picture, too.
+                let is = if *kind == "input_audio" { Opaque::Audio } else { Opaque::of_media(value) };
+                let path = format!("messages[{index}].content[{place}]");
+                out.push(Unreadable { is, path, bytes: bytes_in(std::slice::from_ref(value)) });
             }
         }
-        if self.render_only {
-            out.push(Uninspected { path: "_debug_render_only".into(), bytes: 0 });
-        }
+        out.extend(render_only(self.render_only));
         out
     }
 
@@ -322,6 +332,7 @@ impl Request for ChatRequest {
         }
         out.bool("stream", self.stream);
         out.known(&self.settings);
+        out.rest(&self.unknown);
         let mut bytes = Vec::with_capacity(512);
         out.finish().write(&mut bytes);
         bytes
@@ -338,6 +349,7 @@ pub(super) struct CompletionRequest {
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
     dropped: usize,
+    unknown: Rest,
 }
 
 impl CompletionRequest {
@@ -351,7 +363,8 @@ impl CompletionRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(COMPLETION_SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked + fields.left(),
+            dropped: asked,
+            unknown: fields.rest(),
         })
     }
 }
@@ -379,6 +392,11 @@ impl Request for CompletionRequest {
         for (_, value) in settings {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
         }
+        self.unknown.texts(each);
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
@@ -393,8 +411,8 @@ impl Request for CompletionRequest {
         self.stream.unwrap_or(false)
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
-        self.render_only.then(|| Uninspected { path: "_debug_render_only".into(), bytes: 0 }).into_iter().collect()
+    fn unreadable(&self) -> Vec<Unreadable> {
+        render_only(self.render_only).into_iter().collect()
     }
 
     fn dropped(&self) -> usize {
@@ -408,6 +426,7 @@ impl Request for CompletionRequest {
         out.string("suffix", self.suffix.as_deref());
         out.bool("stream", self.stream);
         out.known(&self.settings);
+        out.rest(&self.unknown);
         let mut bytes = Vec::with_capacity(512);
         out.finish().write(&mut bytes);
         bytes
@@ -431,7 +450,7 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
     let tail = fields.known(&["usage"]);
     let speeches = fields.each("choices", |choice| decode_choice(choice, shape))?;
     let dropped = fields.left() + speeches.iter().map(|(_, dropped)| dropped).sum::<usize>();
-    Ok(Event { head, speeches: speeches.into_iter().map(|(speech, _)| speech).collect(), tail, done: false, dropped })
+    Ok(Event { head, speeches: speeches.into_iter().map(|(speech, _)| speech).collect(), tail, dropped, ..Event::default() })
 }
 
 fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeError> {
@@ -523,7 +542,7 @@ mod tests {
             br#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:,x"}}]}]}"#,
         )
         .unwrap();
-        assert_eq!(request.uninspected(), [Uninspected { path: "messages[0].content[0]".into(), bytes: 10 }]);
+        assert_eq!(request.unreadable(), [Unreadable { is: Opaque::Image, path: "messages[0].content[0]".into(), bytes: 10 }]);
         let error = decode_request(Body::OpenAiChat, br#"{"messages":[{"role":"user","content":[{"type":"file"}]}]}"#).unwrap_err();
         assert_eq!(error.to_string(), "messages[0].content[0].type must be text, image_url or input_audio");
     }

@@ -7,10 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::tools::bytes_in;
-use super::{Channel, MessageIndex, Request, Text, Uninspected, is_plain_id, lines, say_messages};
+use super::{Channel, MessageIndex, Request, Text, Unreadable, is_plain_id, lines, media, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -48,6 +47,7 @@ pub(super) struct ResponsesRequest {
     stream: Option<bool>,
     settings: Vec<(&'static str, Json)>,
     dropped: usize,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -61,6 +61,7 @@ enum Input {
 struct Item {
     is: Is,
     marks: Vec<(&'static str, Json)>,
+    unknown: Rest,
 }
 
 #[derive(Debug)]
@@ -83,7 +84,13 @@ enum Content {
 type Output = Content;
 
 #[derive(Debug)]
-enum Part {
+struct Part {
+    is: Piece,
+    unknown: Rest,
+}
+
+#[derive(Debug)]
+enum Piece {
     /// A text, under its kind.
     Text(&'static str, String),
     Image(Vec<(&'static str, Json)>),
@@ -96,31 +103,32 @@ impl Part {
     fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
         let mut fields = Fields::open(json)?;
         let kind = fields.string("type")?.unwrap_or_default();
-        let part = match TEXTS.into_iter().find(|known| *known == kind) {
+        let is = match TEXTS.into_iter().find(|known| *known == kind) {
             Some(kind) => {
                 let name = if kind == "refusal" { "refusal" } else { "text" };
-                Self::Text(kind, fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() })?)
+                Piece::Text(kind, fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() })?)
             }
-            None if kind == "input_image" => Self::Image(fields.known(IMAGE)),
+            None if kind == "input_image" => Piece::Image(fields.known(IMAGE)),
             None => return Err(DecodeError::Type { path: "type".into(), expected: "input_text, output_text, refusal or input_image" }),
         };
         // What an earlier answer said beside its text.
         let marks = fields.known(&["annotations", "logprobs"]).len();
-        Ok((part, marks + fields.left()))
+        Ok((Self { is, unknown: fields.rest() }, marks))
     }
 
     fn encode(&self) -> Json {
         let mut out = ObjectWriter::default();
-        match self {
-            Self::Text(kind, text) => {
+        match &self.is {
+            Piece::Text(kind, text) => {
                 out.string("type", Some(kind));
                 out.string(if *kind == "refusal" { "refusal" } else { "text" }, Some(text));
             }
-            Self::Image(fields) => {
+            Piece::Image(fields) => {
                 out.string("type", Some("input_image"));
                 out.known(fields);
             }
         }
+        out.rest(&self.unknown);
         out.finish()
     }
 }
@@ -153,7 +161,7 @@ impl Content {
             Self::Parts(parts) => parts,
         };
         let texts: Vec<&str> =
-            parts.iter().filter_map(|part| if let Part::Text(_, text) = part { Some(text.as_str()) } else { None }).collect();
+            parts.iter().filter_map(|part| if let Piece::Text(_, text) = &part.is { Some(text.as_str()) } else { None }).collect();
         match texts[..] {
             [] => Cow::Borrowed(""),
             [one] => Cow::Borrowed(one),
@@ -161,17 +169,32 @@ impl Content {
         }
     }
 
-    /// How many bytes of pictures there are, if there are any.
-    fn images(&self) -> Option<usize> {
+    fn parts(&self) -> &[Part] {
+        match self {
+            Self::Text(_) => &[],
+            Self::Parts(parts) => parts,
+        }
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        if let Self::Parts(parts) = self {
+            for part in parts {
+                each(&mut part.unknown);
+            }
+        }
+    }
+
+    /// Its pictures, if there are any.
+    fn images(&self) -> Option<Vec<Json>> {
         let Self::Parts(parts) = self else { return None };
-        let images = parts.iter().filter_map(|part| if let Part::Image(fields) = part { Some(fields) } else { None });
-        let bytes: Vec<usize> = images.map(|fields| fields.iter().map(|(_, value)| bytes_in(std::slice::from_ref(value))).sum()).collect();
-        (!bytes.is_empty()).then(|| bytes.iter().sum())
+        let images = parts.iter().filter_map(|part| if let Piece::Image(fields) = &part.is { Some(fields) } else { None });
+        let images: Vec<Json> = images.map(|fields| Json::Array(fields.iter().map(|(_, value)| value.clone()).collect())).collect();
+        (!images.is_empty()).then_some(images)
     }
 }
 
 impl Item {
-    /// An item, unless it is of a kind that servers pass over, and how many of its fields nobody knows.
+    /// An item, unless it is of a kind that servers pass over, and how many of its fields they pass over.
     fn decode(json: Json) -> Result<(Option<Self>, usize), DecodeError> {
         let mut fields = Fields::open(json)?;
         let kind = fields.string("type")?;
@@ -210,7 +233,7 @@ impl Item {
             }
         };
         let marks = fields.known(MARKS);
-        Ok((Some(Self { is, marks }), dropped + fields.left()))
+        Ok((Some(Self { is, marks, unknown: fields.rest() }), dropped))
     }
 
     fn encode(&self) -> Json {
@@ -244,6 +267,7 @@ impl Item {
             }
         }
         out.known(&self.marks);
+        out.rest(&self.unknown);
         out.finish()
     }
 
@@ -291,8 +315,24 @@ impl Item {
         (role.to_owned(), if marks.is_empty() { said } else { [said, marks].join("\n") })
     }
 
+    fn content(&self) -> Option<&Content> {
+        match &self.is {
+            Is::Message { content, .. } => content.as_ref(),
+            Is::Output { output, .. } => output.as_ref(),
+            Is::Call { .. } | Is::Reasoning { .. } => None,
+        }
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        if let Is::Message { content: Some(content), .. } | Is::Output { output: Some(content), .. } = &mut self.is {
+            content.rests(each);
+        }
+        each(&mut self.unknown);
+    }
+
     fn replace(&mut self, by: &str) {
         self.marks.clear();
+        self.unknown = Rest::default();
         match &mut self.is {
             Is::Message { content, .. } => *content = Some(Content::Text(by.to_owned())),
             Is::Output { call_id, output } => {
@@ -312,11 +352,8 @@ impl Item {
         }
     }
 
-    fn images(&self) -> Option<usize> {
-        match &self.is {
-            Is::Message { content: Some(content), .. } | Is::Output { output: Some(content), .. } => content.images(),
-            _ => None,
-        }
+    fn images(&self) -> Option<Vec<Json>> {
+        self.content()?.images()
     }
 }
 
@@ -328,19 +365,31 @@ struct Tool {
     /// Of a namespace.
     tools: Vec<Tool>,
     kind: String,
+    unknown: Rest,
 }
 
 const TOOL: &[&str] = &["description", "strict", "parameters", "search_context_size", "user_location", "filters"];
 
 impl Tool {
-    fn decode(json: Json) -> Result<(Self, usize), DecodeError> {
+    fn decode(json: Json) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
-        let kind = fields.string("type")?.unwrap_or_default();
-        let inner = fields.each("tools", Self::decode)?;
-        let dropped: usize = inner.iter().map(|(_, dropped)| dropped).sum();
-        let tool =
-            Self { name: fields.string("name")?, rest: fields.known(TOOL), tools: inner.into_iter().map(|(tool, _)| tool).collect(), kind };
-        Ok((tool, dropped + fields.left()))
+        Ok(Self {
+            kind: fields.string("type")?.unwrap_or_default(),
+            tools: fields.each("tools", Self::decode)?,
+            name: fields.string("name")?,
+            rest: fields.known(TOOL),
+            unknown: fields.rest(),
+        })
+    }
+
+    fn unknown_texts(&self, each: &mut dyn FnMut(Text<'_>)) {
+        self.unknown.texts(each);
+        self.tools.iter().for_each(|tool| tool.unknown_texts(each));
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        each(&mut self.unknown);
+        self.tools.iter_mut().for_each(|tool| tool.rests(each));
     }
 
     fn encode(&self) -> Json {
@@ -349,6 +398,7 @@ impl Tool {
         out.string("name", self.name.as_deref());
         out.known(&self.rest);
         out.array("tools", self.tools.iter().map(Self::encode).collect());
+        out.rest(&self.unknown);
         out.finish()
     }
 
@@ -386,9 +436,7 @@ impl ResponsesRequest {
             }
             Some(_) => return Err(DecodeError::Type { path: "input".into(), expected: "a string or an array of items" }),
         };
-        let tools = fields.each("tools", Tool::decode)?;
-        dropped += tools.iter().map(|(_, dropped)| dropped).sum::<usize>();
-        let tools: Vec<Tool> = tools.into_iter().map(|(tool, _)| tool).collect();
+        let tools: Vec<Tool> = fields.each("tools", Tool::decode)?;
         if tools.iter().any(|tool| tool.tools.iter().any(|inner| !inner.tools.is_empty())) {
             return Err(DecodeError::Type { path: "tools".into(), expected: "without namespaces in namespaces" });
         }
@@ -400,7 +448,8 @@ impl ResponsesRequest {
             tool_choice: fields.any("tool_choice"),
             stream: fields.bool("stream")?,
             settings: fields.known(SETTINGS),
-            dropped: dropped + asked + fields.left(),
+            dropped: dropped + asked,
+            unknown: fields.rest(),
         })
     }
 
@@ -432,6 +481,22 @@ impl Request for ResponsesRequest {
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
         }
+        for item in self.items() {
+            item.content().into_iter().flat_map(Content::parts).for_each(|part| part.unknown.texts(each));
+            item.unknown.texts(each);
+        }
+        self.tools.iter().for_each(|tool| tool.unknown_texts(each));
+        self.unknown.texts(each);
+    }
+
+    fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        if let Some(Input::Items(items)) = &mut self.input {
+            for item in items {
+                item.rests(each);
+            }
+        }
+        self.tools.iter_mut().for_each(|tool| tool.rests(each));
+        each(&mut self.unknown);
     }
 
     fn replace_message(&mut self, message: MessageIndex, by: &str) {
@@ -483,9 +548,9 @@ impl Request for ResponsesRequest {
         self.stream.unwrap_or(false)
     }
 
-    fn uninspected(&self) -> Vec<Uninspected> {
+    fn unreadable(&self) -> Vec<Unreadable> {
         let images = self.items().iter().enumerate().filter_map(|(index, item)| Some((index, item.images()?)));
-        images.map(|(index, bytes)| Uninspected { path: format!("input[{index}]"), bytes }).collect()
+        images.flat_map(|(index, images)| media(&format!("input[{index}]"), &images)).collect()
     }
 
     fn dropped(&self) -> usize {
@@ -507,6 +572,7 @@ impl Request for ResponsesRequest {
         }
         out.bool("stream", self.stream);
         out.known(&self.settings);
+        out.rest(&self.unknown);
         let mut bytes = Vec::with_capacity(512);
         out.finish().write(&mut bytes);
         bytes
@@ -516,7 +582,7 @@ impl Request for ResponsesRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Body, decode_request};
+    use crate::wire::{Body, Opaque, decode_request};
 
     fn decoded(text: &str) -> Box<dyn Request> {
         decode_request(Body::OpenAiResponses, text.as_bytes()).unwrap()
@@ -576,8 +642,8 @@ mod tests {
         let request = decoded(
             r#"{"input":[{"role":"user","content":[{"type":"input_image","image_url":"data:,x"}]},{"type":"web_search_call","id":"w"}],"odd":1}"#,
         );
-        assert_eq!(request.uninspected(), [Uninspected { path: "input[0]".into(), bytes: 7 }]);
-        assert_eq!(request.dropped(), 2);
+        assert_eq!(request.unreadable(), [Unreadable { is: Opaque::Image, path: "input[0]".into(), bytes: 7 }]);
+        assert_eq!(request.dropped(), 1);
         for (text, said) in [
             (
                 r#"{"input":[{"type":"item_reference","id":"x"}]}"#,

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 
 use super::Family;
 
@@ -19,8 +20,68 @@ pub enum Class {
     ReadOnly,
     /// Models come, go or change.
     Management,
+    /// Files of models come in.
+    Blob,
+    /// The server calls its maker's, on the account that it is signed in to.
+    Account,
     /// The model answers, in a way that this version can't judge yet.
     NotYet,
+}
+
+impl Class {
+    /// The name, as the documentation has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::Embedding => "embedding",
+            Self::ReadOnly => "read-only",
+            Self::Management => "management",
+            Self::Blob => "blob",
+            Self::Account => "account",
+            Self::NotYet => "inference, not judged",
+        }
+    }
+}
+
+/// What a route that is refused by default does, as a policy that allows it names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum Operation {
+    /// A model is fetched.
+    Pull,
+    /// A model is sent to a registry.
+    Push,
+    /// A model is made of another, or of files that are brought.
+    Create,
+    /// A model gets another name.
+    Copy,
+    /// A model is deleted.
+    Delete,
+    /// Names are made to stand for models.
+    Aliases,
+    /// The account at the server's maker: who it is, and signing out.
+    Account,
+    /// The server's maker searches the web, or fetches a page of it.
+    Web,
+}
+
+impl Operation {
+    /// The name in the policy.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Create => "create",
+            Self::Copy => "copy",
+            Self::Delete => "delete",
+            Self::Aliases => "aliases",
+            Self::Account => "account",
+            Self::Web => "web",
+        }
+    }
 }
 
 /// What stands in the body of a request.
@@ -28,6 +89,8 @@ pub enum Class {
 pub enum Body {
     /// Nothing.
     None,
+    /// Bytes of a file, as they come.
+    Raw,
     /// `api.ChatRequest`
     OllamaChat,
     /// `api.GenerateRequest`
@@ -36,12 +99,30 @@ pub enum Body {
     OllamaShow,
     /// `api.PullRequest`
     OllamaPull,
+    /// `api.PushRequest`
+    OllamaPush,
+    /// `api.CreateRequest`
+    OllamaCreate,
+    /// `api.CopyRequest`
+    OllamaCopy,
+    /// `api.DeleteRequest`
+    OllamaDelete,
+    /// `server.aliasEntry`
+    OllamaAlias,
+    /// `server.aliasDeleteRequest`
+    OllamaNoAlias,
+    /// `api.WebSearchRequest`
+    OllamaWebSearch,
+    /// `api.WebFetchRequest`
+    OllamaWebFetch,
     /// `openai.ChatCompletionRequest`
     OpenAiChat,
     /// `openai.CompletionRequest`
     OpenAiCompletion,
     /// `openai.ResponsesRequest`
     OpenAiResponses,
+    /// `openai.ImageGenerationRequest` and `openai.ImageEditRequest`
+    OpenAiImages,
     /// `anthropic.MessagesRequest`
     AnthropicMessages,
     /// `api.EmbedRequest`
@@ -65,10 +146,31 @@ pub struct Route {
     pub class: Class,
     /// Its body, where this version can read it.
     pub body: Option<Body>,
+    /// What a policy has to allow before the route answers; nothing where it answers by default.
+    pub operation: Option<Operation>,
 }
 
-const fn route(pattern: &'static str, methods: &'static [&'static str], family: Family, class: Class, body: Option<Body>) -> Route {
-    Route { pattern, methods, family, class, body }
+const fn route(pattern: &'static str, methods: &'static [&'static str], family: Family, class: Class, body: Body) -> Route {
+    Route { pattern, methods, family, class, body: Some(body), operation: None }
+}
+
+impl Route {
+    /// Whether a model is named in the body.
+    #[must_use]
+    pub fn names_a_model(&self) -> bool {
+        !matches!(self.body, None | Some(Body::None | Body::Raw | Body::OllamaWebSearch | Body::OllamaWebFetch))
+    }
+
+    const fn only_with(mut self, operation: Operation) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    const fn not_read_yet(mut self) -> Self {
+        self.class = Class::NotYet;
+        self.body = None;
+        self
+    }
 }
 
 const READ: &[&str] = &["GET", "HEAD"];
@@ -78,42 +180,45 @@ const DELETE: &[&str] = &["DELETE"];
 
 /// Every route.
 pub const ROUTES: &[Route] = {
-    use Class::{Embedding, Inference, Management, NotYet, ReadOnly};
+    use Class::{Account, Blob, Embedding, Inference, Management, ReadOnly};
     use Family::{Anthropic, Ollama, OpenAi};
     &[
-        route("/api/chat", POST, Ollama, Inference, Some(Body::OllamaChat)),
-        route("/api/generate", POST, Ollama, Inference, Some(Body::OllamaGenerate)),
-        route("/v1/chat/completions", POST, OpenAi, Inference, Some(Body::OpenAiChat)),
-        route("/", READ, Ollama, ReadOnly, Some(Body::None)),
-        route("/api/version", READ, Ollama, ReadOnly, Some(Body::None)),
-        route("/api/tags", READ, Ollama, ReadOnly, Some(Body::None)),
-        route("/api/ps", GET, Ollama, ReadOnly, Some(Body::None)),
-        route("/api/status", GET, Ollama, ReadOnly, Some(Body::None)),
-        route("/api/show", POST, Ollama, ReadOnly, Some(Body::OllamaShow)),
-        route("/v1/models", GET, OpenAi, ReadOnly, Some(Body::None)),
-        route("/v1/models/:model", GET, OpenAi, ReadOnly, Some(Body::None)),
-        route("/api/pull", POST, Ollama, Management, Some(Body::OllamaPull)),
-        route("/api/push", POST, Ollama, Management, None),
-        route("/api/create", POST, Ollama, Management, None),
-        route("/api/copy", POST, Ollama, Management, None),
-        route("/api/delete", DELETE, Ollama, Management, None),
-        route("/api/blobs/:digest", &["POST", "HEAD"], Ollama, Management, None),
-        route("/api/me", POST, Ollama, Management, None),
-        route("/api/signout", POST, Ollama, Management, None),
-        route("/api/user/keys/:key", DELETE, Ollama, Management, None),
-        route("/api/experimental/aliases", &["GET", "POST", "DELETE"], Ollama, Management, None),
-        route("/api/experimental/web_search", POST, Ollama, Management, None),
-        route("/api/experimental/web_fetch", POST, Ollama, Management, None),
-        route("/api/experimental/model-recommendations", GET, Ollama, NotYet, None),
-        route("/api/embed", POST, Ollama, Embedding, Some(Body::OllamaEmbed)),
-        route("/api/embeddings", POST, Ollama, Embedding, Some(Body::OllamaEmbeddings)),
-        route("/v1/completions", POST, OpenAi, Inference, Some(Body::OpenAiCompletion)),
-        route("/v1/embeddings", POST, OpenAi, Embedding, Some(Body::OpenAiEmbeddings)),
-        route("/v1/responses", POST, OpenAi, Inference, Some(Body::OpenAiResponses)),
-        route("/v1/messages", POST, Anthropic, Inference, Some(Body::AnthropicMessages)),
-        route("/v1/audio/transcriptions", POST, OpenAi, NotYet, None),
-        route("/v1/images/generations", POST, OpenAi, NotYet, None),
-        route("/v1/images/edits", POST, OpenAi, NotYet, None),
+        route("/api/chat", POST, Ollama, Inference, Body::OllamaChat),
+        route("/api/generate", POST, Ollama, Inference, Body::OllamaGenerate),
+        route("/api/embed", POST, Ollama, Embedding, Body::OllamaEmbed),
+        route("/api/embeddings", POST, Ollama, Embedding, Body::OllamaEmbeddings),
+        route("/", READ, Ollama, ReadOnly, Body::None),
+        route("/api/version", READ, Ollama, ReadOnly, Body::None),
+        route("/api/tags", READ, Ollama, ReadOnly, Body::None),
+        route("/api/ps", GET, Ollama, ReadOnly, Body::None),
+        route("/api/status", GET, Ollama, ReadOnly, Body::None),
+        route("/api/show", POST, Ollama, ReadOnly, Body::OllamaShow),
+        route("/api/experimental/model-recommendations", GET, Ollama, ReadOnly, Body::None),
+        route("/api/pull", POST, Ollama, Management, Body::OllamaPull).only_with(Operation::Pull),
+        route("/api/push", POST, Ollama, Management, Body::OllamaPush).only_with(Operation::Push),
+        route("/api/create", POST, Ollama, Management, Body::OllamaCreate).only_with(Operation::Create),
+        route("/api/copy", POST, Ollama, Management, Body::OllamaCopy).only_with(Operation::Copy),
+        route("/api/delete", DELETE, Ollama, Management, Body::OllamaDelete).only_with(Operation::Delete),
+        route("/api/experimental/aliases", GET, Ollama, Management, Body::None).only_with(Operation::Aliases),
+        route("/api/experimental/aliases", POST, Ollama, Management, Body::OllamaAlias).only_with(Operation::Aliases),
+        route("/api/experimental/aliases", DELETE, Ollama, Management, Body::OllamaNoAlias).only_with(Operation::Aliases),
+        route("/api/blobs/:digest", &["POST"], Ollama, Blob, Body::Raw).only_with(Operation::Create),
+        route("/api/blobs/:digest", &["HEAD"], Ollama, Blob, Body::None).only_with(Operation::Create),
+        route("/api/me", POST, Ollama, Account, Body::None).only_with(Operation::Account),
+        route("/api/signout", POST, Ollama, Account, Body::None).only_with(Operation::Account),
+        route("/api/user/keys/:key", DELETE, Ollama, Account, Body::None).only_with(Operation::Account),
+        route("/api/experimental/web_search", POST, Ollama, Account, Body::OllamaWebSearch).only_with(Operation::Web),
+        route("/api/experimental/web_fetch", POST, Ollama, Account, Body::OllamaWebFetch).only_with(Operation::Web),
+        route("/v1/chat/completions", POST, OpenAi, Inference, Body::OpenAiChat),
+        route("/v1/completions", POST, OpenAi, Inference, Body::OpenAiCompletion),
+        route("/v1/responses", POST, OpenAi, Inference, Body::OpenAiResponses),
+        route("/v1/embeddings", POST, OpenAi, Embedding, Body::OpenAiEmbeddings),
+        route("/v1/images/generations", POST, OpenAi, Inference, Body::OpenAiImages),
+        route("/v1/images/edits", POST, OpenAi, Inference, Body::OpenAiImages),
+        route("/v1/audio/transcriptions", POST, OpenAi, Inference, Body::None).not_read_yet(),
+        route("/v1/models", GET, OpenAi, ReadOnly, Body::None),
+        route("/v1/models/:model", GET, OpenAi, ReadOnly, Body::None),
+        route("/v1/messages", POST, Anthropic, Inference, Body::AnthropicMessages),
     ]
 };
 
@@ -166,6 +271,9 @@ fn plain_path(path: &str) -> Option<Cow<'_, str>> {
     if lower.contains("%2f") || lower.contains("%5c") || lower.contains("%25") {
         return None;
     }
+    if !path.split('%').skip(1).all(|escape| escape.len() >= 2 && escape.bytes().take(2).all(|digit| digit.is_ascii_hexdigit())) {
+        return None;
+    }
     let decoded = percent_decode_str(path).decode_utf8().ok()?;
     let segments_are_plain = decoded.strip_prefix('/')?.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
     let characters_are_plain = decoded.chars().all(|c| !c.is_control() && c != '\\');
@@ -199,7 +307,8 @@ mod tests {
     fn a_path_is_matched_as_the_server_matches_it() {
         assert_eq!(pattern("POST", "/api/chat"), Some("/api/chat"));
         assert_eq!(pattern("POST", "/api/%63hat"), Some("/api/chat"));
-        assert_eq!(find("GET", "/v1/models/a%20b"), Lookup::Found(&ROUTES[10], Some("a b".into())));
+        let Lookup::Found(route, segment) = find("GET", "/v1/models/a%20b") else { panic!() };
+        assert_eq!((route.pattern, segment.as_deref()), ("/v1/models/:model", Some("a b")));
     }
 
     #[test]
@@ -219,6 +328,8 @@ mod tests {
             "/api/%2e%2e/api/chat",
             "/api/%2563hat",
             "/v1/models/a/b",
+            "/v1/models/%zz",
+            "/v1/models/a%2",
         ] {
             assert_eq!(find("POST", path), Lookup::Unknown, "{path}");
         }
@@ -229,6 +340,7 @@ mod tests {
         assert_eq!(methods("/api/tags"), ["HEAD", "GET"]);
         assert_eq!(methods("/api/%63hat"), ["POST"]);
         assert_eq!(methods("/api/blobs/x"), ["HEAD", "POST"]);
+        assert_eq!(methods("/api/experimental/aliases"), ["GET", "POST", "DELETE"]);
         assert!(methods("/nowhere").is_empty() && methods("//api/chat").is_empty());
         let known: std::collections::BTreeSet<_> = ROUTES.iter().flat_map(|route| route.methods).collect();
         assert_eq!(known.len(), 4, "a method that has no place in the order");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call};
-use super::fields::{DecodeError, Fields, ObjectWriter};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
 use super::{Channel, Text, lines};
 
@@ -15,6 +15,7 @@ pub(super) struct Tool {
     rest: Vec<(&'static str, Json)>,
     parameters: Option<Json>,
     strict: Option<bool>,
+    unknown: [Rest; 2],
 }
 
 impl Tool {
@@ -28,6 +29,7 @@ impl Tool {
             parameters: function.any("parameters"),
             strict: function.bool("strict").map_err(|e| e.within("function"))?,
             rest,
+            unknown: [fields.rest(), function.rest()],
         })
     }
 
@@ -39,9 +41,11 @@ impl Tool {
             function.put("parameters", parameters.clone());
         }
         function.bool("strict", self.strict);
+        function.rest(&self.unknown[1]);
         let mut tool = ObjectWriter::default();
         tool.known(&self.rest);
         tool.put("function", function.finish());
+        tool.rest(&self.unknown[0]);
         tool.finish()
     }
 
@@ -57,6 +61,11 @@ impl Tool {
             }
         });
         each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
+        self.unknown.iter().for_each(|rest| rest.texts(each));
+    }
+
+    pub(super) fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
+        self.unknown.iter_mut().for_each(each);
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! The invariant: a repetition says what its pieces said. Both are judged by the same rules, whole and in pieces, which come to the same;
 //! so a repetition isn't counted again.
+//!
+//! Items count from nought. Ollama 0.17.4 gives a message and the calls behind it the same number, so that an item is known by its id, too.
 
 use super::{MAX_CALL_BYTES, Speaker, StreamJudge, unreadable_answer};
 use crate::exchange::Ending;
@@ -14,12 +16,36 @@ use crate::wire::{Arguments, Call, Json};
 pub(super) struct Items {
     /// How many events the client has got.
     sequence: u64,
-    /// How many items the client has got.
-    said: u64,
-    /// By the server's count, the client's; nothing for an item that was taken out.
-    places: Vec<(u64, Option<u64>)>,
+    /// In the order in which they came.
+    all: Vec<Item>,
     /// The last event of each text that grows, by which the rest of it is said.
     growing: Vec<(u64, &'static str, Json)>,
+}
+
+/// What is known of an item.
+#[derive(Debug)]
+struct Item {
+    /// As the server counts.
+    index: u64,
+    id: String,
+    /// Whether the client got it.
+    stays: bool,
+}
+
+impl Items {
+    /// The item to which an event belongs, by its place among all.
+    fn of(&self, event: &Json) -> Option<usize> {
+        let number = index(event, "output_index");
+        let id = event.get("item_id").or_else(|| event.get("item")?.get("id")).and_then(Json::as_str);
+        let same = |item: &Item| item.index == number;
+        let by_id = id.and_then(|id| self.all.iter().rposition(|item| same(item) && item.id == id));
+        by_id.or_else(|| self.all.iter().rposition(same))
+    }
+
+    /// An item's number without those that were taken out before it.
+    fn client_index(&self, index: u64) -> u64 {
+        index - self.all.iter().filter(|item| !item.stays && item.index < index).count() as u64
+    }
 }
 
 /// The texts that grow: the event of a piece, and of the whole.
@@ -135,11 +161,23 @@ fn take(json: &mut Json, name: &str) -> Option<Json> {
     json.get_mut(name).map(|place| std::mem::replace(place, Json::Null))
 }
 
-/// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces.
-fn text_of(event: &Json, delta: &str) -> u64 {
-    let part = index(event, "content_index").max(index(event, "summary_index")).min(4095);
+/// The most parts of an item.
+const MOST_PARTS: u64 = 4096;
+
+/// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces. Clients count the parts of
+/// a summary by themselves.
+fn text_of(item: usize, event: &Json, delta: &str) -> Result<u64, Refusal> {
+    let part = index(event, if delta.contains("summary") { "summary_index" } else { "content_index" });
+    if part >= MOST_PARTS {
+        return Err(unreadable_answer("an item of it has too many parts"));
+    }
     let kind = TEXTS.iter().position(|(of, _)| *of == delta).unwrap_or_default() as u64;
-    index(event, "output_index").saturating_mul(4096 * 4).saturating_add(part * 4 + kind)
+    Ok(first_text_of(item) + part * 4 + kind)
+}
+
+/// The least of an item's numbers.
+fn first_text_of(item: usize) -> u64 {
+    item as u64 * MOST_PARTS * 4
 }
 
 impl StreamJudge {
@@ -160,21 +198,21 @@ impl StreamJudge {
         if STATES.contains(&kind.as_str()) {
             return self.state(&kind, event, out);
         }
-        let place = index(&event, "output_index");
         if kind == "response.output_item.added" {
-            return self.added(place, event, out);
+            return self.added(event, out);
         }
-        match self.items.places.iter().find(|(of, _)| *of == place) {
-            Some((_, Some(said))) => set(&mut event, "output_index", Json::Number((*said).into())),
+        let Some(item) = self.items.of(&event) else { return Err(unreadable_answer("an event of it belongs to no item")) };
+        if !self.items.all[item].stays {
             // What belongs to an item that was taken out goes with it.
-            Some((_, None)) => return Ok(()),
-            None => return Err(unreadable_answer("an event of it belongs to no item")),
+            return Ok(());
         }
+        let said = self.items.client_index(self.items.all[item].index);
+        set(&mut event, "output_index", Json::Number(said.into()));
         if let Some((delta, _)) = TEXTS.into_iter().find(|(delta, _)| *delta == kind) {
-            return self.grows(delta, event, out);
+            return self.grows(text_of(item, &event, delta)?, delta, event, out);
         }
         if let Some((delta, _)) = TEXTS.into_iter().find(|(_, done)| *done == kind) {
-            self.ends(text_of(&event, delta), delta, out)?;
+            self.ends(text_of(item, &event, delta)?, delta, out)?;
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
             self.send(&kind, event, out);
         } else if kind == ARGUMENTS.0 {
@@ -186,9 +224,7 @@ impl StreamJudge {
         } else if kind == ARGUMENTS.1 {
             return self.arguments(event, out);
         } else if kind == "response.output_item.done" {
-            if let Some(item) = event.get_mut("item") {
-                self.speaker.again(|speaker| speaker.judge_item(item))?;
-            }
+            self.around(&mut event, "item", Speaker::judge_item)?;
             self.send(&kind, event, out);
         } else if WHOLE.contains(&kind.as_str()) {
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
@@ -207,37 +243,66 @@ impl StreamJudge {
                 self.ends(text, delta, out)?;
             }
         }
-        if let Some(mut response) = take(&mut event, "response") {
-            self.speaker.again(|speaker| speaker.judge_response(&mut response))?;
-            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
-            set(&mut event, "response", response);
-        }
+        self.around(&mut event, "response", Speaker::judge_response)?;
         self.send(kind, event, out);
         self.ended = ends.then_some(Ending::Said);
         Ok(())
     }
 
-    fn added(&mut self, place: u64, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        if self.items.places.len() == MOST || self.items.places.iter().any(|(of, _)| *of == place) {
+    /// Judges again what an event holds under a name, by `judge`, and whatever else it says.
+    fn around<T>(
+        &mut self,
+        event: &mut Json,
+        name: &str,
+        judge: impl FnOnce(&mut Speaker, &mut Json) -> Result<T, Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut held = take(event, name);
+        if let Some(held) = &mut held {
+            self.speaker.again(|speaker| judge(speaker, held))?;
+        }
+        self.speaker.again(|speaker| speaker.judge_tree(event));
+        if let Some(held) = held {
+            set(event, name, held);
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let number = index(&event, "output_index");
+        let id = event.get("item").and_then(|item| item.get("id")?.as_str()).unwrap_or_default().to_owned();
+        let is_known = self.items.all.iter().any(|item| item.index == number && item.id == id);
+        if is_known || self.items.all.len() == MOST || self.items.all.last().is_some_and(|last| number < last.index) || number > MOST as u64
+        {
             return Err(unreadable_answer("its items are out of order"));
+        }
+        // What another item of the same number has said comes before what this one says.
+        for place in (0..self.items.all.len()).rev().take_while(|place| self.items.all[*place].index == number).collect::<Vec<_>>() {
+            let texts = first_text_of(place)..first_text_of(place + 1);
+            for (text, delta, mut event) in self.items.growing.iter().filter(|(text, ..)| texts.contains(text)).cloned().collect::<Vec<_>>()
+            {
+                let held: String = self.speaker.pause_others(text, &[]).into_iter().map(|(_, _, text)| text).collect();
+                if !held.is_empty() {
+                    set(&mut event, "delta", Json::String(held));
+                    self.send(delta, event, out);
+                }
+            }
         }
         let mut stays = false;
         if let Some(mut item) = take(&mut event, "item") {
             stays = self.speaker.judge_item(&mut item)?;
+            self.speaker.judge_tree(&mut event);
             set(&mut event, "item", item);
         }
-        self.items.places.push((place, stays.then_some(self.items.said)));
+        self.items.all.push(Item { index: number, id, stays });
         if stays {
-            set(&mut event, "output_index", Json::Number(self.items.said.into()));
-            self.items.said += 1;
+            set(&mut event, "output_index", Json::Number(self.items.client_index(number).into()));
             self.send("response.output_item.added", event, out);
         }
         Ok(())
     }
 
     /// A piece of a text.
-    fn grows(&mut self, delta: &'static str, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let text = text_of(&event, delta);
+    fn grows(&mut self, text: u64, delta: &'static str, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let Some(Json::String(piece)) = take(&mut event, "delta") else { return Err(unreadable_answer("a piece of it is no text")) };
         let piece = self.speaker.say(text, delta, &piece)?;
         self.speaker.again(|speaker| speaker.judge_tree(&mut event));
