@@ -1,7 +1,8 @@
 //! A model server that misbehaves as a script says, byte by byte. For faults that a real server can't be made to show; whatever
 //! doesn't need one is tested with the real Ollama.
 //!
-//! The invariant: it sends what the script says and nothing else, and keeps what it was sent as it came.
+//! The invariant: it sends what the script says and nothing else, and keeps what it was sent as it came; but for the guard's own
+//! question about a model, which a server that isn't Ollama doesn't know.
 
 use std::io;
 use std::net::SocketAddr;
@@ -73,6 +74,11 @@ impl Received {
     #[must_use]
     pub fn target(&self) -> &str {
         self.head.start.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// Whether it is the guard that asks, of its own accord, where a model runs.
+    fn is_about_a_model(&self) -> bool {
+        self.target() == "/api/show" && self.head.text("user-agent").is_some_and(|agent| agent.starts_with("llm-guard/"))
     }
 
     /// Whether it asks for a stream.
@@ -248,6 +254,10 @@ async fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
     let (mut reader, mut writer) = stream.into_split();
     let mut buffer = Vec::new();
     while let Some(request) = next_request(&mut reader, &mut buffer).await? {
+        if request.is_about_a_model() {
+            writer.write_all(&answer("404 Not Found", "application/json", b"{\"detail\":\"Not Found\"}")).await?;
+            continue;
+        }
         let behaviour = Arc::clone(&state.behaviour.lock().unwrap_or_else(PoisonError::into_inner));
         let acts = behaviour(&request);
         let is_last = request.head.text("connection").is_some_and(|value| value.to_ascii_lowercase().contains("close"));

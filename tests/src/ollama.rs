@@ -1,7 +1,7 @@
 //! A real Ollama with the scripted models, for one test.
 //!
-//! The invariant: it lives in a folder of its own, so that a test may change its models, and it reaches nothing outside:
-//! its cloud is switched off, and the proxy that it is told to use for the rest is a closed port.
+//! The invariant: it lives in a folder of its own, so that a test may change its models, and it reaches nothing outside: its cloud is
+//! switched off, or is a server of the test's on the loopback, and the proxy that it is told to use for the rest is a closed port.
 
 use std::fs::{self, File};
 use std::io;
@@ -30,6 +30,15 @@ pub struct Ollama {
 impl Ollama {
     /// Starts one on a free port of the loopback.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(("OLLAMA_NO_CLOUD", "1"))
+    }
+
+    /// The same, with servers on the loopback allowed as the cloud of its models.
+    pub fn with_remotes() -> io::Result<Self> {
+        Self::start_with(("OLLAMA_REMOTES", "127.0.0.1"))
+    }
+
+    fn start_with((name, value): (&str, &str)) -> io::Result<Self> {
         let binary = cache::part("ollama/ollama")?;
         let store = cache::part("models/store")?;
         let home = tempfile::tempdir()?;
@@ -45,7 +54,7 @@ impl Ollama {
                 .env("TMPDIR", home.path())
                 .env("OLLAMA_HOST", "127.0.0.1:0")
                 .env("OLLAMA_MODELS", models)
-                .env("OLLAMA_NO_CLOUD", "1")
+                .env(name, value)
                 .env("OLLAMA_NOPRUNE", "1")
                 .env("OLLAMA_CONTEXT_LENGTH", "4096")
                 .env("OLLAMA_KEEP_ALIVE", "1h")

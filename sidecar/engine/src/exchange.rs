@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
 
-use crate::controls::{Asked, Caller, Policy, Remedy, opening};
+use crate::controls::{Asked, Caller, Placed, Policy, Remedy, opening};
 use crate::policy::UnknownFields;
 use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
 use crate::wire::routes::{self, Lookup};
+use crate::wire::whereabouts::Places;
 use crate::wire::zstd::{self, UnpackError};
 use crate::wire::{self, Body, Class, Family, MessageIndex, Request, Route, Shape};
 use answer::{Content, Speaker, judge_once};
@@ -127,6 +128,8 @@ pub struct Exchange {
     /// The body comes packed by zstd.
     packed: bool,
     caller: Caller,
+    /// The request that is forwarded, until it is known where its model runs.
+    unplaced: Option<Box<dyn Request>>,
     /// What was counted so far.
     pub tally: Tally,
 }
@@ -142,7 +145,8 @@ impl Exchange {
         };
         let family = route.map_or_else(|| Family::of_path(head.path), |route| route.family);
         let head_only = head.method == "HEAD";
-        let mut exchange = Self { policy, route, segment, family, head_only, packed: false, caller: head.caller, tally: Tally::default() };
+        let mut exchange =
+            Self { policy, route, segment, family, head_only, packed: false, caller: head.caller, unplaced: None, tally: Tally::default() };
         let next = exchange.look_at(&found, head);
         (exchange, next)
     }
@@ -288,7 +292,62 @@ impl Exchange {
         }
         remedies.apply(&mut *request);
         self.tally.dropped += request.dropped() as u64;
-        Ok(Forward::Encoded { path: self.path(pattern), body: request.encode() })
+        let forward = Forward::Encoded { path: self.path(pattern), body: request.encode() };
+        self.unplaced = Some(request);
+        Ok(forward)
+    }
+
+    /// The model of which a control has to know where it runs, as far as that isn't in `places` yet. Each is asked for once.
+    #[must_use]
+    pub fn must_locate(&self, places: &Places) -> Option<String> {
+        self.place_findings(places).find_map(|(_, _, placed)| match placed {
+            Placed::Locate(model) => Some(model),
+            Placed::Fine | Placed::Found(_) => None,
+        })
+    }
+
+    /// Judges where the model of the request runs that [`Self::judge_request`] let pass; gives what has to be forwarded instead, where
+    /// another model stands in.
+    pub fn judge_place(&mut self, places: &Places) -> Result<Option<Forward>, Refusal> {
+        let found: Vec<_> = self.place_findings(places).collect();
+        let request = self.unplaced.take();
+        let (mut remedies, mut refusal) = (Remedies::default(), None);
+        for (id, mode, placed) in found {
+            let Placed::Found(finding) = placed else { continue };
+            if let Some(action) = finding.remedy.action() {
+                self.tally.violation(id, finding.kind, mode, action);
+            }
+            if let Some(reason) = finding.remedy.refusal(id, finding.kind) {
+                refusal.get_or_insert(reason);
+            }
+            remedies.add(finding.remedy);
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        let stands_in = remedies.model.is_some();
+        Ok(request.zip(self.route).filter(|_| stands_in).map(|(mut request, route)| {
+            remedies.apply(&mut *request);
+            Forward::Encoded { path: self.path(route.pattern), body: request.encode() }
+        }))
+    }
+
+    fn place_findings<'e>(&'e self, places: &'e Places) -> impl Iterator<Item = (ControlId, Mode, Placed)> + 'e {
+        let asked = self.route.zip(self.unplaced.as_deref()).map(|(route, request)| self.asked(route, request));
+        let controls = self.policy.controls.iter();
+        asked
+            .into_iter()
+            .flat_map(move |asked| controls.clone().map(move |control| (control.id(), control.mode(), control.judge_place(&asked, places))))
+    }
+
+    fn asked<'e>(&'e self, route: &'static Route, request: &'e dyn Request) -> Asked<'e> {
+        Asked { route, segment: self.segment.as_deref(), request, caller: self.caller }
+    }
+
+    /// Whether the request changes which models there are, or what they are.
+    #[must_use]
+    pub fn changes_models(&self) -> bool {
+        self.route.is_some_and(|route| route.class == Class::Management)
     }
 
     /// What nobody can judge passes where the policy says so, and is counted.
@@ -344,11 +403,11 @@ impl Exchange {
         let Some(route) = self.route else {
             return Ok(Remedies::default());
         };
-        let asked = Asked { route, segment: self.segment.as_deref(), request, caller: self.caller };
         let mut remedies = Remedies::default();
         let mut refusal = None;
-        for control in &self.policy.controls {
-            for finding in control.judge_request(&asked) {
+        let policy = Arc::clone(&self.policy);
+        for control in &policy.controls {
+            for finding in control.judge_request(&self.asked(route, request)) {
                 if let Some(action) = finding.remedy.action() {
                     self.tally.violation(control.id(), finding.kind, control.mode(), action);
                 }

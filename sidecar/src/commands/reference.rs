@@ -99,7 +99,7 @@ fn policy(get: &dyn Fn(&str) -> Option<String>, remarks: &mut Vec<String>) -> Gu
         }
         is_allowed
     });
-    policy.spec.models = ModelsSpec { mode: None, allow: Some(allow), default };
+    policy.spec.models = ModelsSpec { allow: Some(allow), default, ..ModelsSpec::default() };
     let block = list(get("BLOCKED_TOOLS"));
     let mut unless_blocked = |variable| {
         let (blocked, kept): (Vec<_>, Vec<_>) = list(get(variable)).into_iter().partition(|tool| block.contains(tool));

@@ -3,13 +3,14 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Tally, WholeJudge};
 
 use super::budget::Share;
@@ -29,6 +30,34 @@ pub(crate) struct BrokenOff;
 /// A body that is there as a whole.
 pub(super) fn whole(bytes: Bytes) -> ReplyBody {
     UnsyncBoxBody::new(Full::new(bytes).map_err(|never: Infallible| match never {}))
+}
+
+/// A body that keeps something until it is at its end, or nobody wants the rest of it.
+struct Holding<T> {
+    body: ReplyBody,
+    _held: T,
+}
+
+/// Keeps `held` until the body is gone.
+pub(super) fn holding(body: ReplyBody, held: impl Unpin + Send + 'static) -> ReplyBody {
+    UnsyncBoxBody::new(Holding { body, _held: held })
+}
+
+impl<T: Unpin> Body for Holding<T> {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// What ends an answer that doesn't end by itself.

@@ -20,12 +20,14 @@ use llm_guard_engine::exchange::{
 };
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::{ControlId, Refusal};
+use llm_guard_engine::wire::whereabouts::Places;
 use tokio::time::timeout_at;
 
 use super::Times;
 use super::body::{self, ReplyBody};
 use super::browsers::{self, ANYWHERE, QUESTION_TIME};
 use super::budget::{Budget, Share};
+use super::catalogue::{Catalogue, Question};
 use super::drain::{DrainWatch, Stage, reached};
 use super::ends::{Cause, Ends};
 use super::host::{Meaning, StandIn};
@@ -70,6 +72,7 @@ const CROWDED: &str = "the guard holds as much of other requests as it may; try 
 /// What an exchange needs.
 pub(crate) struct Proxy {
     pub(super) budget: Budget,
+    pub(super) catalogue: Arc<Catalogue>,
     pub(super) upstream: Upstream,
     pub(super) policy: Arc<InForce>,
     pub(super) recorder: Arc<Recorder>,
@@ -234,16 +237,58 @@ impl Proxy {
             Ok(outgoing) => outgoing,
             Err(end) => return reply_error(record, exchange, end),
         };
+        let placing = self.judge_place(&mut exchange, parts, outgoing, upstream, deadline);
+        let outgoing = match self.unless_stopped(placing).await {
+            Ok(outgoing) => outgoing,
+            Err(end) => return reply_error(record, exchange, end),
+        };
         // Its body may have taken a minute to arrive. A stop that came meanwhile holds for it, too.
         if self.policy.now().stop {
             let refusal = exchange.stop();
             return reply_error(record, exchange, End::refused(refusal));
         }
+        let changing = exchange.changes_models().then(|| self.catalogue.changing());
         let answer = match self.unless_stopped(self.forward(&exchange, record.request_id(), parts, outgoing, upstream, deadline)).await {
             Ok(answer) => answer,
             Err(end) => return reply_error(record, exchange, end),
         };
-        self.reply(exchange, record, answer, deadline).await
+        let reply = self.reply(exchange, record, answer, deadline).await;
+        match changing {
+            Some(changing) => reply.map(|body| body::holding(body, changing)),
+            None => reply,
+        }
+    }
+
+    /// Judges where the request's model runs, as the model server says.
+    async fn judge_place(
+        &self,
+        exchange: &mut Exchange,
+        parts: &Parts,
+        outgoing: Outgoing,
+        upstream: &Upstream,
+        deadline: tokio::time::Instant,
+    ) -> Result<Outgoing, End> {
+        let mut places = Places::default();
+        while let Some(model) = exchange.must_locate(&places) {
+            let mut headers = HeaderMap::new();
+            // A server that lets in only those who have a key has to let in the question as well.
+            if let Some(key) = parts.headers.get(header::AUTHORIZATION).filter(|_| self.api_key.is_none()) {
+                headers.insert(header::AUTHORIZATION, key.clone());
+            }
+            if let Some(stand_in) = &self.stand_in {
+                stand_in.rewrite(&mut headers);
+            }
+            let question = Question { upstream, outside: !std::ptr::eq(upstream, &self.upstream), headers, deadline };
+            let place = self.catalogue.locate(&model, &question).await.map_err(|error| self.failed(error))?;
+            places.put(model, place);
+        }
+        match exchange.judge_place(&places).map_err(End::refused)? {
+            Some(Forward::Encoded { path, body }) => {
+                let path = path.parse().map_err(|_| End::refused(unforwardable()))?;
+                Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()), ..outgoing })
+            }
+            Some(Forward::Original) | None => Ok(outgoing),
+        }
     }
 
     /// Does what takes in the client's body, unless the guard has to end before it is done. (A client that still writes may not read.)

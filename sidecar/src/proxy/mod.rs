@@ -3,6 +3,7 @@
 mod body;
 mod browsers;
 mod budget;
+mod catalogue;
 pub(crate) mod drain;
 mod ends;
 mod exchange;
@@ -28,6 +29,7 @@ use crate::settings::{Current, InForce};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
 use budget::Budget;
+use catalogue::Catalogue;
 use drain::{Drain, Stage, reached};
 use host::StandIn;
 use observability::Observed;
@@ -134,6 +136,7 @@ impl Guard {
         drop(entered);
         let proxy = Arc::new(exchange::Proxy {
             budget: Budget::new(buffer),
+            catalogue: Catalogue::new(),
             upstream,
             policy,
             recorder: Arc::new(recorder),

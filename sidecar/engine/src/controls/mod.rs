@@ -18,6 +18,7 @@ pub use compiled::Policy;
 pub use protocol::{Protocol, opening};
 
 use crate::verdict::{Action, ControlId, Mode, Refusal};
+use crate::wire::whereabouts::Places;
 use crate::wire::{MessageIndex, Request, Route};
 
 /// What a control may know of a request.
@@ -48,6 +49,17 @@ pub struct Finding {
     pub kind: &'static str,
     /// What has to be done about it.
     pub remedy: Remedy,
+}
+
+/// What a control says of the place where a request's model runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// The model may run there, or it is no business of this control's.
+    Fine,
+    /// That can't be said before it is known where this model runs.
+    Locate(String),
+    /// It may not.
+    Found(Finding),
 }
 
 /// What has to be done about a finding.
@@ -128,6 +140,17 @@ pub trait Control: fmt::Debug + Send + Sync {
     /// What it says of a request.
     fn judge_request(&self, _asked: &Asked<'_>) -> Vec<Finding> {
         Vec::new()
+    }
+
+    /// What it says of the place where the request's model runs, as far as it is known. Asked after all controls have let the
+    /// request pass, of the request as they left it; again when what is to be located is in `places`.
+    fn judge_place(&self, _asked: &Asked<'_>, _places: &Places) -> Placed {
+        Placed::Fine
+    }
+
+    /// What it says of an answer that tells by itself that another server made it.
+    fn judge_remote_answer(&self) -> Option<Finding> {
+        None
     }
 
     /// What it says of a tool that the model calls.

@@ -1,27 +1,126 @@
-//! LLM03, supply chain: which models may be used, and which one answers where none is named.
+//! LLM03, supply chain: which models may be used, where they may run, and which one answers where none is named.
+//!
+//! A name is allowed only if every model is that a server could take it for (see [`crate::wire::names`]). Where the model runs is
+//! judged twice: by what the name says, and by what the server says of it (see [`crate::wire::whereabouts`]), which whoever calls the
+//! engine has to ask. In monitor nobody asks, so that there a model of the cloud is counted by its name and by its answers.
 
-use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
-use crate::policy::{Mode, ModelsSpec, PolicyError};
+use super::{Asked, Control, Finding, Placed, Remedy, by_mode, refuse};
+use crate::policy::{Cloud, Mode, ModelsSpec, PolicyError};
 use crate::verdict::ControlId;
-use crate::wire::Class;
+use crate::wire::names::{ModelName, OWN_REGISTRY, Reader, canonical_pattern, may_be_foreign};
+use crate::wire::whereabouts::{Places, Whereabouts};
+use crate::wire::{Class, Family};
+
+const NOT_ALLOWED: &str = "this model is not allowed by the policy";
+const IN_CLOUD: &str = "this model runs in a cloud, and the policy keeps what is asked here (models.cloud)";
+const NOWHERE: &str =
+    "the model server doesn't say what runs under this name, so it can't be held against the policy (models.allow, models.cloud)";
+const NO_NAME: &str = "model: this is no name that a model can have";
 
 #[derive(Debug)]
 pub(super) struct Models {
     mode: Mode,
     allowed: Allowed,
     default: Option<String>,
+    cloud: Cloud,
+}
+
+/// What is wrong with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Its name is none.
+    Name,
+    NotAllowed,
+    Cloud,
+    /// Nobody can say where it runs.
+    Unknown,
+}
+
+impl Fault {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Name => "invalid_name",
+            Self::NotAllowed => "not_allowed",
+            Self::Cloud => "cloud",
+            Self::Unknown => "place_unknown",
+        }
+    }
+
+    fn denied(self) -> Remedy {
+        match self {
+            Self::Name => refuse(400, NO_NAME),
+            Self::NotAllowed => refuse(403, NOT_ALLOWED),
+            Self::Cloud => refuse(403, IN_CLOUD),
+            Self::Unknown => refuse(502, NOWHERE),
+        }
+    }
+}
+
+/// What is known of the place where a model runs.
+enum Place {
+    Fine,
+    Locate(String),
+    Fault(Fault),
 }
 
 impl Models {
     pub(super) fn new(spec: &ModelsSpec, mode: Mode) -> Result<Self, PolicyError> {
-        let allowed = Allowed::new(spec.allow.as_deref())?;
-        if let Some(default) = &spec.default
-            && !allowed.contains(default)
-        {
-            let reason = format!("'{default}' is not among models.allow");
-            return Err(PolicyError::Value { path: "models.default".into(), reason });
+        let models = Self { mode, allowed: Allowed::new(spec.allow.as_deref())?, default: spec.default.clone(), cloud: spec.cloud };
+        let reason = models.default.as_deref().and_then(|default| match models.fault(default, Family::OpenAi)? {
+            Fault::Cloud => Some(format!("'{default}' runs in a cloud, which models.cloud denies")),
+            Fault::Name => Some(format!("'{default}' is no name that a model can have")),
+            Fault::NotAllowed | Fault::Unknown => Some(format!("'{default}' is not among models.allow")),
+        });
+        match reason {
+            Some(reason) => Err(PolicyError::Value { path: "models.default".into(), reason }),
+            None => Ok(models),
         }
-        Ok(Self { mode, allowed, default: spec.default.clone() })
+    }
+
+    /// What is wrong with a name, asked for in the words of a family.
+    fn fault(&self, name: &str, family: Family) -> Option<Fault> {
+        let read = ModelName::read(name);
+        // Over the other APIs servers are reached that give other names; Ollama itself takes its own only, also there.
+        let is_name = read.is_taken() || family != Family::Ollama && may_be_foreign(name);
+        if !is_name {
+            Some(Fault::Name)
+        } else if !self.allowed.contains(name) {
+            Some(Fault::NotAllowed)
+        } else {
+            (self.cloud == Cloud::Deny && read.is_cloud()).then_some(Fault::Cloud)
+        }
+    }
+
+    /// What the server says of the place of a model whose name is in order.
+    fn place(&self, name: &str, family: Family, places: &Places) -> Place {
+        let unless_allowed = |fault| if self.cloud == Cloud::Deny { Place::Fault(fault) } else { Place::Fine };
+        match places.get(name) {
+            None => Place::Locate(name.to_owned()),
+            Some(Whereabouts::Here | Whereabouts::Missing) => Place::Fine,
+            Some(Whereabouts::Cloud) => unless_allowed(Fault::Cloud),
+            // It may be an alias of any other.
+            Some(Whereabouts::Unknown) => Place::Fault(Fault::Unknown),
+            Some(Whereabouts::Alias(target)) => match (self.fault(target, family), self.cloud) {
+                (Some(fault), _) => Place::Fault(fault),
+                (None, Cloud::Allow) => Place::Fine,
+                (None, Cloud::Deny) => match places.get(target) {
+                    None => Place::Locate(target.clone()),
+                    Some(Whereabouts::Here | Whereabouts::Missing) => Place::Fine,
+                    Some(Whereabouts::Cloud) => Place::Fault(Fault::Cloud),
+                    // What an alias stands for is no alias.
+                    Some(Whereabouts::Unknown | Whereabouts::Alias(_)) => Place::Fault(Fault::Unknown),
+                },
+            },
+        }
+    }
+
+    fn finding(&self, fault: Fault, fallback: Option<String>) -> Finding {
+        let remedy = match fault {
+            // What is no name is no wish for a model that another could stand in for.
+            Fault::Name => by_mode(self.mode, || fault.denied(), || fault.denied()),
+            _ => by_mode(self.mode, || fallback.map_or_else(|| fault.denied(), Remedy::UseModel), || fault.denied()),
+        };
+        Finding { kind: fault.kind(), remedy }
     }
 }
 
@@ -44,19 +143,48 @@ impl Control for Models {
             let default = self.default.clone().filter(|_| fill);
             return default.into_iter().map(|model| Finding { kind: "not_named", remedy: Remedy::NameModel(model) }).collect();
         };
-        if self.allowed.contains(name) {
-            return Vec::new();
-        }
-        let denied = || refuse(403, "this model is not allowed by the policy");
         let fallback = self.default.clone().filter(|_| asked.route.class == Class::Inference);
-        let remedy = by_mode(self.mode, || fallback.map_or_else(denied, Remedy::UseModel), denied);
-        vec![Finding { kind: "not_allowed", remedy }]
+        self.fault(name, asked.route.family).map(|fault| self.finding(fault, fallback)).into_iter().collect()
+    }
+
+    fn judge_place(&self, asked: &Asked<'_>, places: &Places) -> Placed {
+        // Without a list, and with the cloud allowed, no place is a wrong one.
+        let matters = self.mode > Mode::Monitor && (self.cloud == Cloud::Deny || self.allowed.is_list());
+        let runs = matches!(asked.route.class, Class::Inference | Class::Embedding);
+        let Some(name) = asked.request.model().filter(|name| matters && runs && !name.trim().is_empty()) else {
+            return Placed::Fine;
+        };
+        let family = asked.route.family;
+        let fault = match self.place(name, family, places) {
+            Place::Fine => return Placed::Fine,
+            Place::Locate(model) => return Placed::Locate(model),
+            Place::Fault(fault) => fault,
+        };
+        let stands_in = self.mode == Mode::Soft && asked.route.class == Class::Inference;
+        let fallback = self.default.as_deref().filter(|default| stands_in && *default != name);
+        let fallback = match fallback.map(|default| (default, self.place(default, family, places))) {
+            Some((_, Place::Locate(model))) => return Placed::Locate(model),
+            Some((default, Place::Fine)) => Some(default.to_owned()),
+            Some((_, Place::Fault(_))) | None => None,
+        };
+        Placed::Found(self.finding(fault, fallback))
+    }
+
+    fn judge_remote_answer(&self) -> Option<Finding> {
+        (self.cloud == Cloud::Deny).then(|| self.finding(Fault::Cloud, None))
     }
 }
 
-/// A list of model names, compared in their canonical form; without one, every name.
+/// A list of model names; without one, every name.
 #[derive(Debug)]
-pub(super) struct Allowed(Option<Vec<String>>);
+pub(super) struct Allowed(Option<Vec<Pattern>>);
+
+/// One entry of the list, as each version reads it, and as it is written.
+#[derive(Debug)]
+struct Pattern {
+    readings: [(Reader, String); 2],
+    text: String,
+}
 
 impl Allowed {
     pub(super) fn new(patterns: Option<&[String]>) -> Result<Self, PolicyError> {
@@ -64,49 +192,36 @@ impl Allowed {
         if let Some(place) = patterns.iter().position(|pattern| pattern.trim().is_empty()) {
             return Err(PolicyError::Value { path: format!("models.allow[{place}]"), reason: "it is empty".into() });
         }
-        Ok(Self(Some(patterns.iter().map(|pattern| canonical_pattern(pattern)).collect())))
+        let pattern = |pattern: &String| Pattern {
+            readings: Reader::ALL.map(|reader| (reader, canonical_pattern(pattern, reader))),
+            text: pattern.trim().to_owned(),
+        };
+        Ok(Self(Some(patterns.iter().map(pattern).collect())))
     }
 
+    fn is_list(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether every model is on the list that a version would run by this name. A name that none takes is another server's: it means
+    /// itself, and is compared as it is written.
     pub(super) fn contains(&self, name: &str) -> bool {
-        let name = canonical(name);
-        self.0.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes())))
+        let Some(patterns) = &self.0 else { return true };
+        let read = ModelName::read(name);
+        if !read.is_taken() {
+            return patterns.iter().any(|pattern| matches(pattern.text.as_bytes(), name.as_bytes()));
+        }
+        Reader::ALL.into_iter().all(|reader| {
+            let fits = |(of, pattern): &(Reader, String), model: &str| *of == reader && matches(pattern.as_bytes(), model.as_bytes());
+            let is_on_it = |model| patterns.iter().any(|pattern| pattern.readings.iter().any(|reading| fits(reading, model)));
+            read.reading(reader).is_none_or(is_on_it)
+        })
     }
 
     /// The same for a model that is to be fetched: without a list, only from the server's own registry.
     pub(super) fn contains_to_fetch(&self, name: &str) -> bool {
-        self.contains(name) && (self.0.is_some() || canonical(name).starts_with(OWN_REGISTRY))
-    }
-}
-
-/// Where a name without a host is fetched from.
-const OWN_REGISTRY: &str = "registry.ollama.ai/";
-
-/// A model's name as `host/namespace/model:tag`, in lower case, with the server's defaults filled in.
-///
-/// Source: ollama/ollama `types/model/name.go` (`DefaultName`, `ParseName`); case is folded when a manifest is looked up.
-fn canonical(name: &str) -> String {
-    let name = name.trim();
-    let name = name.split_once("://").map_or(name, |(_, rest)| rest);
-    let parts: Vec<&str> = name.split('/').collect();
-    let (host, namespace, model) = match parts[..] {
-        [model] => ("registry.ollama.ai", "library", model),
-        [namespace, model] => ("registry.ollama.ai", namespace, model),
-        [host, namespace, model] => (host, namespace, model),
-        // No name that the server takes; it fits only a pattern that is written alike.
-        _ => return name.to_lowercase(),
-    };
-    let (model, tag) = model.rsplit_once(':').unwrap_or((model, "latest"));
-    format!("{host}/{namespace}/{model}:{tag}").to_lowercase()
-}
-
-/// A pattern in the same form. One that ends in a star leaves the tag open as well, and a star alone fits every name.
-fn canonical_pattern(pattern: &str) -> String {
-    let pattern = pattern.trim();
-    let is_open = pattern.ends_with('*') && !pattern.rsplit('/').next().unwrap_or(pattern).contains(':');
-    match (pattern, is_open) {
-        ("*", _) => pattern.to_owned(),
-        (_, true) => canonical(&format!("{pattern}:*")),
-        (_, false) => canonical(pattern),
+        let read = ModelName::read(name);
+        read.is_taken() && self.contains(name) && (self.is_list() || read.readings().all(|model| model.starts_with(OWN_REGISTRY)))
     }
 }
 
@@ -170,6 +285,8 @@ mod tests {
         assert!(allowed(&["llama3*"], "llama3.2:3b"));
         assert!(!allowed(&["llama3*"], "other/llama3.2"));
         assert!(allowed(&["*"], "a/b/c/d"));
+        assert!(allowed(&["/models/*"], "/models/llama.gguf") && !allowed(&["/models/*"], "/Models/llama.gguf"));
+        assert!(!allowed(&["llama*"], "/models/llama.gguf"));
         assert!(allowed(&["*/*/*"], "hf.co/a/b:q4"));
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Speaker {
     channels: Vec<Channel>,
     /// For values that are there as a whole.
     value: Vec<Open>,
+    /// The server said that another one makes this answer.
+    is_remote: bool,
 }
 
 /// One control's reading of one text.
@@ -76,7 +78,7 @@ impl Channel {
 impl Speaker {
     pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally) -> Self {
         let value = open_all(&policy);
-        Self { policy, shape, tally, channels: Vec::new(), value }
+        Self { policy, shape, tally, channels: Vec::new(), value, is_remote: false }
     }
 
     /// A text that is there as a whole.
@@ -180,6 +182,25 @@ impl Speaker {
         Ok(())
     }
 
+    /// Judges that another server made the answer, where an event says so; the first that does is the one that counts.
+    fn judge_origin(&mut self, event: &Event) -> Result<(), Refusal> {
+        if self.is_remote || !event.is_remote() {
+            return Ok(());
+        }
+        self.is_remote = true;
+        let policy = Arc::clone(&self.policy);
+        for control in &policy.controls {
+            let Some(finding) = control.judge_remote_answer() else { continue };
+            if let Some(action) = finding.remedy.action() {
+                self.tally.violation(control.id(), finding.kind, control.mode(), action);
+            }
+            if let Some(refusal) = finding.remedy.refusal(control.id(), finding.kind) {
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
     /// Puts pictures back where the policy lets them pass.
     fn put_pictures(&mut self, json: &mut Json, pictures: Vec<Option<String>>) -> Result<(), Refusal> {
         let Some(Json::Array(rows)) = json.get_mut("data") else { return Ok(()) };
@@ -196,7 +217,8 @@ impl Speaker {
     }
 
     /// Judges what an event says beside its texts and calls.
-    fn judge_rest(&mut self, event: &mut Event) {
+    fn judge_rest(&mut self, event: &mut Event) -> Result<(), Refusal> {
+        self.judge_origin(event)?;
         self.tally.dropped += std::mem::take(&mut event.dropped) as u64;
         if let Some(picture) = event.picture.take() {
             let is_picture = is_base64(&picture) && self.policy.protocol.passes(Opaque::Image);
@@ -223,6 +245,7 @@ impl Speaker {
                 self.judge_tree(finish);
             }
         }
+        Ok(())
     }
 }
 
@@ -410,7 +433,7 @@ impl WholeJudge {
                 Json::Object(vec![("error".into(), error)]).write(&mut out);
             }
             Frame::Event(mut event) => {
-                self.speaker.judge_rest(&mut event);
+                self.speaker.judge_rest(&mut event)?;
                 for speech in &mut event.speeches {
                     for (_, text) in &mut speech.texts {
                         self.speaker.judge_value(text);
@@ -603,7 +626,7 @@ impl StreamJudge {
     }
 
     fn event(&mut self, mut event: Event, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.speaker.judge_rest(&mut event);
+        self.speaker.judge_rest(&mut event)?;
         let turns = event.done || event.speeches.iter().any(|speech| speech.finish.is_some() || !speech.calls.is_empty());
         if turns || self.head.is_empty() {
             self.keep_head(&event.head);

@@ -9,7 +9,7 @@ pub mod settings;
 
 pub use document::{GuardPolicy, Metadata, PolicyError, Spec};
 pub use sections::{
-    From, KindName, ManagementSpec, ModelsSpec, NetworkSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec,
+    Cloud, From, KindName, ManagementSpec, ModelsSpec, NetworkSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec,
     UnknownFields,
 };
 

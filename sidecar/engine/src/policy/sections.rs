@@ -72,6 +72,21 @@ pub struct ModelsSpec {
     /// The model for a request that names none and, in soft, for one that names another than the allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
+    /// Whether models may be used that the server has run by another, in its maker's cloud: `deny`, unless it says `allow`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cloud: Cloud,
+}
+
+/// Whether what is asked may leave for a cloud.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum Cloud {
+    /// It may not.
+    #[default]
+    Deny,
+    /// It may.
+    Allow,
 }
 
 /// LLM06: which tools may be used. Names are exact.

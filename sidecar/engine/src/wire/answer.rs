@@ -51,6 +51,16 @@ pub struct Event {
     pub dropped: usize,
 }
 
+impl Event {
+    /// Whether the server says that another one made this.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        let names_one =
+            |(name, value): &(&str, Json)| ["remote_model", "remote_host"].contains(name) && !matches!(value.as_str(), Some(""));
+        self.head.iter().any(|field| names_one(field) && field.1 != Json::Null)
+    }
+}
+
 /// What one choice says in one frame.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Speech {

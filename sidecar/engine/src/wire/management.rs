@@ -137,7 +137,8 @@ impl ManagementRequest {
 
 impl Request for ManagementRequest {
     fn model(&self) -> Option<&str> {
-        self.models.first().map(|(_, model)| model.as_str())
+        let (own, _) = self.names.models.first()?;
+        self.models.iter().find(|(name, _)| name == own).map(|(_, model)| model.as_str())
     }
 
     fn models(&self) -> Vec<&str> {
@@ -145,11 +146,9 @@ impl Request for ManagementRequest {
     }
 
     fn set_model(&mut self, model: &str) {
-        match (self.models.first_mut(), self.names.models.first()) {
-            (Some((_, named)), _) => model.clone_into(named),
-            (None, Some((name, _))) => self.models.push((name, model.to_owned())),
-            (None, None) => {}
-        }
+        let Some((own, _)) = self.names.models.first() else { return };
+        self.models.retain(|(name, _)| name != own);
+        self.models.insert(0, (own, model.to_owned()));
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
@@ -240,6 +239,14 @@ mod tests {
         ] {
             assert_eq!(decode_request(body, text.as_bytes()).unwrap().models(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_model_that_is_made_is_not_taken_for_the_one_that_it_is_made_of() {
+        let mut request = decode_request(Body::OllamaCreate, br#"{"from":"b"}"#).unwrap();
+        assert_eq!((request.model(), request.models()), (None, vec!["b"]));
+        request.set_model("a");
+        assert_eq!(String::from_utf8(request.encode()).unwrap(), r#"{"model":"a","from":"b"}"#);
     }
 
     #[test]

@@ -11,11 +11,13 @@ pub mod framing;
 mod images;
 pub mod json;
 mod management;
+pub mod names;
 pub mod ollama;
 pub mod openai;
 mod responses;
 pub mod routes;
 mod tools;
+pub mod whereabouts;
 pub mod zstd;
 
 use std::borrow::Cow;
@@ -339,7 +341,7 @@ pub(crate) fn media(path: &str, values: &[Json]) -> Vec<Unreadable> {
 }
 
 /// A decoded request: what the controls read, and the only thing that is encoded again.
-pub trait Request: fmt::Debug + Send {
+pub trait Request: fmt::Debug + Send + Sync {
     /// The model's name as the client wrote it, if it did.
     fn model(&self) -> Option<&str>;
     /// Every model that it names.
