@@ -328,6 +328,8 @@ fn retain_tools(body: Body, encoded: &[u8]) {
     let mut request = decode(body, encoded);
     let count = request.tools().len();
     let mut asked = Vec::new();
+    // A field that this API doesn't document chooses nothing.
+    request.rests(&mut |rest| rest.retain(&mut |name| name != "tool_choice"));
     request.retain_tools(&mut |place| {
         asked.push(place);
         false
