@@ -120,9 +120,7 @@ pub fn well(request: &Received, text: &str) -> Vec<Act> {
     if !request.streams() {
         return vec![Act::Send(answer("200 OK", content_type, &api.whole(text)))];
     }
-    let mut frames: Vec<Vec<u8>> = crate::apis::pieces(text).iter().map(|piece| api.frame(piece)).collect();
-    frames.push(api.end());
-    vec![Act::Send(chunked(content_type, &frames))]
+    vec![Act::Send(chunked(content_type, &api.stream(text)))]
 }
 
 type Behaviour = Arc<dyn Fn(&Received) -> Vec<Act> + Send + Sync>;

@@ -3,6 +3,7 @@
 pub mod apis;
 pub mod cache;
 pub mod cluster;
+pub mod differential;
 pub mod faulty;
 pub mod guard;
 pub mod injector;

@@ -75,6 +75,11 @@ impl Ollama {
         format!("http://{}", self.address)
     }
 
+    /// Kills it, with all that it started, as the kernel does when memory runs out.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()
+    }
+
     /// What it has logged, for a test that failed.
     pub fn log(&self) -> io::Result<String> {
         self.process.said()

@@ -84,6 +84,14 @@ impl Process {
         if signal("TERM", &self.child.id().to_string())? { Ok(()) } else { Err(io::Error::other("SIGTERM could not be sent")) }
     }
 
+    /// Kills it and its group at once.
+    pub fn kill(&mut self) -> io::Result<()> {
+        if !signal("KILL", &format!("-{}", self.child.id()))? {
+            return Err(io::Error::other("there is nothing to kill"));
+        }
+        self.child.wait().map(|_| ())
+    }
+
     /// Waits for it to end by itself.
     pub fn wait_to_end(&mut self, limit: Duration) -> io::Result<ExitStatus> {
         let end = Instant::now() + limit;

@@ -225,6 +225,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Reads some more.
+    pub fn wait_for_more(&mut self) -> io::Result<()> {
+        if self.read()? { Ok(()) } else { Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection ended")) }
+    }
+
     /// Reads one answer of a connection that stays open, and leaves what comes behind it.
     pub fn answer(&mut self) -> io::Result<Answer> {
         loop {

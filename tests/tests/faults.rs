@@ -394,6 +394,17 @@ impl Garbage<'_> {
                     "{{\"id\":\"c\",\"choices\":[{{\"index\":0,\"message\":{{\"content\":{text}}},\"finish_reason\":\"stop\"}}]{more}}}"
                 )
             }
+            (Api::Completion, _) => format!("{{\"id\":\"c\",\"choices\":[{{\"index\":0,\"text\":{text}}}]{more}}}"),
+            (Api::Responses, true) => format!("{{\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":{text}{more}}}"),
+            (Api::Responses, false) => {
+                format!(
+                    "{{\"id\":\"r\",\"output\":[{{\"type\":\"message\",\"content\":[{{\"type\":\"output_text\",\"text\":{text}}}]}}]{more}}}"
+                )
+            }
+            (Api::Messages, true) => {
+                format!("{{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":{text}}}{more}}}")
+            }
+            (Api::Messages, false) => format!("{{\"type\":\"message\",\"content\":[{{\"type\":\"text\",\"text\":{text}}}]{more}}}"),
         }
     }
 

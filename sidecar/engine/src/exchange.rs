@@ -16,6 +16,7 @@ use crate::policy::UnknownFields;
 use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
 use crate::wire::routes::{self, Lookup};
+use crate::wire::zstd::{self, UnpackError};
 use crate::wire::{self, Body, Class, Family, MessageIndex, Request, Route, Shape};
 use answer::{Content, Speaker, judge_once};
 
@@ -104,6 +105,17 @@ pub enum Forward {
     },
 }
 
+/// What has to be judged of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unpacked {
+    /// What came.
+    AsItCame,
+    /// These bytes, which were packed.
+    Bytes(Vec<u8>),
+    /// Nothing: it can't be unpacked, and passes.
+    Unread,
+}
+
 /// One request and its answer.
 #[derive(Debug)]
 pub struct Exchange {
@@ -112,6 +124,8 @@ pub struct Exchange {
     segment: Option<String>,
     family: Family,
     head_only: bool,
+    /// The body comes packed by zstd.
+    packed: bool,
     caller: Caller,
     /// What was counted so far.
     pub tally: Tally,
@@ -128,7 +142,7 @@ impl Exchange {
         };
         let family = route.map_or_else(|| Family::of_path(head.path), |route| route.family);
         let head_only = head.method == "HEAD";
-        let mut exchange = Self { policy, route, segment, family, head_only, caller: head.caller, tally: Tally::default() };
+        let mut exchange = Self { policy, route, segment, family, head_only, packed: false, caller: head.caller, tally: Tally::default() };
         let next = exchange.look_at(&found, head);
         (exchange, next)
     }
@@ -163,6 +177,10 @@ impl Exchange {
         }
         match head.content_encoding {
             None | Some("identity") => Next::ReadBody,
+            Some("zstd") if zstd::is_taken(route) => {
+                self.packed = true;
+                Next::ReadBody
+            }
             Some(_) => {
                 self.pass_or_refuse("content_encoding", 415, "content_encoding", "a request with a content encoding can't be inspected")
             }
@@ -230,7 +248,26 @@ impl Exchange {
         self.family
     }
 
-    /// Judges the body of a request.
+    /// Unpacks the body of a request, if it came packed. `room` is asked for the memory of so many bytes beside the body's own.
+    pub fn unpack(&mut self, body: &[u8], room: &mut dyn FnMut(usize) -> bool) -> Result<Unpacked, Refusal> {
+        if !self.packed {
+            return Ok(Unpacked::AsItCame);
+        }
+        let error = match zstd::unpack(body, MAX_REQUEST_BYTES, room) {
+            Ok(bytes) => return Ok(Unpacked::Bytes(bytes)),
+            Err(error) => error,
+        };
+        let (control, kind, status, code, unread) = match error {
+            UnpackError::Broken => (ControlId::Protocol, "undecodable", 400, "invalid_body", "undecodable_request"),
+            UnpackError::TooLarge => (ControlId::Limits, "request_too_large", 413, "request_too_large", "request_too_large"),
+            UnpackError::NoRoom => (ControlId::Limits, "memory", 503, "memory", "memory"),
+        };
+        self.violation(control, kind, status, code, error.to_string())?;
+        self.tally.uninspected(unread, body.len());
+        Ok(Unpacked::Unread)
+    }
+
+    /// Judges the body of a request, unpacked.
     pub fn judge_request(&mut self, body: &[u8]) -> Result<Forward, Refusal> {
         let Some(Route { body: Some(kind), pattern, .. }) = self.route else {
             return Ok(Forward::Original);

@@ -9,13 +9,14 @@ use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming};
 use llm_guard_engine::controls::Caller;
 use llm_guard_engine::detect::secrets::{Kind, SecretRules};
 use llm_guard_engine::exchange::{
-    AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, Tally, WholeJudge, answer_too_large,
+    AnswerHead, AnswerPlan, Exchange, Forward, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Next, RequestHead, Tally, Unpacked, WholeJudge,
+    answer_too_large,
 };
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::{ControlId, Refusal};
@@ -23,6 +24,7 @@ use tokio::time::timeout_at;
 
 use super::Times;
 use super::body::{self, ReplyBody};
+use super::browsers::{self, ANYWHERE, QUESTION_TIME};
 use super::budget::{Budget, Share};
 use super::drain::{DrainWatch, Stage, reached};
 use super::ends::{Cause, Ends};
@@ -48,6 +50,19 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
+
+/// Fields that are for the server, also where `Connection` names them (RFC 9110, section 7.6.1): who takes one out hides it from a check.
+const END_TO_END: [HeaderName; 6] =
+    [header::HOST, header::ORIGIN, header::AUTHORIZATION, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
+
+/// What a proxy before the guard would say of the client, and a client says as well. Ollama puts the prefix into its redirects.
+const SAID_BY_PROXIES: [HeaderName; 4] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// What the client is told where the budget is spent.
 const CROWDED: &str = "the guard holds as much of other requests as it may; try again";
@@ -110,8 +125,8 @@ impl Proxy {
         self.listening.load(Ordering::Relaxed)
     }
 
-    /// Serves one request.
-    pub(super) async fn exchange(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<ReplyBody> {
+    /// Serves one request. `is_ambiguous`: two readers of its head could take it for two requests, or send it to two hosts.
+    pub(super) async fn exchange(&self, peer: SocketAddr, request: Request<Incoming>, is_ambiguous: bool) -> Response<ReplyBody> {
         let (parts, mut body) = request.into_parts();
         let request_id = request_id(&parts.headers);
         let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
@@ -124,23 +139,20 @@ impl Proxy {
         let current = self.policy.now();
         let (mut exchange, next) = Exchange::begin(Arc::clone(&current.policy), &head);
         let record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
-        if is_ambiguous(&parts.headers) {
-            let refusal = Refusal {
-                status: 400,
-                code: "ambiguous_framing",
-                message: "the request's length or host is said in two ways".into(),
-                control: ControlId::Protocol,
-            };
+        if let Some(refusal) = unreadable(&parts.headers, is_ambiguous) {
             let mut response = reply_error(record, exchange, End::refused(refusal));
             // Where the body ends is what can't be known.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return response;
         }
-        let (fields, answered) = match self.stand_in.as_ref().map(|stand_in| stand_in.meet(&parts)) {
+        let enforced = exchange.mode() > Mode::Monitor;
+        let upstream = self.upstream.seen_from(peer.ip());
+        let (fields, answered) = match self.stand_in.as_ref().map(|stand_in| stand_in.meet(&parts, enforced)) {
             None => (HeaderMap::new(), None),
             Some(Meaning::GoesOn(fields)) => (fields, None),
             Some(Meaning::Answered(response)) => (HeaderMap::new(), Some(response)),
         };
+        let server_decides = enforced && self.stand_in.is_none();
         let mut response = if current.stop {
             self.discard_unless_ended(&mut body).await;
             let refusal = exchange.stop();
@@ -148,11 +160,61 @@ impl Proxy {
         } else if let Some(response) = answered {
             self.discard_unless_ended(&mut body).await;
             reply_as_it_is(record, response)
+        } else if let Some((path, asked)) = browsers::preflight(&parts).filter(|_| server_decides) {
+            match self.unless_stopped(self.ask_server(upstream, Method::OPTIONS, path, asked)).await {
+                Ok(said) => reply_as_it_is(record, preflight_answer(&mut exchange, &said)),
+                Err(end) => reply_error(record, exchange, end),
+            }
+        } else if let Err(refusal) = self.let_in(&mut exchange, &parts, upstream).await {
+            self.discard_unless_ended(&mut body).await;
+            reply_error(record, exchange, End::refused(refusal))
         } else {
-            self.carry_on(exchange, record, next, &parts, body, self.upstream.seen_from(peer.ip())).await
+            self.carry_on(exchange, record, next, &parts, body, upstream).await
         };
         response.headers_mut().extend(fields);
+        if server_decides
+            && response.extensions_mut().remove::<Refused>().is_some()
+            && let Some(asked) = browsers::whose(&parts)
+            // A page may read why it was refused where it might have read the server's answer.
+            && let Ok(said) = self.ask_server(upstream, Method::HEAD, ANYWHERE, asked).await
+        {
+            let mut word = browsers::word(&said.headers);
+            word.remove(header::ALLOW);
+            response.headers_mut().extend(word);
+        }
         response
+    }
+
+    /// Whether a page may ask whose own name was asked for. (In monitor it may, and is counted.)
+    async fn let_in(&self, exchange: &mut Exchange, parts: &Parts, upstream: &Upstream) -> Result<(), Refusal> {
+        // Where the guard stands in for the server, it has decided that by itself.
+        let rebound = browsers::whose(parts).filter(|_| self.stand_in.is_none() && browsers::is_rebound(parts));
+        let Some(asked) = rebound else { return Ok(()) };
+        if exchange.mode() > Mode::Monitor
+            && let Ok(said) = self.ask_server(upstream, Method::HEAD, ANYWHERE, browsers::of_itself(asked)).await
+            && browsers::lets_in(said.status, &said.headers)
+        {
+            return Ok(());
+        }
+        exchange.violation(ControlId::Protocol, "rebound_origin", 403, "rebound_origin", browsers::REBOUND)
+    }
+
+    /// Asks the server in the guard's own name, without a body, and gives the head of what it says.
+    async fn ask_server(
+        &self,
+        upstream: &Upstream,
+        method: Method,
+        path: &'static str,
+        fields: HeaderMap,
+    ) -> Result<http::response::Parts, End> {
+        let target = upstream.target(PathAndQuery::from_static(path)).map_err(|_| self.failed(UpstreamError::Broken))?;
+        let mut request = Request::new(RequestBody::default());
+        *request.method_mut() = method;
+        *request.uri_mut() = target;
+        *request.headers_mut() = fields;
+        let until = tokio::time::Instant::now() + QUESTION_TIME.min(self.times.silence);
+        let said = upstream.send(request, || None).await_within(until).await;
+        said.unwrap_or(Err(UpstreamError::TimedOut)).map(|said| said.into_parts().0).map_err(|error| self.failed(error))
     }
 
     /// What comes after the head.
@@ -244,9 +306,15 @@ impl Proxy {
                         return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)), _share: Some(share) });
                     }
                 };
-                record.asked(&bytes);
                 let since = Instant::now();
-                let judged = exchange.judge_request(&bytes);
+                let unpacked = exchange.unpack(&bytes, &mut |more| share.hold(bytes.len() + more).is_ok()).map_err(End::refused)?;
+                let plain = match unpacked {
+                    Unpacked::AsItCame => bytes.clone(),
+                    Unpacked::Bytes(plain) => plain.into(),
+                    Unpacked::Unread => return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
+                };
+                record.asked(&plain);
+                let judged = exchange.judge_request(&plain);
                 record.worked(Phase::Request, since);
                 return match judged.map_err(End::refused)? {
                     Forward::Original => Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
@@ -363,6 +431,10 @@ impl Proxy {
         let target = upstream.target(outgoing.path).map_err(|_| self.failed(UpstreamError::Broken))?;
         let enforced = exchange.mode() > Mode::Monitor;
         let mut headers = request_headers(&parts.headers, enforced, enforced && self.api_key.is_some());
+        if parts.version < Version::HTTP_11 && !headers.contains_key(header::HOST) {
+            // It needed none, and goes on in a version that does.
+            headers.insert(header::HOST, HeaderValue::from_static(""));
+        }
         if let Some(stand_in) = &self.stand_in {
             stand_in.rewrite(&mut headers);
         }
@@ -548,6 +620,7 @@ fn unforwardable() -> Refusal {
 
 fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<ReplyBody> {
     let End { outcome, refusal } = end;
+    let is_refused = outcome == Outcome::Refused && refusal.control != ControlId::Stop;
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (content_type, body) = exchange.family().error_reply(&refusal);
     let mut response = Response::new(body::whole(Bytes::from(body.clone())));
@@ -562,9 +635,41 @@ fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<Rep
     if let Ok(id) = HeaderValue::from_str(record.request_id()) {
         headers.insert(REQUEST_ID, id);
     }
+    if is_refused {
+        response.extensions_mut().insert(Refused);
+    }
     record.answers(status);
     record.sent(body.len());
     record.close(outcome, exchange.tally);
+    response
+}
+
+/// The guard's own word to a request that it would not let pass.
+#[derive(Clone, Copy, Debug)]
+struct Refused;
+
+/// Why a request's head can't be read in every mode.
+fn unreadable(headers: &HeaderMap, is_ambiguous: bool) -> Option<Refusal> {
+    let refusal =
+        |status, code, message: &'static str| Some(Refusal { status, code, message: message.into(), control: ControlId::Protocol });
+    if is_ambiguous {
+        return refusal(400, "ambiguous_framing", "the request's length or host is said in two ways");
+    }
+    let mut expected = headers.get_all(header::EXPECT).iter();
+    match (expected.next(), expected.next()) {
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"100-continue") => None,
+        (None, _) => None,
+        // As Go's server says it.
+        _ => refusal(417, "expectation_failed", "the request expects what no server here does"),
+    }
+}
+
+/// The server's word to a browser that asks beforehand, and nothing else of what it said.
+fn preflight_answer(exchange: &mut Exchange, said: &http::response::Parts) -> Response<ReplyBody> {
+    let mut response = Response::new(body::whole(Bytes::new()));
+    *response.status_mut() = if said.status.is_informational() { StatusCode::BAD_GATEWAY } else { said.status };
+    *response.headers_mut() = browsers::word(&said.headers);
+    judge_headers(exchange, response.headers_mut());
     response
 }
 
@@ -617,20 +722,6 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", ").to_ascii_lowercase())
 }
 
-/// Whether two readers of the head could take it for two requests, or send it to two hosts: refused in every mode.
-///
-/// (Of a length beside a coding nothing is left to see: the library takes the coding, as the server would, and drops the length.)
-fn is_ambiguous(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    let ambiguous_length = match (codings.next(), codings.next()) {
-        (None, _) => false,
-        (Some(coding), None) => !is_chunked(coding),
-        _ => true,
-    };
-    ambiguous_length || headers.get_all(header::HOST).iter().count() > 1
-}
-
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -639,7 +730,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in named.iter().filter(|name| !END_TO_END.contains(name)).chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -654,6 +745,10 @@ fn request_headers(from: &HeaderMap, enforced: bool, key_is_ours: bool) -> Heade
     if enforced {
         headers.remove(header::ACCEPT_ENCODING);
         headers.remove(header::CONTENT_ENCODING);
+        let said: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(FORWARDED_PREFIX)).cloned().collect();
+        for name in said.iter().chain(&SAID_BY_PROXIES) {
+            headers.remove(name);
+        }
     }
     if key_is_ours {
         headers.remove(header::AUTHORIZATION);
@@ -710,35 +805,40 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_two_readers_could_take_for_two_requests_is_ambiguous() {
-        let is = |fields: &[(&'static str, &'static str)]| {
+    fn an_expectation_that_no_server_meets_is_refused() {
+        let status = |values: &[&'static str], is_ambiguous| {
             let mut headers = HeaderMap::new();
-            for (name, value) in fields {
-                headers.append(*name, HeaderValue::from_static(value));
+            for value in values {
+                headers.append(header::EXPECT, HeaderValue::from_static(value));
             }
-            is_ambiguous(&headers)
+            unreadable(&headers, is_ambiguous).map(|refusal| refusal.status)
         };
-        for plain in [&[("host", "x"), ("content-length", "5")][..], &[("transfer-encoding", "Chunked")], &[]] {
-            assert!(!is(plain), "{plain:?}");
+        assert_eq!((status(&[], false), status(&["100-Continue"], false)), (None, None));
+        for odd in [&["200-ok"][..], &["100-continue", "100-continue"], &["100-continue, x"], &[""]] {
+            assert_eq!(status(odd, false), Some(417), "{odd:?}");
         }
-        for odd in [
-            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")][..],
-            &[("transfer-encoding", "gzip, chunked")],
-            &[("host", "x"), ("host", "y")],
-        ] {
-            assert!(is(odd), "{odd:?}");
+        assert_eq!(status(&[], true), Some(400));
+    }
+
+    #[test]
+    fn what_only_a_proxy_could_know_goes_on_in_monitor_alone() {
+        let mut headers = HeaderMap::new();
+        for name in ["forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-prefix", "x-forwarded-", "accept-encoding", "x-kept"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
+        assert_eq!(request_headers(&headers, true, false).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        assert_eq!(request_headers(&headers, false, false).len(), 7);
     }
 
     #[test]
     fn fields_of_one_connection_end_here() {
         let mut headers = HeaderMap::new();
         for (name, value) in
-            [("connection", "close, X-Private"), ("x-private", "1"), ("te", "trailers"), ("upgrade", "h2c"), ("x-kept", "1")]
+            [("connection", "close, X-Private, Origin"), ("x-private", "1"), ("te", "trailers"), ("upgrade", "h2c"), ("origin", "1")]
         {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         remove_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["origin"]);
     }
 }

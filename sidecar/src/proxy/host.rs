@@ -11,6 +11,7 @@ use llm_guard_engine::wire::routes::{self, Lookup};
 use percent_encoding::percent_decode_str;
 
 use super::body::{self, ReplyBody};
+use super::browsers::is_anybodys;
 
 /// What Ollama allows besides `OLLAMA_ORIGINS`.
 const ORIGINS: [&str; 17] = [
@@ -114,8 +115,8 @@ impl StandIn {
         headers.remove(header::ORIGIN);
     }
 
-    /// What the server would say to a request's head.
-    pub(super) fn meet(&self, parts: &Parts) -> Meaning {
+    /// What the server would say to a request's head. A page whose own name was asked for is let in only in monitor: see [`super::browsers`].
+    pub(super) fn meet(&self, parts: &Parts, enforced: bool) -> Meaning {
         let field = parts.headers.get(header::HOST);
         match field {
             None if parts.version == Version::HTTP_11 => return Meaning::Answered(bad_request("missing required Host header")),
@@ -130,11 +131,12 @@ impl StandIn {
         };
         let named = parts.uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
         let host = named.map(str::as_bytes).or(field.map(HeaderValue::as_bytes));
+        let is_allowed = self.every_origin || self.origins.iter().any(|pattern| pattern.fits(origin.as_bytes()));
         let same = ["http://", "https://"].iter().any(|scheme| origin.as_bytes().strip_prefix(scheme.as_bytes()) == host);
-        if same {
+        if same && (is_allowed || !enforced || !is_anybodys(host.unwrap_or_default())) {
             return Meaning::GoesOn(HeaderMap::new());
         }
-        if !self.every_origin && !self.origins.iter().any(|pattern| pattern.fits(origin.as_bytes())) {
+        if !is_allowed {
             return Meaning::Answered(empty(StatusCode::FORBIDDEN, allow(parts)));
         }
         let mut headers = HeaderMap::new();
@@ -207,7 +209,7 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        match stand_in.meet(&request.body(()).unwrap().into_parts().0) {
+        match stand_in.meet(&request.body(()).unwrap().into_parts().0, true) {
             Meaning::GoesOn(headers) => format!("goes on {}", origin_of(&headers)),
             Meaning::Answered(response) => format!("{} {}", response.status().as_u16(), origin_of(response.headers())),
         }
@@ -236,6 +238,12 @@ mod tests {
         for same in ["http://ollama:11434", "https://ollama:11434"] {
             assert_eq!(get(same), "goes on -");
         }
+        let own = |name: &str, mode: bool| {
+            let request = Request::builder().uri("/api/tags").header("host", name).header("origin", format!("https://{name}"));
+            matches!(stand_in.meet(&request.body(()).unwrap().into_parts().0, mode), Meaning::GoesOn(_))
+        };
+        assert!(own("evil.test", false) && !own("evil.test", true), "a name that can be made to point here");
+        assert!(own("a.example.com", true), "one that is named");
         for other in
             ["http://evil.test", "null", "HTTP://LOCALHOST", "http://localhost.evil.test", "http://a.example.com", "https://ollama"]
         {

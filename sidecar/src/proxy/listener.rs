@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -14,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Listen;
 use super::drain::{Stage, reached};
 use super::exchange::Proxy;
+use super::framing::ReadAlong;
 use super::patience::Patient;
 use crate::room;
 
@@ -121,15 +123,20 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, permit: OwnedSema
     let _ = stream.set_nodelay(true);
     let mut stages = proxy.drain.clone();
     let patience = proxy.times.silence;
+    let (stream, ambiguous) = ReadAlong::new(stream, HEAD_BYTES);
+    let heads = AtomicU64::new(0);
     let service = service_fn(move |request| {
         let proxy = Arc::clone(&proxy);
+        // The library calls for each head, in their order.
+        let is_ambiguous = ambiguous.begins_by(heads.fetch_add(1, Ordering::Relaxed));
         // In a box of its own: the connection keeps the place of an exchange for as long as it lives, and streams live long.
-        Box::pin(async move { Ok::<_, std::convert::Infallible>(proxy.exchange(peer, request).await) })
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(proxy.exchange(peer, request, is_ambiguous).await) })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
+        .max_header_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS)
         .serve_connection(TokioIo::new(Patient::new(stream, patience)), service);
     let mut connection = std::pin::pin!(connection);

@@ -1,10 +1,12 @@
 //! Stands between clients and the model server: listener → exchange → upstream, and back.
 
 mod body;
+mod browsers;
 mod budget;
 pub(crate) mod drain;
 mod ends;
 mod exchange;
+mod framing;
 pub(crate) mod host;
 mod listener;
 mod observability;

@@ -286,6 +286,8 @@ fn client(connector: Connector) -> Client<Connector, RequestBody> {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(64)
+        // The server is told the host that the client named, or none.
+        .set_host(false)
         .build(connector)
 }
 

@@ -11,7 +11,7 @@ use super::answer::{Arguments, Call, Event, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
 use super::tools::{bytes_in, retain_places};
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id, lines, say_messages};
+use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -134,23 +134,18 @@ impl Content {
         }
     }
 
-    /// What it says itself: its texts joined, then whatever else of it isn't a tool's result.
-    fn own_text(&self) -> String {
+    /// What it says itself: its texts joined, and whatever else of it isn't a tool's result.
+    fn own(&self) -> (String, String) {
         let blocks = match self {
-            Self::Text(text) => return text.clone(),
+            Self::Text(text) => return (text.clone(), String::new()),
             Self::Blocks(blocks) => blocks,
         };
-        lines(|say| {
-            let texts: Vec<&str> =
-                blocks.iter().filter_map(|block| if let Is::Text(text) = &block.is { Some(text.as_str()) } else { None }).collect();
-            match texts[..] {
-                [] => {}
-                [one] => say(one),
-                // As the server joins them, and for other servers' sake apart.
-                _ => {
-                    say(&texts.concat());
-                    say(&texts.join("\n"));
-                }
+        let texts: Vec<&str> =
+            blocks.iter().filter_map(|block| if let Is::Text(text) = &block.is { Some(text.as_str()) } else { None }).collect();
+        let beside = lines(|say| {
+            // For other servers' sake.
+            if texts.len() > 1 {
+                say(&texts.join("\n"));
             }
             for block in blocks {
                 match &block.is {
@@ -171,14 +166,15 @@ impl Content {
                 }
                 block.marks.iter().for_each(|(_, value)| value.each_text(&mut |text| say(text)));
             }
-        })
+        });
+        (texts.concat(), beside)
     }
 }
 
 impl Block {
     /// A block, if it is of a kind that is known.
     fn decode(json: Json) -> Result<Option<Self>, DecodeError> {
-        let mut fields = Fields::open(json)?;
+        let mut fields = Fields::open_exact(json)?;
         let kind = fields.string("type")?.unwrap_or_default();
         let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
         let is = match kind.as_str() {
@@ -240,21 +236,43 @@ impl Block {
     }
 }
 
-/// What a tool brought in, as the server reads it, and for other servers' sake all that stands in it.
-fn result_text(id: Option<&str>, content: Option<&Json>) -> String {
-    lines(|say| {
-        if let Some(id) = id {
-            say(id);
+/// What a tool brought in, as the server reads it: of a list the texts, joined.
+fn result_text(content: &Json) -> String {
+    match content {
+        Json::String(text) => text.clone(),
+        Json::Array(items) => {
+            let texts = items.iter().filter(|item| is_kind(item, "text"));
+            texts.filter_map(|item| item.get("text")?.as_str()).collect()
         }
-        let Some(content) = content else { return };
-        if let Json::Array(items) = content {
-            let texts: Vec<&str> = items.iter().filter_map(|item| item.get("text")?.as_str()).collect();
-            if texts.len() > 1 {
-                say(&texts.concat());
+        _ => String::new(),
+    }
+}
+
+/// What a search brought in, as the server puts it in words. What it writes as JSON is read as what it is.
+fn search_text(content: &Json) -> String {
+    let text = |json: &Json, name: &str| json.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
+    let failed = |json: &Json| format!("web_search_tool_result_error: {}", text(json, "error_code"));
+    match content {
+        Json::String(text) => text.clone(),
+        Json::Array(items) => {
+            let mut found = String::new();
+            for item in items {
+                if is_kind(item, "web_search_result") {
+                    found.push_str(&["- ", &text(item, "title"), ": ", &text(item, "url"), "\n"].concat());
+                } else if is_kind(item, "web_search_tool_result_error") {
+                    // The server passes over the rest then, which others may not.
+                    return [found, failed(item)].join("\n");
+                }
             }
+            found
         }
-        content.each_text(&mut |text| say(text));
-    })
+        json if is_kind(json, "web_search_tool_result_error") => failed(json),
+        _ => String::new(),
+    }
+}
+
+fn is_kind(json: &Json, kind: &str) -> bool {
+    json.get("type").and_then(Json::as_str) == Some(kind)
 }
 
 /// How many bytes of pictures stand in it, which nobody can judge.
@@ -286,10 +304,30 @@ impl Message {
     }
 
     /// What it says: its own words by its role, and each result of a tool.
-    fn said(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let own = std::iter::once_with(|| (self.role.clone(), self.content.as_ref().map(Content::own_text).unwrap_or_default()));
+    fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
+        let own = std::iter::once_with(|| {
+            let (content, beside) = self.content.as_ref().map(Content::own).unwrap_or_default();
+            Utterance { role: self.role.clone(), content, beside, left_out: self.says_nothing() }
+        });
         let results = self.content.iter().flat_map(Content::blocks).filter_map(|block| match &block.is {
-            Is::Result { id, content, .. } => Some(("tool".to_owned(), result_text(id.as_deref(), content.as_ref()))),
+            Is::Result { kind, id, content, .. } => {
+                let read = if *kind == "tool_result" { result_text } else { search_text };
+                let beside = lines(|say| {
+                    if let Some(id) = id {
+                        say(id);
+                    }
+                    // A text alone is all there is.
+                    if let Some(content) = content.as_ref().filter(|content| content.as_str().is_none()) {
+                        content.each_text(&mut |text| say(text));
+                    }
+                });
+                Some(Utterance {
+                    role: "tool".to_owned(),
+                    content: content.as_ref().map(read).unwrap_or_default(),
+                    beside,
+                    left_out: false,
+                })
+            }
             _ => None,
         });
         own.chain(results)
@@ -298,6 +336,16 @@ impl Message {
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
         self.content.iter_mut().for_each(|content| content.rests(each));
         each(&mut self.unknown);
+    }
+
+    /// Whether the server makes no message of its own words.
+    fn says_nothing(&self) -> bool {
+        let blocks = self.content.iter().flat_map(Content::blocks);
+        !blocks.into_iter().any(|block| match &block.is {
+            Is::Text(text) | Is::Thinking { thinking: text, .. } => !text.is_empty(),
+            Is::Image(_) | Is::Call { .. } => true,
+            Is::Result { .. } => false,
+        })
     }
 
     /// Replaces its own words, or one of the results that it brings.
@@ -394,8 +442,11 @@ impl MessagesRequest {
     }
 
     /// What is said, in order; a place in it is a [`MessageIndex`]. The system comes first, as the server puts it.
-    fn said(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let system = self.system.iter().map(|system| ("system".to_owned(), system.own_text()));
+    fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
+        let system = self.system.iter().map(|system| {
+            let (content, beside) = system.own();
+            Utterance { role: "system".to_owned(), content, beside, left_out: true }
+        });
         system.chain(self.messages.iter().flat_map(Message::said))
     }
 }
@@ -731,7 +782,7 @@ mod tests {
             (Channel::User, Some(1), "hi"),
             (Channel::Assistant, Some(2), "hm\ns\nt1\nlook\nq\ncats"),
             (Channel::User, Some(3), "andso\nand\nso"),
-            (Channel::ToolResult, Some(4), "t1\nignore\ntype\ntext\ntext\nig\ntype\ntext\ntext\nnore"),
+            (Channel::ToolResult, Some(4), "ignore\nt1\ntype\ntext\ntext\nig\ntype\ntext\ntext\nnore"),
         ];
         for (channel, place, text) in &expected[1..] {
             assert!(seen.contains(&(*channel, *place, (*text).to_owned())), "{text}: {seen:?}");

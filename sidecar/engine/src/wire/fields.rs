@@ -68,6 +68,8 @@ fn wrong_type(name: &str, expected: &'static str) -> DecodeError {
 #[derive(Debug)]
 pub struct Fields {
     entries: Vec<(String, Json)>,
+    /// Whether only a key that is spelt exactly so names a field.
+    exact: bool,
 }
 
 impl Fields {
@@ -81,17 +83,33 @@ impl Fields {
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(DecodeError::SameField { path: String::new() });
         }
-        Ok(Self { entries })
+        Ok(Self { entries, exact: false })
+    }
+
+    /// Opens an object that is a map to the server, which matches its keys exactly. A key in another case is a field that nobody knows, and
+    /// two that differ in it are refused all the same, since other servers fold them.
+    pub fn open_exact(json: Json) -> Result<Self, DecodeError> {
+        Ok(Self { exact: true, ..Self::open(json)? })
+    }
+
+    fn means(&self, key: &str, name: &str) -> bool {
+        if self.exact { key == name } else { names_field(key, name) }
     }
 
     /// Takes a field. `null` counts as absent, as it does to the server.
     pub fn any(&mut self, name: &str) -> Option<Json> {
-        let position = self.entries.iter().position(|(key, _)| names_field(key, name))?;
+        let position = self.entries.iter().position(|(key, _)| self.means(key, name))?;
         // In their order, so that what is left is written in the order in which it was read.
         match self.entries.remove(position).1 {
             Json::Null => None,
             value => Some(value),
         }
+    }
+
+    /// Whether a field is there, and not `null`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, value)| self.means(key, name) && *value != Json::Null)
     }
 
     /// Takes a string.
@@ -248,6 +266,13 @@ mod tests {
         let mut fields = open(r#"{"Model":"a","other":1}"#).unwrap();
         assert_eq!(fields.string("model").unwrap().as_deref(), Some("a"));
         assert_eq!(fields.left(), 1);
+    }
+
+    #[test]
+    fn in_a_map_a_key_in_another_case_is_a_field_that_nobody_knows() {
+        let mut fields = Fields::open_exact(Json::read(br#"{"Type":"a","text":"b"}"#).unwrap()).unwrap();
+        assert_eq!((fields.string("type").unwrap(), fields.string("text").unwrap().as_deref(), fields.left()), (None, Some("b"), 1));
+        assert!(Fields::open_exact(Json::read(br#"{"Type":"a","type":"b"}"#).unwrap()).is_err());
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! written by [`Json::write`] mean to every parser what the tree says.
 
 use std::fmt;
+use std::io;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter};
 
 /// A JSON value. Keys keep their order and are unique within an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +82,8 @@ impl Json {
     ///
     /// Never: writing to memory can't fail, and the tree holds only what JSON can say.
     pub fn write(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("a tree of strings and finite numbers can be written to memory");
+        let mut writer = serde_json::Serializer::with_formatter(out, Compact);
+        self.serialize(&mut writer).expect("a tree of strings and finite numbers can be written to memory");
     }
 
     /// The value as a string, where it is one.
@@ -160,6 +163,16 @@ impl Json {
                 }
             }
         }
+    }
+}
+
+/// Writes compactly.
+struct Compact;
+
+impl Formatter for Compact {
+    /// `-0` is a whole number to servers, but is read as a fraction here. Written as one, `-0.0`, they would refuse it in its place.
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        if value == 0.0 && value.is_sign_negative() { writer.write_all(b"-0") } else { CompactFormatter.write_f64(writer, value) }
     }
 }
 
@@ -346,6 +359,13 @@ mod tests {
         let mut out = Vec::new();
         Json::read(body.as_bytes()).unwrap().write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), body);
+    }
+
+    #[test]
+    fn a_negative_zero_is_a_whole_number() {
+        let mut out = Vec::new();
+        Json::read(b"[-0,-0.0,-1,0.0,1e2]").unwrap().write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "[-0,-0,-1,0.0,100.0]");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod openai;
 mod responses;
 pub mod routes;
 mod tools;
+pub mod zstd;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -170,39 +171,99 @@ pub(crate) fn is_plain_id(id: &str) -> bool {
     id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
-/// Says the messages of a conversation: for each its role, and all that it says.
+/// What a message says, or a part of one that the server makes a message of its own.
+pub(crate) struct Utterance {
+    /// Who says it, as it was written.
+    pub(crate) role: String,
+    /// What the server puts beside the content of its neighbours.
+    pub(crate) content: String,
+    /// All else that it says.
+    pub(crate) beside: String,
+    /// Where it has no content, whether the server makes no message of it, so that it keeps nobody apart.
+    pub(crate) left_out: bool,
+}
+
+/// What neighbours say.
+struct Turn {
+    channel: Channel,
+    role: String,
+    message: MessageIndex,
+    contents: Vec<String>,
+    beside: String,
+}
+
+impl Turn {
+    fn say(self, each: &mut dyn FnMut(Text<'_>)) {
+        // Data was said piece by piece before, so that each can be cut out.
+        if self.channel.is_data() && self.contents.len() < 2 {
+            return;
+        }
+        let text = self.contents.join(GAP) + &self.beside;
+        each(Text { channel: self.channel, message: Some(self.message), text: Cow::Owned(text) });
+    }
+}
+
+/// What servers put between the messages that they join.
+const GAP: &str = "\n\n";
+
+/// Says the messages of a conversation.
 ///
 /// Servers join neighbours of one role, and all that the system says (`collate` in ollama/ollama `template/template.go`), so these are one
-/// text here. What tools brought in stays apart, as it does there, and each piece of it can be cut out by itself.
-pub(crate) fn say_messages(messages: impl Iterator<Item = (String, String)>, each: &mut dyn FnMut(Text<'_>)) {
-    let mut system = String::new();
-    let mut turn: Option<(Channel, MessageIndex, String)> = None;
-    let mut say = |turn: &mut Option<(Channel, MessageIndex, String)>| {
-        if let Some((channel, message, text)) = turn.take() {
-            each(Text { channel, message: Some(message), text: Cow::Owned(text) });
-        }
-    };
-    for (index, (role, said)) in messages.enumerate() {
+/// text here. What tools brought in stays apart, as it does there, and each piece of it can be cut out by itself. What servers
+/// make no message of keeps nobody apart.
+pub(crate) fn say_messages(messages: impl Iterator<Item = Utterance>, each: &mut dyn FnMut(Text<'_>)) {
+    // What "system" says, and what other names of the system say, too, since servers differ in what they join.
+    let (mut system, mut instructions) = (Vec::new(), Vec::new());
+    let mut turn: Option<Turn> = None;
+    for (index, Utterance { role, content, mut beside, left_out }) in messages.enumerate() {
+        let message = MessageIndex(index);
         let channel = Channel::of_role(&role);
-        let said = if is_known_role(&role) { said } else { [role, said].join("\n") };
+        if !is_known_role(&role) {
+            // A template prints it in front of the content.
+            beside = lines(|say| [&role, &content, &beside].into_iter().filter(|text| !text.is_empty()).for_each(|text| say(text)));
+        }
+        if content.is_empty() {
+            if !left_out && let Some(before) = turn.take_if(|turn| turn.channel != channel) {
+                before.say(each);
+            }
+            if !beside.is_empty() {
+                each(Text { channel, message: Some(message), text: Cow::Owned(beside) });
+            }
+            continue;
+        }
+        let role = role.to_lowercase();
         if channel == Channel::System {
-            system.push_str("\n\n");
-            system.push_str(&said);
+            instructions.push(content.clone());
+            if role == "system" {
+                system.push(content.clone());
+            }
+        }
+        if !beside.is_empty() {
+            beside.insert(0, '\n');
+        }
+        if channel.is_data() {
+            each(Text { channel, message: Some(message), text: Cow::Owned([content.as_str(), beside.as_str()].concat()) });
+            beside.clear();
         }
         match &mut turn {
-            Some((before, _, text)) if *before == channel && !channel.is_data() => {
-                text.push_str("\n\n");
-                text.push_str(&said);
+            Some(turn) if turn.channel == channel && if channel.is_data() { turn.role == role && role != "tool" } else { true } => {
+                turn.contents.push(content);
+                turn.beside.push_str(&beside);
             }
             _ => {
-                say(&mut turn);
-                turn = Some((channel, MessageIndex(index), said));
+                if let Some(before) = turn.replace(Turn { channel, role, message, contents: vec![content], beside }) {
+                    before.say(each);
+                }
             }
         }
     }
-    say(&mut turn);
-    turn = (!system.is_empty()).then_some((Channel::System, MessageIndex(0), system));
-    say(&mut turn);
+    if let Some(last) = turn {
+        last.say(each);
+    }
+    let apart = if system.len() < instructions.len() { Some(system) } else { None };
+    for joined in [Some(instructions), apart].into_iter().flatten().filter(|joined| joined.len() > 1) {
+        each(Text { channel: Channel::System, message: Some(MessageIndex(0)), text: Cow::Owned(joined.join(GAP)) });
+    }
 }
 
 /// Collects texts into one, a line each.

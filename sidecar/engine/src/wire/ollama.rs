@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::tools::{Tool, call_texts, decode_call, decode_past_call, retain_places};
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id, lines, media, say_messages};
+use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places};
+use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
 const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift"];
@@ -70,20 +70,21 @@ impl Message {
             content: fields.string("content")?,
             thinking: fields.string("thinking")?,
             images: fields.array("images")?,
-            calls: fields.each("tool_calls", decode_past_call)?,
+            calls: fields.each("tool_calls", |call| decode_past_call(call, Index::OfFunction))?,
             tool_name: fields.string("tool_name")?,
             tool_call_id: fields.string("tool_call_id")?,
             unknown: fields.rest(),
         })
     }
 
-    fn text(&self) -> String {
-        lines(|say| {
-            for text in [&self.content, &self.thinking, &self.tool_name, &self.tool_call_id].into_iter().flatten() {
+    fn said(&self) -> Utterance {
+        let beside = lines(|say| {
+            for text in [&self.thinking, &self.tool_name, &self.tool_call_id].into_iter().flatten() {
                 say(text);
             }
             self.calls.iter().for_each(|call| call_texts(call, say));
-        })
+        });
+        Utterance { role: self.role.clone(), content: self.content.clone().unwrap_or_default(), beside, left_out: false }
     }
 
     fn encode(&self) -> Json {
@@ -144,7 +145,7 @@ impl Request for ChatRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        say_messages(self.messages.iter().map(|message| (message.role.clone(), message.text())), each);
+        say_messages(self.messages.iter().map(Message::said), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         setting_texts(&self.settings, each);
         self.messages.iter().map(|message| &message.unknown).chain([&self.unknown]).for_each(|rest| rest.texts(each));

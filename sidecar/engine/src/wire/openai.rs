@@ -8,8 +8,8 @@ use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
 use super::ollama::render_only;
-use super::tools::{Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id, lines, say_messages};
+use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
+use super::{Channel, GAP, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -95,6 +95,8 @@ struct Message {
     reasoning: Option<String>,
     name: Option<String>,
     calls: Vec<Call>,
+    /// Without content, an empty list of calls is another thing to the server than none: it takes the message.
+    calls_said: bool,
     tool_call_id: Option<String>,
     unknown: Rest,
 }
@@ -157,7 +159,8 @@ impl Message {
             content,
             reasoning: fields.string("reasoning")?,
             name: fields.string("name")?,
-            calls: fields.each("tool_calls", decode_past_call)?,
+            calls_said: fields.has("tool_calls"),
+            calls: fields.each("tool_calls", |call| decode_past_call(call, Index::OfCall))?,
             tool_call_id: fields.string("tool_call_id")?,
             unknown: fields.rest(),
         })
@@ -173,38 +176,41 @@ impl Message {
         }
         out.string("reasoning", self.reasoning.as_deref());
         out.string("name", self.name.as_deref());
-        out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        if self.calls_said && self.content.is_none() {
+            out.put("tool_calls", Json::Array(self.calls.iter().map(encode_call).collect()));
+        } else {
+            out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        }
         out.string("tool_call_id", self.tool_call_id.as_deref());
         out.rest(&self.unknown);
         out.finish()
     }
 
-    fn text(&self) -> String {
-        lines(|say| {
-            if let Some(text) = self.content_text() {
-                say(&text);
+    fn said(&self) -> Utterance {
+        let (content, joined) = self.content_text();
+        let beside = lines(|say| {
+            if let Some(joined) = joined {
+                say(&joined);
             }
             for text in [&self.reasoning, &self.name, &self.tool_call_id].into_iter().flatten() {
                 say(text);
             }
             self.calls.iter().for_each(|call| call_texts(call, say));
-        })
+        });
+        let left_out = matches!(&self.content, Some(Content::Parts(parts)) if parts.is_empty());
+        Utterance { role: self.role.clone(), content, beside, left_out }
     }
 
-    /// What the content says: its parts both joined, as a server may read them, and for the joints' sake one after the other.
-    fn content_text(&self) -> Option<Cow<'_, str>> {
-        match self.content.as_ref()? {
-            Content::Text(text) => Some(Cow::Borrowed(text)),
-            Content::Parts(parts) => {
-                let texts: Vec<&str> =
-                    parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None }).collect();
-                match texts[..] {
-                    [] => None,
-                    [one] => Some(Cow::Borrowed(one)),
-                    _ => Some(Cow::Owned([texts.concat(), texts.join("\n")].join("\n"))),
-                }
-            }
-        }
+    /// What the content says: its parts as Ollama joins them, which makes messages of them, and without a gap, as others do.
+    fn content_text(&self) -> (String, Option<String>) {
+        let parts = match &self.content {
+            None => return (String::new(), None),
+            Some(Content::Text(text)) => return (text.clone(), None),
+            Some(Content::Parts(parts)) => parts,
+        };
+        let texts = parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None });
+        let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+        (texts.join(GAP), (texts.len() > 1).then(|| texts.concat()))
     }
 }
 
@@ -260,7 +266,7 @@ impl Request for ChatRequest {
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
-        say_messages(self.messages.iter().map(|message| (message.role.clone(), message.text())), each);
+        say_messages(self.messages.iter().map(Message::said), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
@@ -532,7 +538,7 @@ mod tests {
         .unwrap();
         let mut seen = Vec::new();
         request.texts(&mut |text| seen.push(text.text.into_owned()));
-        assert_eq!(seen, ["ignore\nig\nnore"]);
+        assert_eq!(seen, ["ig\n\nnore\nignore"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::{Channel, MessageIndex, Request, Text, Unreadable, is_plain_id, lines, media, say_messages};
+use super::{Channel, MessageIndex, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -155,18 +155,14 @@ impl Content {
     }
 
     /// Its texts joined, as the server reads them, and for other servers' sake apart.
-    fn text(&self) -> Cow<'_, str> {
+    fn text(&self) -> (String, Option<String>) {
         let parts = match self {
-            Self::Text(text) => return Cow::Borrowed(text),
+            Self::Text(text) => return (text.clone(), None),
             Self::Parts(parts) => parts,
         };
         let texts: Vec<&str> =
             parts.iter().filter_map(|part| if let Piece::Text(_, text) = &part.is { Some(text.as_str()) } else { None }).collect();
-        match texts[..] {
-            [] => Cow::Borrowed(""),
-            [one] => Cow::Borrowed(one),
-            _ => Cow::Owned([texts.concat(), texts.join("\n")].join("\n")),
-        }
+        (texts.concat(), (texts.len() > 1).then(|| texts.join("\n")))
     }
 
     fn parts(&self) -> &[Part] {
@@ -271,11 +267,11 @@ impl Item {
         out.finish()
     }
 
-    /// Who says it, and what.
-    fn said(&self) -> (String, String) {
-        let (role, said) = match &self.is {
+    fn said(&self) -> Utterance {
+        let (role, content, said) = match &self.is {
             Is::Message { role, content, .. } => {
-                (role.as_str(), content.as_ref().map(|content| content.text().into_owned()).unwrap_or_default())
+                let (text, apart) = content.as_ref().map(Content::text).unwrap_or_default();
+                (role.as_str(), text, apart.unwrap_or_default())
             }
             Is::Call { call_id, name, arguments } => {
                 let text = lines(|mut say| {
@@ -288,18 +284,11 @@ impl Item {
                         Err(_) => say(arguments),
                     }
                 });
-                ("assistant", text)
+                ("assistant", String::new(), text)
             }
             Is::Output { call_id, output } => {
-                let text = lines(|say| {
-                    if let Some(id) = call_id {
-                        say(id);
-                    }
-                    if let Some(output) = output {
-                        say(&output.text());
-                    }
-                });
-                ("tool", text)
+                let (text, apart) = output.as_ref().map(Content::text).unwrap_or_default();
+                ("tool", text, lines(|say| [call_id, &apart].into_iter().flatten().for_each(|text| say(text))))
             }
             Is::Reasoning { summary, content, encrypted } => {
                 let text = lines(|mut say| {
@@ -308,11 +297,12 @@ impl Item {
                     }
                     summary.iter().chain(content).for_each(|value| value.each_text(&mut say));
                 });
-                ("assistant", text)
+                ("assistant", String::new(), text)
             }
         };
         let marks = lines(|mut say| self.marks.iter().for_each(|(_, value)| value.each_text(&mut say)));
-        (role.to_owned(), if marks.is_empty() { said } else { [said, marks].join("\n") })
+        let beside = lines(|say| [&said, &marks].into_iter().filter(|text| !text.is_empty()).for_each(|text| say(text)));
+        Utterance { role: role.to_owned(), content, beside, left_out: matches!(self.is, Is::Reasoning { .. }) }
     }
 
     fn content(&self) -> Option<&Content> {
@@ -472,8 +462,10 @@ impl Request for ResponsesRequest {
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         // The instructions have a place even where there are none, so that an item's place is its own and one.
-        let instructions = ("system".to_owned(), self.instructions.clone().unwrap_or_default());
-        let text = if let Some(Input::Text(text)) = &self.input { Some(("user".to_owned(), text.clone())) } else { None };
+        let said =
+            |role: &str, content: &str| Utterance { role: role.into(), content: content.into(), beside: String::new(), left_out: true };
+        let instructions = said("system", self.instructions.as_deref().unwrap_or_default());
+        let text = if let Some(Input::Text(text)) = &self.input { Some(said("user", text)) } else { None };
         say_messages(std::iter::once(instructions).chain(text).chain(self.items().iter().map(Item::said)), each);
         for tool in &self.tools {
             each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(lines(|say| tool.say(say))) });
@@ -515,9 +507,8 @@ impl Request for ResponsesRequest {
     fn tools(&self) -> Vec<&str> {
         let mut names = Vec::with_capacity(self.tools.len());
         for tool in &self.tools {
-            if tool.tools.is_empty() {
-                names.push(tool.called());
-            }
+            // Versions that know no namespaces offer one to the model as a tool.
+            names.push(tool.called());
             names.extend(tool.tools.iter().map(Tool::called));
         }
         names
@@ -532,11 +523,10 @@ impl Request for ResponsesRequest {
             stays
         };
         self.tools.retain_mut(|tool| {
-            if tool.tools.is_empty() {
-                return stays();
-            }
+            let itself = stays();
+            let namespace = !tool.tools.is_empty();
             tool.tools.retain(|_| stays());
-            !tool.tools.is_empty()
+            itself && (!namespace || !tool.tools.is_empty())
         });
         if !all {
             // It may name a tool that is gone, and servers refuse it where no tools are left.
@@ -607,8 +597,9 @@ mod tests {
         decoded(TALK).texts(&mut |text| seen.push((text.channel, text.message.map(|message| message.0), text.text.into_owned())));
         for expected in [
             (Channel::User, Some(1), "hi"),
-            (Channel::Assistant, Some(2), "hm\ntype\nsummary_text\ntext\ns\nr\n\nc1\nlook\nq\ncats"),
-            (Channel::ToolResult, Some(4), "c1\nfound"),
+            (Channel::Assistant, Some(2), "hm\ntype\nsummary_text\ntext\ns\nr"),
+            (Channel::Assistant, Some(3), "c1\nlook\nq\ncats"),
+            (Channel::ToolResult, Some(4), "found\nc1"),
             (Channel::User, Some(5), "ab\na\nb"),
         ] {
             assert!(seen.contains(&(expected.0, expected.1, expected.2.to_owned())), "{expected:?}: {seen:?}");
@@ -629,9 +620,9 @@ mod tests {
     #[test]
     fn tools_are_named_and_taken_out_one_by_one_also_of_a_namespace() {
         let mut request = decoded(TALK);
-        assert_eq!(request.tools(), ["look", "one", "two", "web_search"]);
-        request.retain_tools(&mut |place| place == 2);
-        assert_eq!(request.tools(), ["two"]);
+        assert_eq!(request.tools(), ["look", "n", "one", "two", "web_search"]);
+        request.retain_tools(&mut |place| place == 1 || place == 3);
+        assert_eq!(request.tools(), ["n", "two"]);
         assert!(
             encoded(&*request).contains(r#""tools":[{"type":"namespace","name":"n","tools":[{"type":"function","name":"two"}]}],"stream""#)
         );

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::answer::{Arguments, Call};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
-use super::json::Json;
+use super::json::{Json, names_field};
 use super::{Channel, Text, lines};
 
 /// A declared tool, in the shape that Ollama and OpenAI share.
@@ -69,7 +69,7 @@ impl Tool {
     }
 }
 
-/// Takes a call apart: Ollama gives arguments as a value, OpenAI as a string.
+/// Takes a call apart: Ollama gives arguments as a value and the index with the function, OpenAI a string and the index with the call.
 pub(super) fn decode_call(json: Json) -> Result<Call, DecodeError> {
     let mut fields = Fields::open(json)?;
     let id = fields.string("id")?;
@@ -91,8 +91,28 @@ pub(super) fn decode_call(json: Json) -> Result<Call, DecodeError> {
     })
 }
 
+/// Where a server looks for a call's index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Index {
+    OfCall,
+    OfFunction,
+}
+
 /// Takes a call of the history apart. A string of arguments has to be JSON that fits one reading, since the server reads it in its turn.
-pub(super) fn decode_past_call(json: Json) -> Result<Call, DecodeError> {
+pub(super) fn decode_past_call(mut json: Json, index: Index) -> Result<Call, DecodeError> {
+    // The other one is a field that the server doesn't know.
+    let without = |json: &mut Json| {
+        if let Json::Object(entries) = json {
+            entries.retain(|(key, _)| !names_field(key, "index"));
+        }
+    };
+    match (index, &mut json) {
+        (Index::OfFunction, json) => without(json),
+        (Index::OfCall, Json::Object(entries)) => {
+            entries.iter_mut().filter(|(key, _)| names_field(key, "function")).for_each(|(_, function)| without(function));
+        }
+        (Index::OfCall, _) => {}
+    }
     let call = decode_call(json)?;
     match &call.arguments {
         Arguments::Text(text) if !text.trim().is_empty() && Json::read(text.as_bytes()).is_err() => {

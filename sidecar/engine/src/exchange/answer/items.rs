@@ -189,10 +189,10 @@ impl StreamJudge {
         let mut event = Json::read(bytes).map_err(|_| unreadable_answer("an event is not JSON"))?;
         self.speaker.drop_log_probabilities(&mut event);
         let kind = match event.get("type") {
-            // A server that fails behind the layer that speaks this API says so in its own words.
-            None | Some(Json::Null) => "error".to_owned(),
             Some(Json::String(kind)) => kind.clone(),
-            Some(_) => return Err(unreadable_answer("the type of an event is no text")),
+            // A server that fails behind the layer that speaks this API says so in its own words.
+            None | Some(Json::Null) if event.get("error").is_some() => "error".to_owned(),
+            _ => return Err(unreadable_answer("an event of it has no type")),
         };
         if kind == "error" {
             self.speaker.judge_tree(&mut event);
