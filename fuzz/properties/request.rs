@@ -328,6 +328,8 @@ fn retain_tools(body: Body, encoded: &[u8]) {
     let mut request = decode(body, encoded);
     let count = request.tools().len();
     let mut asked = Vec::new();
+    // A field that this API doesn't document declares and chooses nothing, whatever it is called.
+    request.rests(&mut |rest| rest.retain(&mut |_| false));
     request.retain_tools(&mut |place| {
         asked.push(place);
         false
