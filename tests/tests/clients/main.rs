@@ -342,7 +342,7 @@ fn without_drawn_ids(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
-        let (word, after) = rest.split_at(rest.find(|character| !of_a_word(character)).unwrap_or(rest.len()));
+        let (word, after) = rest.split_at(rest.find(|character: char| !of_a_word(character)).unwrap_or(rest.len()));
         out.push_str(if is_drawn(word) { "some id" } else { word });
         let (between, next) = after.split_at(after.find(of_a_word).unwrap_or(after.len()));
         out.push_str(between);
