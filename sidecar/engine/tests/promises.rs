@@ -674,7 +674,7 @@ fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() 
     let call =
         |index: u64| json!([{"index": index, "id": "call", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]);
     let events = [
-        chunk(json!({"role": "assistant", "content": "Let me look."}), Value::Null),
+        chunk(json!({"role": "assistant", "content": "Let me look, "}), Value::Null),
         chunk(json!({"role": "assistant", "content": "", "tool_calls": call(0)}), Value::Null),
         chunk(json!({"role": "assistant", "content": "", "tool_calls": call(1)}), Value::Null),
         chunk(json!({"role": "assistant", "content": ""}), json!("tool_calls")),
