@@ -666,3 +666,25 @@ fn a_value_that_is_spread_around_another_channel_ends_the_answer() {
         assert!(!text.contains(&value[8..]) && !frames.iter().any(|frame| frame["done"] == true), "{text}");
     }
 }
+
+#[test]
+fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() {
+    let policy = policy(Mode::Hard);
+    let chunk = |delta: Value, finish: Value| json!({"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
+    let call =
+        |index: u64| json!([{"index": index, "id": "call", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]);
+    let events = [
+        chunk(json!({"role": "assistant", "content": "Let me look, "}), Value::Null),
+        chunk(json!({"role": "assistant", "content": "", "tool_calls": call(0)}), Value::Null),
+        chunk(json!({"role": "assistant", "content": "", "tool_calls": call(1)}), Value::Null),
+        chunk(json!({"role": "assistant", "content": ""}), json!("tool_calls")),
+    ];
+    let mut bytes: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    bytes.push_str("data: [DONE]\n\n");
+    let said = frames(Way::OpenAiContent, &through_stream(&policy, Way::OpenAiContent, bytes.as_bytes(), 7));
+    let said: Vec<&Value> = said.iter().filter(|event| event.is_object()).collect();
+    assert_eq!(said.len(), events.len(), "{said:#?}");
+    for (event, said) in events.iter().zip(said) {
+        assert_eq!(event["choices"], said["choices"]);
+    }
+}

@@ -473,6 +473,14 @@ pub enum Ending {
     Broken,
 }
 
+/// A tool call whose fragments are being collected.
+#[derive(Debug)]
+struct Collected {
+    /// What the event of its first fragment said of itself: the choice, the role, the channels. It says no text any more.
+    speech: Speech,
+    call: Call,
+}
+
 /// Judges an answer as it arrives.
 #[derive(Debug)]
 pub struct StreamJudge {
@@ -486,7 +494,7 @@ pub struct StreamJudge {
     /// The head of what is said of the judge's own accord: that of the event which brings it about.
     head: Vec<(&'static str, Json)>,
     /// Tool calls whose fragments are being collected.
-    calls: Vec<(u64, Call)>,
+    calls: Vec<Collected>,
     call_bytes: usize,
     /// Of an answer that comes in blocks.
     blocks: Blocks,
@@ -631,6 +639,7 @@ impl StreamJudge {
         if turns || self.head.is_empty() {
             self.keep_head(&event.head);
         }
+        let mut collected = false;
         for place in 0..event.speeches.len() {
             let speech = &event.speeches[place];
             if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
@@ -644,8 +653,17 @@ impl StreamJudge {
                 *text = self.speaker.say(speech.choice, name, text)?;
             }
             let calls = std::mem::take(&mut speech.calls);
-            speech.calls =
-                if shape == Shape::OpenAiChunk { self.collect(speech.choice, calls)? } else { self.speaker.judge_calls(calls)? };
+            if shape == Shape::OpenAiChunk {
+                collected |= !calls.is_empty();
+                self.collect(&event.speeches[place], calls)?;
+            } else {
+                speech.calls = self.speaker.judge_calls(calls)?;
+            }
+        }
+        // An event that said nothing but fragments of calls would say nothing now; the call is said when it is whole.
+        let says_nothing = |speech: &Speech| speech.finish.is_none() && speech.texts.iter().all(|(_, text)| text.is_empty());
+        if collected && event.speeches.iter().all(says_nothing) && event.tail.is_empty() && !event.done {
+            return Ok(());
         }
         // What ends here must be said to the end before the end is said; a last piece in the same event comes first.
         let ends: Vec<Option<u64>> = if event.done {
@@ -693,13 +711,13 @@ impl StreamJudge {
         for (choice, name, text) in self.speaker.end(choice)? {
             self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
         }
-        let (ending, staying) = std::mem::take(&mut self.calls).into_iter().partition(|(of, _)| choice.is_none_or(|choice| choice == *of));
+        let (ending, staying): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.calls).into_iter().partition(|of| choice.is_none_or(|choice| choice == of.speech.choice));
         self.calls = staying;
-        let ending: Vec<(u64, Call)> = ending;
-        for (choice, call) in ending {
+        for Collected { speech, call } in ending {
             let calls = self.speaker.judge_calls(vec![call])?;
             if !calls.is_empty() {
-                self.say(Speech { choice, calls, ..Speech::default() }, shape, out);
+                self.say(Speech { calls, ..speech }, shape, out);
             }
         }
         Ok(())
@@ -725,7 +743,8 @@ impl StreamJudge {
     }
 
     /// Collects fragments of tool calls, which can't be judged one by one.
-    fn collect(&mut self, choice: u64, fragments: Vec<Call>) -> Result<Vec<Call>, Refusal> {
+    fn collect(&mut self, speech: &Speech, fragments: Vec<Call>) -> Result<(), Refusal> {
+        let choice = speech.choice;
         for fragment in fragments {
             let size = |call: &Call| {
                 call.name.len()
@@ -737,12 +756,12 @@ impl StreamJudge {
             if self.call_bytes > MAX_CALL_BYTES || self.calls.len() >= MAX_CALLS {
                 return Err(unreadable_answer("its tool calls are too large"));
             }
-            let known = self.calls.iter_mut().rev().find(|(of, call)| {
-                *of == choice
+            let known = self.calls.iter_mut().rev().find(|Collected { speech: of, call }| {
+                of.choice == choice
                     && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
             });
             match known {
-                Some((_, call)) => {
+                Some(Collected { call, .. }) => {
                     call.name.push_str(&fragment.name);
                     call.id = call.id.take().or(fragment.id);
                     match (&mut call.arguments, fragment.arguments) {
@@ -750,10 +769,16 @@ impl StreamJudge {
                         _ => return Err(unreadable_answer("a tool call's arguments are said in two ways")),
                     }
                 }
-                None => self.calls.push((choice, fragment)),
+                None => {
+                    let texts = speech.texts.iter().map(|(name, _)| (*name, String::new())).collect();
+                    // One event may begin many calls, so that a long role would be said once for each.
+                    let role = speech.role.clone().filter(|role| role.len() <= MAX_HEAD_BYTES);
+                    let speech = Speech { choice, role, texts, ..Speech::default() };
+                    self.calls.push(Collected { speech, call: fragment });
+                }
             }
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     fn write(&self, out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>)) {
