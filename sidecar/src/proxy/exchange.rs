@@ -278,7 +278,7 @@ impl Proxy {
             if let Some(stand_in) = &self.stand_in {
                 stand_in.rewrite(&mut headers);
             }
-            let question = Question { upstream, outside: !std::ptr::eq(upstream, &self.upstream), headers, deadline };
+            let question = Question { upstream, outside: !std::ptr::eq(upstream, &raw const self.upstream), headers, deadline };
             let place = self.catalogue.locate(&model, &question).await.map_err(|error| self.failed(error))?;
             places.put(model, place);
         }
