@@ -737,22 +737,19 @@ impl StreamJudge {
                 of.choice == choice
                     && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
             });
-            match known {
-                Some(Collected { call, .. }) => {
-                    call.name.push_str(&fragment.name);
-                    call.id = call.id.take().or(fragment.id);
-                    match (&mut call.arguments, fragment.arguments) {
-                        (Arguments::Text(text), Arguments::Text(more)) => text.push_str(&more),
-                        _ => return Err(unreadable_answer("a tool call's arguments are said in two ways")),
-                    }
+            if let Some(Collected { call, .. }) = known {
+                call.name.push_str(&fragment.name);
+                call.id = call.id.take().or(fragment.id);
+                match (&mut call.arguments, fragment.arguments) {
+                    (Arguments::Text(text), Arguments::Text(more)) => text.push_str(&more),
+                    _ => return Err(unreadable_answer("a tool call's arguments are said in two ways")),
                 }
-                None => {
-                    let texts = speech.texts.iter().map(|(name, _)| (*name, String::new())).collect();
-                    // One event may begin many calls, so that a long role would be said once for each.
-                    let role = speech.role.clone().filter(|role| role.len() <= MAX_HEAD_BYTES);
-                    let speech = Speech { choice, role, texts, ..Speech::default() };
-                    self.calls.push(Collected { speech, call: fragment });
-                }
+            } else {
+                let texts = speech.texts.iter().map(|(name, _)| (*name, String::new())).collect();
+                // One event may begin many calls, so that a long role would be said once for each.
+                let role = speech.role.clone().filter(|role| role.len() <= MAX_HEAD_BYTES);
+                let speech = Speech { choice, role, texts, ..Speech::default() };
+                self.calls.push(Collected { speech, call: fragment });
             }
         }
         Ok(())
