@@ -679,8 +679,8 @@ fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() 
         chunk(json!({"role": "assistant", "content": "", "tool_calls": call(1)}), Value::Null),
         chunk(json!({"role": "assistant", "content": ""}), json!("tool_calls")),
     ];
-    let mut bytes: String = events.iter().fold(String::new(), |stream, event| stream + &format!("data: {event}\n\n"));
-    bytes.push_str("data: [DONE]\n\n");
+    let frames_of: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let bytes = frames_of.concat() + "data: [DONE]\n\n";
     let said = frames(Way::OpenAiContent, &through_stream(&policy, Way::OpenAiContent, bytes.as_bytes(), 7));
     let said: Vec<&Value> = said.iter().filter(|event| event.is_object()).collect();
     assert_eq!(said.len(), events.len(), "{said:#?}");
