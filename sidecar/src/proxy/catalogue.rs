@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt, Full};
 use llm_guard_engine::wire::whereabouts::{ALIASES_PATH, SHOW_PATH, Whereabouts, read_aliases, read_shown, show_request};
@@ -173,6 +173,10 @@ impl Question<'_> {
             *request.uri_mut() = target.clone();
             *request.version_mut() = Version::HTTP_11;
             *request.headers_mut() = self.headers.clone();
+            // Of a request without a host the server wants to know nothing.
+            if let (false, Some(host)) = (self.headers.contains_key(header::HOST), target.authority().and_then(as_host)) {
+                request.headers_mut().insert(header::HOST, host);
+            }
             request.headers_mut().insert(header::USER_AGENT, AGENT);
             if !body.is_empty() {
                 request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -191,6 +195,10 @@ impl Question<'_> {
         }
         Ok(Some((status, whole.freeze())))
     }
+}
+
+fn as_host(authority: &Authority) -> Option<HeaderValue> {
+    HeaderValue::from_str(authority.as_str()).ok()
 }
 
 #[cfg(test)]
@@ -212,8 +220,11 @@ mod tests {
                 let (body, counter) = (body.clone(), Arc::clone(&counter));
                 tokio::spawn(async move {
                     let mut bytes = [0; 1024];
-                    let _ = stream.read(&mut bytes).await;
+                    let read = stream.read(&mut bytes).await.unwrap_or_default();
                     counter.fetch_add(1, Ordering::Relaxed);
+                    // As Go's server does it.
+                    let has_host = String::from_utf8_lossy(&bytes[..read]).to_ascii_lowercase().contains("\r\nhost: 127.0.0.1:");
+                    let status = if has_host { status } else { "400 Bad Request" };
                     let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                     let _ = stream.write_all(answer.as_bytes()).await;
                 });
