@@ -6,7 +6,7 @@ use llm_guard_engine::wire::{Body, MessageIndex, Request, decode_request};
 use super::tree::Tree;
 
 /// Every kind of body. A new one goes to the end, since the first byte of what is kept is a place in this table.
-pub(crate) const BODIES: [Body; 22] = [
+pub(crate) const BODIES: [Body; 23] = [
     Body::None,
     Body::OllamaChat,
     Body::OllamaGenerate,
@@ -29,6 +29,7 @@ pub(crate) const BODIES: [Body; 22] = [
     Body::OllamaWebSearch,
     Body::OllamaWebFetch,
     Body::OpenAiImages,
+    Body::OpenAiTranscription,
 ];
 /// Bodies in which no field is called `model`.
 const NAMELESS: [Body; 5] = [Body::OllamaCopy, Body::OllamaAlias, Body::OllamaNoAlias, Body::OllamaWebSearch, Body::OllamaWebFetch];
