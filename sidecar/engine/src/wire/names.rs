@@ -61,7 +61,7 @@ impl ModelName {
             plain: Parts::of(name).and_then(Parts::canonical),
             sourced: read_sourced(name),
             // Said of a name that nobody takes, too: it costs nothing, and a later version may take it.
-            is_cloud: split_source(name.trim()).1 == Source::Cloud,
+            is_cloud: is_cloud(name),
         }
     }
 
@@ -141,6 +141,12 @@ fn read_sourced(name: &str) -> Option<String> {
     let canonical = parts.canonical()?;
     // In the cloud it is another model than the one of that name which runs here.
     if source == Source::Cloud { Parts::of(&cloud_tag(&base)).map(Parts::join) } else { Some(canonical) }
+}
+
+/// Whether the end of a name says the cloud, and says it alone. (What says two places is refused by those who read ends.)
+fn is_cloud(name: &str) -> bool {
+    let (base, source) = split_source(name.trim());
+    source == Source::Cloud && split_source(&base).1 == Source::Unsaid
 }
 
 /// A model of the cloud by the tag under which it is pulled.
@@ -271,7 +277,8 @@ mod tests {
             ("calm: 3b-cloud", None, Some("calm:3b-cloud"), true),
             ("calm: cloud ", None, Some("calm:cloud"), true),
             ("a/calm:cloud", Some("registry.ollama.ai/a/calm:cloud"), Some("registry.ollama.ai/a/calm:cloud"), true),
-            ("calm:local:cloud", None, None, true),
+            ("calm:local:cloud", None, None, false),
+            ("calm:local-cloud", Some("calm:local-cloud"), None, false),
             ("calm:cloud:local", None, None, false),
             ("calm :cloud", None, None, true),
         ] {
