@@ -11,6 +11,7 @@ pub(crate) mod policy;
 pub(crate) mod request;
 pub(crate) mod stream;
 pub(crate) mod whole;
+pub(crate) mod zstd;
 
 mod planted;
 mod tree;

@@ -6,7 +6,7 @@ use llm_guard_engine::wire::{Body, MessageIndex, Request, decode_request};
 use super::tree::Tree;
 
 /// Every kind of body. A new one goes to the end, since the first byte of what is kept is a place in this table.
-pub(crate) const BODIES: [Body; 22] = [
+pub(crate) const BODIES: [Body; 23] = [
     Body::None,
     Body::OllamaChat,
     Body::OllamaGenerate,
@@ -29,6 +29,7 @@ pub(crate) const BODIES: [Body; 22] = [
     Body::OllamaWebSearch,
     Body::OllamaWebFetch,
     Body::OpenAiImages,
+    Body::OpenAiTranscription,
 ];
 /// Bodies in which no field is called `model`.
 const NAMELESS: [Body; 5] = [Body::OllamaCopy, Body::OllamaAlias, Body::OllamaNoAlias, Body::OllamaWebSearch, Body::OllamaWebFetch];
@@ -49,6 +50,9 @@ pub(crate) fn holds(data: &[u8]) {
     if matches!(body, Body::None | Body::Raw) {
         assert!(encoded.is_empty());
         return;
+    }
+    if body == Body::OpenAiTranscription {
+        return form_is_said(&*request, &encoded);
     }
     let again = decode(body, &encoded);
     assert_eq!(text(&again.encode()), text(&encoded), "what is forwarded would be forwarded as something else");
@@ -310,6 +314,39 @@ const NAMES: &[&str] = &[
     "verbosity",
     "width",
 ];
+
+// === forms ===
+
+/// The same of a form, read here by its boundary alone.
+fn form_is_said(request: &dyn Request, encoded: &[u8]) {
+    let again = decode(Body::OpenAiTranscription, encoded);
+    assert_eq!(text(&again.encode()), text(encoded), "what is forwarded would be forwarded as something else");
+    assert_eq!((again.model(), again.streams()), (request.model(), false));
+    let said: Vec<String> = texts(&*again).into_iter().map(|(_, _, text)| text).collect();
+    assert_eq!(said, texts(request).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>());
+
+    let end = encoded.windows(2).position(|pair| pair == b"\r\n").unwrap();
+    let delimiter = [b"\r\n", &encoded[..end]].concat();
+    let (mut rest, mut names, mut sounds) = (&encoded[end..], Vec::new(), 0);
+    while let Some(part) = rest.strip_prefix(b"\r\n").filter(|part| !part.is_empty()) {
+        let head = part.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let after = part.windows(delimiter.len()).position(|piece| piece == delimiter).unwrap();
+        let (said_by_head, data) = (text(&part[..head]), &part[head + 4..after]);
+        let name = said_by_head.split('"').nth(1).unwrap().to_lowercase();
+        assert!(name.ends_with("[]") || !names.contains(&name), "{name} stands twice");
+        if said_by_head.contains("filename=") {
+            sounds += data.len();
+        } else {
+            let words = text(data);
+            let is_model = name == "model" && request.model().unwrap_or_default() == words;
+            assert!(words.is_empty() || is_model || said.iter().any(|said| said.contains(&words)), "nobody judged {name}: {words:?}");
+        }
+        names.push(name);
+        rest = &part[after + delimiter.len()..];
+    }
+    assert_eq!(text(rest), "--\r\n");
+    assert_eq!(again.unreadable().iter().map(|part| part.bytes).sum::<usize>(), sounds);
+}
 
 // === what the controls change ===
 

@@ -37,7 +37,7 @@ pub(super) fn policy(mode: Mode) -> Arc<Policy> {
 }
 
 pub(super) fn open(mode: Mode, method: &str, path: &str, status: u16, content_type: &str) -> Option<AnswerPlan> {
-    let head = RequestHead { method, path, content_encoding: None, caller: Caller { over_loopback: false } };
+    let head = RequestHead { method, path, content_type: None, content_encoding: None, caller: Caller { over_loopback: false } };
     let (mut exchange, _) = Exchange::begin(policy(mode), &head);
     exchange.open_answer(&AnswerHead { status, content_type: Some(content_type), content_encoding: None, is_empty: false }).ok()
 }

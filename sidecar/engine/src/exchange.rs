@@ -18,7 +18,7 @@ use crate::wire::framing::Framing;
 use crate::wire::routes::{self, Lookup};
 use crate::wire::whereabouts::Places;
 use crate::wire::zstd::{self, UnpackError};
-use crate::wire::{self, Body, Class, Family, MessageIndex, Request, Route, Shape};
+use crate::wire::{self, Body, Class, DecodeError, Family, MessageIndex, Request, Route, Shape, transcription};
 use answer::{Content, Speaker, judge_once};
 
 /// The most bytes of a request's body that are judged.
@@ -75,6 +75,8 @@ pub struct RequestHead<'h> {
     pub method: &'h str,
     /// The target's path, as it came.
     pub path: &'h str,
+    /// `Content-Type`, where there is one.
+    pub content_type: Option<&'h str>,
     /// Every `Content-Encoding` there is.
     pub content_encoding: Option<&'h str>,
     /// Who asks.
@@ -127,6 +129,8 @@ pub struct Exchange {
     head_only: bool,
     /// The body comes packed by zstd.
     packed: bool,
+    /// What stands between the parts of a form.
+    boundary: Option<String>,
     caller: Caller,
     /// The request that is forwarded, until it is known where its model runs.
     unplaced: Option<Box<dyn Request>>,
@@ -145,8 +149,18 @@ impl Exchange {
         };
         let family = route.map_or_else(|| Family::of_path(head.path), |route| route.family);
         let head_only = head.method == "HEAD";
-        let mut exchange =
-            Self { policy, route, segment, family, head_only, packed: false, caller: head.caller, unplaced: None, tally: Tally::default() };
+        let mut exchange = Self {
+            policy,
+            route,
+            segment,
+            family,
+            head_only,
+            packed: false,
+            boundary: None,
+            caller: head.caller,
+            unplaced: None,
+            tally: Tally::default(),
+        };
         let next = exchange.look_at(&found, head);
         (exchange, next)
     }
@@ -166,18 +180,14 @@ impl Exchange {
                 return Next::Refuse(refusal);
             }
         }
-        match (route.class, route.body) {
-            (Class::NotYet, _) | (_, None) => {
-                let message = "this route can't be inspected by this version, so it is refused in soft and hard mode";
-                return self.pass_or_refuse("route_not_inspected", 403, "route_not_inspected", message);
-            }
-            (_, Some(Body::Raw)) => {
-                return match self.ask_controls(&wire::NoBody) {
-                    Err(refusal) => Next::Refuse(refusal),
-                    Ok(_) => Next::Pass,
-                };
-            }
-            _ => {}
+        if route.body == Body::Raw {
+            return match self.ask_controls(&wire::NoBody) {
+                Err(refusal) => Next::Refuse(refusal),
+                Ok(_) => Next::Pass,
+            };
+        }
+        if route.body == Body::OpenAiTranscription {
+            self.boundary = head.content_type.and_then(transcription::boundary).map(str::to_owned);
         }
         match head.content_encoding {
             None | Some("identity") => Next::ReadBody,
@@ -273,10 +283,17 @@ impl Exchange {
 
     /// Judges the body of a request, unpacked.
     pub fn judge_request(&mut self, body: &[u8]) -> Result<Forward, Refusal> {
-        let Some(Route { body: Some(kind), pattern, .. }) = self.route else {
+        let Some(Route { body: kind, pattern, .. }) = self.route else {
             return Ok(Forward::Original);
         };
-        let mut request = match wire::decode_request(*kind, body) {
+        // Where the parts of a form end the head says, and what goes on goes on under the same head.
+        let is_bounded = self.boundary.as_deref().is_some_and(|boundary| transcription::is_bounded_by(body, boundary));
+        let decoded = if *kind == Body::OpenAiTranscription && !is_bounded {
+            Err(DecodeError::Type { path: "Content-Type".into(), expected: "multipart/form-data with the form's boundary" })
+        } else {
+            wire::decode_request(*kind, body)
+        };
+        let mut request = match decoded {
             Ok(request) => request,
             Err(error) => {
                 self.protocol_violation("undecodable", 400, "invalid_body", error.to_string())?;
@@ -441,7 +458,7 @@ impl Exchange {
             exchange.protocol_violation(kind, 502, kind, message)?;
             Ok(AnswerPlan::Pass(Some(kind)))
         };
-        let Some(route) = self.route.filter(|route| route.class != Class::NotYet) else {
+        let Some(route) = self.route else {
             return Ok(AnswerPlan::Pass(Some("route")));
         };
         if !matches!(head.content_encoding, None | Some("identity")) {
@@ -453,24 +470,26 @@ impl Exchange {
         let form = match media_type.as_str() {
             // Where a model should have answered and didn't, there is one error: pieces of one text are known only in an answer.
             "application/x-ndjson" | "text/event-stream" if answers && !is_answer || route.class == Class::Embedding => Form::Whole,
+            // Pieces of one text are known only where an answer's form is.
+            "text/event-stream" if route.body == Body::OpenAiTranscription => Form::Whole,
             // A client of the other API would read neither the stream nor an error in it.
             "application/x-ndjson" if self.family == Family::Ollama => Form::Stream(Framing::Lines),
             "text/event-stream" if self.family != Family::Ollama => Form::Stream(Framing::Events),
             "application/json" => Form::Whole,
             // Clients of these APIs read what a model answers as JSON whatever its type, and JSON is not judged as plain text.
-            "text/plain" if !is_answer => Form::Plain,
+            "text/plain" if !is_answer || route.body == Body::OpenAiTranscription => Form::Plain,
             _ if head.is_empty => return Ok(AnswerPlan::Pass(None)),
             _ => return unreadable(self, "answer_type", "the model server sent an answer of a type that can't be inspected"),
         };
         let shape = match (is_answer, route.body, &form) {
-            (true, Some(Body::OllamaChat), _) => Some(Shape::OllamaChat),
-            (true, Some(Body::OllamaGenerate), _) => Some(Shape::OllamaGenerate),
-            (true, Some(Body::OpenAiChat), Form::Stream(_)) => Some(Shape::OpenAiChunk),
-            (true, Some(Body::OpenAiChat), _) => Some(Shape::OpenAiCompletion),
-            (true, Some(Body::OpenAiCompletion), _) => Some(Shape::OpenAiText),
-            (true, Some(Body::OpenAiResponses), _) => Some(Shape::Response),
-            (true, Some(Body::AnthropicMessages), Form::Stream(_)) => Some(Shape::AnthropicEvent),
-            (true, Some(Body::AnthropicMessages), _) => Some(Shape::AnthropicMessage),
+            (true, Body::OllamaChat, _) => Some(Shape::OllamaChat),
+            (true, Body::OllamaGenerate, _) => Some(Shape::OllamaGenerate),
+            (true, Body::OpenAiChat, Form::Stream(_)) => Some(Shape::OpenAiChunk),
+            (true, Body::OpenAiChat, _) => Some(Shape::OpenAiCompletion),
+            (true, Body::OpenAiCompletion, _) => Some(Shape::OpenAiText),
+            (true, Body::OpenAiResponses, _) => Some(Shape::Response),
+            (true, Body::AnthropicMessages, Form::Stream(_)) => Some(Shape::AnthropicEvent),
+            (true, Body::AnthropicMessages, _) => Some(Shape::AnthropicMessage),
             _ => None,
         };
         let speaker = Speaker::new(Arc::clone(&self.policy), shape, std::mem::take(&mut self.tally));
@@ -479,10 +498,10 @@ impl Exchange {
             Form::Whole if is_answer && route.class == Class::Embedding => {
                 AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Vectors)))
             }
-            Form::Whole if is_answer && route.body == Some(Body::OpenAiImages) => {
+            Form::Whole if is_answer && route.body == Body::OpenAiImages => {
                 AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Pictures)))
             }
-            Form::Whole if route.body == Some(Body::OllamaShow) => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Shown))),
+            Form::Whole if route.body == Body::OllamaShow => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Shown))),
             Form::Whole => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Json))),
             Form::Plain => AnswerPlan::Whole(Box::new(WholeJudge::new(speaker, Content::Plain))),
         })

@@ -19,7 +19,7 @@ fn policy(mode: &str, models: &str) -> Arc<Policy> {
 }
 
 fn begin(policy: &Arc<Policy>, path: &str) -> Exchange {
-    let head = RequestHead { method: "POST", path, content_encoding: None, caller: Caller { over_loopback: true } };
+    let head = RequestHead { method: "POST", path, content_type: None, content_encoding: None, caller: Caller { over_loopback: true } };
     Exchange::begin(Arc::clone(policy), &head).0
 }
 

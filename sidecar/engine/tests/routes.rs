@@ -78,6 +78,7 @@ fn sample(body: Body) -> Value {
             "tools": [{"name": "@", "description": "@", "input_schema": {"description": "@"}}],
             "stop_sequences": ["@"], "metadata": {"user_id": "@"},
         }),
+        Body::OpenAiTranscription => json!({"model": "@", "prompt": "@", "language": "@", "response_format": "@", "file": "@"}),
         Body::OpenAiImages => json!({"model": "@", "prompt": "@", "image": "@", "user": "@"}),
         Body::OllamaEmbed => json!({"model": "@", "input": ["@"], "options": {"a": "@"}}),
         Body::OllamaEmbeddings => json!({"model": "@", "prompt": "@", "options": {"a": "@"}}),
@@ -93,6 +94,15 @@ fn sample(body: Body) -> Value {
         Body::OllamaWebSearch => json!({"query": "@"}),
         Body::OllamaWebFetch => json!({"url": "@"}),
     }
+}
+
+/// The same as a form.
+fn form(fields: &Value) -> String {
+    let parts = fields.as_object().unwrap().iter().map(|(name, text)| {
+        let file = if name == "file" { "; filename=\"a.wav\"" } else { "" };
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n{}\r\n", text.as_str().unwrap())
+    });
+    parts.collect::<Vec<_>>().concat() + "--b--\r\n"
 }
 
 /// Puts a mark in the place of each `@`, and keeps where it stands.
@@ -137,7 +147,8 @@ const fn channel_name(channel: Channel) -> &'static str {
 fn places(body: Body) -> (Vec<String>, BTreeMap<&'static str, Vec<String>>) {
     let (mut text, mut marks) = (sample(body), Vec::new());
     mark(&mut text, "", &mut marks);
-    let request = decode_request(body, text.to_string().as_bytes()).unwrap_or_else(|error| panic!("{body:?}: {error}"));
+    let bytes = if body == Body::OpenAiTranscription { form(&text) } else { text.to_string() };
+    let request = decode_request(body, bytes.as_bytes()).unwrap_or_else(|error| panic!("{body:?}: {error}"));
     let mut said: Vec<(&'static str, String)> = Vec::new();
     request.texts(&mut |text| said.push((channel_name(text.channel), text.text.into_owned())));
     let models = request.models();
@@ -170,7 +181,13 @@ fn verdict(route: &Route) -> String {
     let policy = Policy::compile(&GuardPolicy::built_in(), &Standing::of(Some(Mode::Hard))).unwrap();
     let path = route.pattern.replace(":digest", &format!("sha256:{}", "0".repeat(64))).replace(":model", "m").replace(":key", "k");
     let next = |over_loopback| {
-        let head = RequestHead { method: route.methods[0], path: &path, content_encoding: None, caller: Caller { over_loopback } };
+        let head = RequestHead {
+            method: route.methods[0],
+            path: &path,
+            content_type: None,
+            content_encoding: None,
+            caller: Caller { over_loopback },
+        };
         Exchange::begin(policy.clone(), &head).1
     };
     let allowed_by = route.operation.map(|operation| format!("`management.allow: [{}]`", operation.name()));
@@ -178,9 +195,10 @@ fn verdict(route: &Route) -> String {
         (Next::Refuse(_), Next::Refuse(_), Some(by)) => format!("refused, unless {by}"),
         (Next::Refuse(_), _, Some(_)) => "for the pod itself, allowed models; for others with `management.from: anyone`".into(),
         (Next::Refuse(_), ..) => "refused".into(),
-        _ if route.body == Some(Body::OllamaShow) => "answered, without the model's own prompts".into(),
+        _ if route.body == Body::OllamaShow => "answered, without the model's own prompts".into(),
         _ if route.class == Class::ReadOnly => "answered".into(),
-        _ if route.body == Some(Body::OpenAiImages) => "judged; the picture only with `protocol.images: allow`".into(),
+        _ if route.body == Body::OpenAiTranscription => "judged; the sound only with `protocol.audio: allow`".into(),
+        _ if route.body == Body::OpenAiImages => "judged; the picture only with `protocol.images: allow`".into(),
         _ => "judged".into(),
     }
 }
@@ -199,19 +217,17 @@ fn page() -> String {
             Family::OpenAi => "OpenAI",
             Family::Anthropic => "Anthropic",
         };
-        let mut names: Vec<String> = route.body.map(|body| places(body).0).unwrap_or_default();
+        let mut names: Vec<String> = places(route.body).0;
         if route.pattern.ends_with(":model") {
             names.push("the path".into());
         }
         let names: Vec<String> = names.iter().map(|name| if name.contains(' ') { name.clone() } else { format!("`{name}`") }).collect();
         let (methods, class) = (route.methods.join(", "), route.class.name());
         let _ = writeln!(page, "| `{}` | {methods} | {family} | {class} | {} | {} |", route.pattern, verdict(route), names.join(", "));
-        if let Some(body) = route.body
-            && !places(body).1.is_empty()
-        {
-            match bodies.iter_mut().find(|(_, known)| *known == body) {
+        if !places(route.body).1.is_empty() {
+            match bodies.iter_mut().find(|(_, known)| *known == route.body) {
                 Some((routes, _)) => *routes = format!("{routes}, `{}`", route.pattern),
-                None => bodies.push((format!("`{}`", route.pattern), body)),
+                None => bodies.push((format!("`{}`", route.pattern), route.body)),
             }
         }
     }
@@ -244,10 +260,11 @@ fn the_page_about_the_routes_says_what_they_do() {
 
 #[test]
 fn every_text_of_a_request_is_said_or_can_not_be_read() {
-    for body in ROUTES.iter().filter_map(|route| route.body) {
+    for body in ROUTES.iter().map(|route| route.body) {
         for place in places(body).1.get("can't be read").into_iter().flatten() {
-            let is_opaque =
-                ["images", "image_url", "input_audio", "image", "source", "template", "context"].iter().any(|name| place.contains(name));
+            let is_opaque = ["file", "images", "image_url", "input_audio", "image", "source", "template", "context"]
+                .iter()
+                .any(|name| place.contains(name));
             assert!(is_opaque, "{body:?}: {place} is text that nobody judges");
         }
     }

@@ -136,6 +136,7 @@ impl Proxy {
         let head = RequestHead {
             method: parts.method.as_str(),
             path: parts.uri.path(),
+            content_type: only(&parts.headers, &header::CONTENT_TYPE),
             content_encoding: content_encoding.as_deref(),
             caller: Caller { over_loopback: is_own_loopback(peer.ip().to_canonical()) },
         };
@@ -761,6 +762,12 @@ fn new_request_id() -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
+/// The value of a field that is there once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())?.to_str().ok()
+}
+
 /// All values of a field, as one list. `None` where the field is absent.
 fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
@@ -836,7 +843,13 @@ mod tests {
         use llm_guard_engine::policy::GuardPolicy;
         use llm_guard_engine::policy::settings::Standing;
         let policy = Policy::compile(&GuardPolicy::built_in(), &Standing::of(Some(Mode::Hard))).unwrap();
-        let head = RequestHead { method: "POST", path: "/api/chat", content_encoding: None, caller: Caller { over_loopback: false } };
+        let head = RequestHead {
+            method: "POST",
+            path: "/api/chat",
+            content_type: None,
+            content_encoding: None,
+            caller: Caller { over_loopback: false },
+        };
         let (mut exchange, _) = Exchange::begin(policy, &head);
         let token = ["gh", "p_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYabcd"].concat();
         let mut headers = HeaderMap::new();

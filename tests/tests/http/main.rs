@@ -7,6 +7,7 @@ mod breaks;
 mod framings;
 mod origins;
 mod packed;
+mod routes;
 
 use std::error::Error;
 

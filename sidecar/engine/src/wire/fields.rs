@@ -188,6 +188,17 @@ impl Rest {
         self.0.retain(|(name, _)| keep(name));
     }
 
+    /// Fields that were read by another way than [`Fields`].
+    #[must_use]
+    pub fn of(fields: Vec<(String, Json)>) -> Self {
+        Self(fields)
+    }
+
+    /// The names and the texts of those that are texts.
+    pub fn strings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+    }
+
     /// Says them as the user's text, each with its name.
     pub fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         for (name, value) in &self.0 {

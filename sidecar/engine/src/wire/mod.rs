@@ -17,6 +17,7 @@ pub mod openai;
 mod responses;
 pub mod routes;
 mod tools;
+pub(crate) mod transcription;
 pub mod whereabouts;
 pub mod zstd;
 
@@ -387,6 +388,7 @@ pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, Deco
         Body::OllamaNoAlias => managed(bytes, &management::NO_ALIAS)?,
         Body::OllamaWebSearch => managed(bytes, &management::WEB_SEARCH)?,
         Body::OllamaWebFetch => managed(bytes, &management::WEB_FETCH)?,
+        Body::OpenAiTranscription => Box::new(transcription::TranscriptionRequest::decode(bytes)?),
         Body::OpenAiImages => Box::new(images::ImageRequest::decode(Json::read(bytes)?)?),
         Body::OpenAiChat => Box::new(openai::ChatRequest::decode(Json::read(bytes)?)?),
         Body::OpenAiCompletion => Box::new(openai::CompletionRequest::decode(Json::read(bytes)?)?),

@@ -24,8 +24,6 @@ pub enum Class {
     Blob,
     /// The server calls its maker's, on the account that it is signed in to.
     Account,
-    /// The model answers, in a way that this version can't judge yet.
-    NotYet,
 }
 
 impl Class {
@@ -39,7 +37,6 @@ impl Class {
             Self::Management => "management",
             Self::Blob => "blob",
             Self::Account => "account",
-            Self::NotYet => "inference, not judged",
         }
     }
 }
@@ -123,6 +120,8 @@ pub enum Body {
     OpenAiResponses,
     /// `openai.ImageGenerationRequest` and `openai.ImageEditRequest`
     OpenAiImages,
+    /// `openai.TranscriptionRequest`, as a form
+    OpenAiTranscription,
     /// `anthropic.MessagesRequest`
     AnthropicMessages,
     /// `api.EmbedRequest`
@@ -144,31 +143,25 @@ pub struct Route {
     pub family: Family,
     /// What it does.
     pub class: Class,
-    /// Its body, where this version can read it.
-    pub body: Option<Body>,
+    /// Its body.
+    pub body: Body,
     /// What a policy has to allow before the route answers; nothing where it answers by default.
     pub operation: Option<Operation>,
 }
 
 const fn route(pattern: &'static str, methods: &'static [&'static str], family: Family, class: Class, body: Body) -> Route {
-    Route { pattern, methods, family, class, body: Some(body), operation: None }
+    Route { pattern, methods, family, class, body, operation: None }
 }
 
 impl Route {
     /// Whether a model is named in the body.
     #[must_use]
     pub fn names_a_model(&self) -> bool {
-        !matches!(self.body, None | Some(Body::None | Body::Raw | Body::OllamaWebSearch | Body::OllamaWebFetch))
+        !matches!(self.body, Body::None | Body::Raw | Body::OllamaWebSearch | Body::OllamaWebFetch)
     }
 
     const fn only_with(mut self, operation: Operation) -> Self {
         self.operation = Some(operation);
-        self
-    }
-
-    const fn not_read_yet(mut self) -> Self {
-        self.class = Class::NotYet;
-        self.body = None;
         self
     }
 }
@@ -215,7 +208,7 @@ pub const ROUTES: &[Route] = {
         route("/v1/embeddings", POST, OpenAi, Embedding, Body::OpenAiEmbeddings),
         route("/v1/images/generations", POST, OpenAi, Inference, Body::OpenAiImages),
         route("/v1/images/edits", POST, OpenAi, Inference, Body::OpenAiImages),
-        route("/v1/audio/transcriptions", POST, OpenAi, Inference, Body::None).not_read_yet(),
+        route("/v1/audio/transcriptions", POST, OpenAi, Inference, Body::OpenAiTranscription),
         route("/v1/models", GET, OpenAi, ReadOnly, Body::None),
         route("/v1/models/:model", GET, OpenAi, ReadOnly, Body::None),
         route("/v1/messages", POST, Anthropic, Inference, Body::AnthropicMessages),
