@@ -323,8 +323,10 @@ fn the_server_is_asked_once_and_again_when_somebody_changed_its_models_through_t
     }
     assert_eq!(shows()?, 1, "after ten requests");
     println!("first {:?}, then {:?} at least", times[0], times[1..].iter().min().copied().unwrap_or(Duration::MAX));
-    // What the caller of the pod makes, through the guard, counts from the next request on.
-    succeeded(guard.post("/api/create", &remote_stub("fresh", &remote))?)?;
+    // When a caller of the pod changes models through the guard, what was kept counts no longer. (A model that runs elsewhere no policy
+    // lets anybody make, so that it is made past the guard.)
+    directly(&ollama, "/api/create", &remote_stub("fresh", &remote))?;
+    succeeded(guard.post("/api/copy", &json!({"source": "calm", "destination": "another"}))?)?;
     assert_eq!(fate(&planted, &guard, "fresh")?, Fate::Refused("cloud"));
     assert_eq!(fate(&planted, &guard, "fresh")?, Fate::Refused("cloud"));
     assert_eq!(shows()?, 2);

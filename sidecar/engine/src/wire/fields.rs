@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde::ser::{Serialize, Serializer};
 
-use super::json::{Json, folded, names_field};
+use super::json::{self, Json, folded, names_field};
 use super::{Channel, Text};
 
 /// Why a body can't be decoded. Names the field by its path, never its value.
@@ -265,12 +265,8 @@ impl Serialize for Out<'_> {
 
 impl Out<'_> {
     /// Writes the value compactly, as [`Json::write`] does.
-    ///
-    /// # Panics
-    ///
-    /// Never: writing to memory can't fail, and there is only what JSON can say.
     pub fn write(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("a tree of strings and finite numbers can be written to memory");
+        json::write(self, out);
     }
 }
 

@@ -82,8 +82,7 @@ impl Json {
     ///
     /// Never: writing to memory can't fail, and the tree holds only what JSON can say.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut writer = serde_json::Serializer::with_formatter(out, Compact);
-        self.serialize(&mut writer).expect("a tree of strings and finite numbers can be written to memory");
+        write(self, out);
     }
 
     /// The value as a string, where it is one.
@@ -164,6 +163,16 @@ impl Json {
             }
         }
     }
+}
+
+/// Writes what is made of [`Json`] and strings, in the one way in which JSON is written here.
+///
+/// # Panics
+///
+/// Never: writing to memory can't fail, and there is only what JSON can say.
+pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) {
+    let mut writer = serde_json::Serializer::with_formatter(out, Compact);
+    value.serialize(&mut writer).expect("a tree of strings and finite numbers can be written to memory");
 }
 
 /// Writes compactly.

@@ -413,6 +413,12 @@ mod tests {
     }
 
     #[test]
+    fn a_negative_zero_goes_on_as_the_server_reads_it() {
+        let body = r#"{"model":"m","prompt":"p","context":[-0],"options":{"seed":-0}}"#;
+        assert_eq!(encoded(Body::OllamaGenerate, body), body);
+    }
+
+    #[test]
     fn unknown_fields_and_requests_for_unjudged_channels_are_dropped() {
         let mut request =
             decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"logprobs":true,"top_logprobs":3,"new_field":{"x":1}}"#)
