@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::{Channel, MessageIndex, Request, Text, Unreadable};
+use super::{Channel, Request, Text, Unreadable};
 
 /// How a route calls its fields.
 #[derive(Debug)]
@@ -107,14 +107,6 @@ impl Request for EmbedRequest {
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
         each(&mut self.unknown);
     }
-
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
 
     fn streams(&self) -> bool {
         false

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
 use super::ollama::write;
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, media};
+use super::{Channel, Opaque, Request, Text, Unreadable, media};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -71,14 +71,6 @@ impl Request for ImageRequest {
         }
         self.unknown.texts(each);
     }
-
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
 
     fn streams(&self) -> bool {
         false

@@ -11,7 +11,7 @@ use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
 use super::ollama::write;
 use super::tools::bytes_in;
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable};
+use super::{Channel, Opaque, Request, Text, Unreadable};
 
 /// How the fields of a request are called.
 #[derive(Debug)]
@@ -160,14 +160,6 @@ impl Request for ManagementRequest {
         }
         self.unknown.texts(each);
     }
-
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
 
     fn streams(&self) -> bool {
         self.streams

@@ -353,12 +353,14 @@ pub trait Request: fmt::Debug + Send + Sync {
     fn set_model(&mut self, model: &str);
     /// Calls `each` for every text.
     fn texts(&self, each: &mut dyn FnMut(Text<'_>));
-    /// Replaces all that a message says.
-    fn replace_message(&mut self, message: MessageIndex, by: &str);
-    /// The names of the tools that are declared, in order.
-    fn tools(&self) -> Vec<&str>;
+    /// Replaces all that a message says; a request without messages has nothing to replace.
+    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
+    /// The names of the tools that are declared, in order; a request that can't declare any has none.
+    fn tools(&self) -> Vec<&str> {
+        Vec::new()
+    }
     /// Takes out the tools for which `keep` says no; it is asked by their place.
-    fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool);
+    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
     /// Whether the client wants the answer as a stream.
     fn streams(&self) -> bool;
     /// Parts that can't be judged.
@@ -443,11 +445,6 @@ impl Request for NoBody {
     }
     fn set_model(&mut self, _model: &str) {}
     fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
     fn streams(&self) -> bool {
         false
     }

@@ -405,14 +405,6 @@ impl Request for CompletionRequest {
         each(&mut self.unknown);
     }
 
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
-
     fn streams(&self) -> bool {
         self.stream.unwrap_or(false)
     }

@@ -12,7 +12,7 @@ use memchr::memmem;
 
 use super::fields::{DecodeError, Rest};
 use super::json::Json;
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, is_plain_id};
+use super::{Channel, Opaque, Request, Text, Unreadable, is_plain_id};
 
 /// Documented fields that only steer the model; text in them counts as the user's.
 const SETTINGS: &[&str] = &["chunking_strategy", "include[]", "language", "response_format", "temperature", "timestamp_granularities[]"];
@@ -244,14 +244,6 @@ impl Request for TranscriptionRequest {
         }
         self.unknown.texts(each);
     }
-
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
-
-    fn tools(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
 
     fn streams(&self) -> bool {
         false
