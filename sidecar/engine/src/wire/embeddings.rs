@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
+use super::tools::setting_texts;
 use super::{Channel, Request, Text, Unreadable};
 
 /// How a route calls its fields.
@@ -98,9 +99,7 @@ impl Request for EmbedRequest {
         for text in self.input.iter().flat_map(Input::texts) {
             each(Text { channel: Channel::Document, message: None, text: Cow::Borrowed(text) });
         }
-        for (_, value) in &self.settings {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
-        }
+        setting_texts(&self.settings, each);
         self.unknown.texts(each);
     }
 
@@ -130,9 +129,7 @@ impl Request for EmbedRequest {
         }
         out.known(&self.settings);
         out.rest(&self.unknown);
-        let mut bytes = Vec::with_capacity(512);
-        out.finish().write(&mut bytes);
-        bytes
+        out.into_bytes()
     }
 }
 

@@ -318,6 +318,14 @@ impl<'a> ObjectWriter<'a> {
         self.entries.extend(rest.0.iter().map(|(name, value)| (name.as_str(), Out::Tree(value))));
     }
 
+    /// The object, written.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        self.finish().write(&mut bytes);
+        bytes
+    }
+
     /// The object.
     #[must_use]
     pub fn finish(self) -> Out<'a> {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::ollama::write;
+use super::tools::setting_texts;
 use super::{Channel, Opaque, Request, Text, Unreadable, media};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
@@ -66,9 +66,7 @@ impl Request for ImageRequest {
         if let Some(prompt) = &self.prompt {
             each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(prompt) });
         }
-        for (_, value) in &self.settings {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
-        }
+        setting_texts(&self.settings, each);
         self.unknown.texts(each);
     }
 
@@ -98,7 +96,7 @@ impl Request for ImageRequest {
         out.known(&self.pictures);
         out.known(&self.settings);
         out.rest(&self.unknown);
-        write(&out.finish())
+        out.into_bytes()
     }
 }
 

@@ -9,8 +9,7 @@ use std::borrow::Cow;
 
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::Json;
-use super::ollama::write;
-use super::tools::bytes_in;
+use super::tools::{bytes_in, setting_texts};
 use super::{Channel, Opaque, Request, Text, Unreadable};
 
 /// How the fields of a request are called.
@@ -155,9 +154,7 @@ impl Request for ManagementRequest {
         for (_, channel, value) in &self.texts {
             value.each_text(&mut |text| each(Text { channel: *channel, message: None, text: Cow::Borrowed(text) }));
         }
-        for (_, value) in &self.settings {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
-        }
+        setting_texts(&self.settings, each);
         self.unknown.texts(each);
     }
 
@@ -190,7 +187,7 @@ impl Request for ManagementRequest {
         }
         out.known(&self.settings);
         out.rest(&self.unknown);
-        write(&out.finish())
+        out.into_bytes()
     }
 }
 

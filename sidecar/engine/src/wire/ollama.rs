@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::Json;
-use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places};
+use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places, setting_texts};
 use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
@@ -123,18 +123,6 @@ pub(super) fn render_only(asked: bool) -> Option<Unreadable> {
     asked.then(|| Unreadable { is: Opaque::Never, path: "_debug_render_only".into(), bytes: 0 })
 }
 
-fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_>)) {
-    for (_, value) in settings {
-        value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
-    }
-}
-
-pub(super) fn write(json: &Out<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    json.write(&mut out);
-    out
-}
-
 impl Request for ChatRequest {
     fn model(&self) -> Option<&str> {
         self.model.as_deref()
@@ -198,7 +186,7 @@ impl Request for ChatRequest {
         out.bool("stream", self.stream);
         out.known(&self.settings);
         out.rest(&self.unknown);
-        write(&out.finish())
+        out.into_bytes()
     }
 }
 
@@ -305,7 +293,7 @@ impl Request for GenerateRequest {
         out.bool("stream", self.stream);
         out.known(&self.settings);
         out.rest(&self.unknown);
-        write(&out.finish())
+        out.into_bytes()
     }
 }
 

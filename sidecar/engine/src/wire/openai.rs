@@ -8,7 +8,7 @@ use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
 use super::json::Json;
 use super::ollama::render_only;
-use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places};
+use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places, setting_texts};
 use super::{Channel, GAP, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
@@ -339,9 +339,7 @@ impl Request for ChatRequest {
         out.bool("stream", self.stream);
         out.known(&self.settings);
         out.rest(&self.unknown);
-        let mut bytes = Vec::with_capacity(512);
-        out.finish().write(&mut bytes);
-        bytes
+        out.into_bytes()
     }
 }
 
@@ -391,13 +389,10 @@ impl Request for CompletionRequest {
             // Templates put these side by side, with or without a gap.
             (Some(prompt), Some(suffix)) => Some(Cow::Owned(format!("{prompt}\n{suffix}\n{prompt}{suffix}"))),
         };
-        let settings = self.settings.iter();
         if let Some(text) = text {
             each(Text { channel: Channel::User, message: None, text });
         }
-        for (_, value) in settings {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
-        }
+        setting_texts(&self.settings, each);
         self.unknown.texts(each);
     }
 
@@ -425,9 +420,7 @@ impl Request for CompletionRequest {
         out.bool("stream", self.stream);
         out.known(&self.settings);
         out.rest(&self.unknown);
-        let mut bytes = Vec::with_capacity(512);
-        out.finish().write(&mut bytes);
-        bytes
+        out.into_bytes()
     }
 }
 

@@ -563,9 +563,7 @@ impl Request for ResponsesRequest {
         out.bool("stream", self.stream);
         out.known(&self.settings);
         out.rest(&self.unknown);
-        let mut bytes = Vec::with_capacity(512);
-        out.finish().write(&mut bytes);
-        bytes
+        out.into_bytes()
     }
 }
 

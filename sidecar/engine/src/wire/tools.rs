@@ -147,6 +147,13 @@ pub(super) fn call_texts(call: &Call, say: &mut dyn FnMut(&str)) {
     }
 }
 
+/// Says what stands in fields that only steer the model: it counts as the user's.
+pub(super) fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_>)) {
+    for (_, value) in settings {
+        value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+    }
+}
+
 /// How many bytes stand in values that can't be read.
 pub(super) fn bytes_in(values: &[Json]) -> usize {
     let mut bytes = 0;
