@@ -176,9 +176,7 @@ impl Speaker {
         // Escapes inside the string could hide what it says, so it is read as what it is.
         let mut value = Json::read(text.as_bytes()).map_err(|_| unreadable_answer("a tool call's arguments are not JSON"))?;
         self.judge_tree(&mut value);
-        let mut bytes = Vec::with_capacity(text.len());
-        value.write(&mut bytes);
-        *text = String::from_utf8(bytes).expect("JSON is written as UTF-8");
+        *text = value.to_string();
         Ok(())
     }
 

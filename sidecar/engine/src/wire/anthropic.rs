@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
-use super::json::Json;
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body, object, write_objects};
+use super::json::{Json, write_string};
 use super::tools::{bytes_in, retain_places};
 use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
 
@@ -108,10 +108,10 @@ impl Content {
         }
     }
 
-    fn encode(&self) -> Out<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Text(text) => Out::Text(text),
-            Self::Blocks(blocks) => Out::List(blocks.iter().map(Block::encode).collect()),
+            Self::Text(text) => write_string(text, out),
+            Self::Blocks(blocks) => write_objects(blocks, out, Block::encode),
         }
     }
 
@@ -197,8 +197,7 @@ impl Block {
         Ok(Some(Self { is, marks, unknown: fields.rest() }))
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         match &self.is {
             Is::Text(text) => {
                 out.string("type", Some("text"));
@@ -232,7 +231,6 @@ impl Block {
         }
         out.known(&self.marks);
         out.rest(&self.unknown);
-        out.finish()
     }
 }
 
@@ -293,14 +291,12 @@ impl Message {
         Ok((Self { role, content, unknown: fields.rest() }, dropped))
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         out.string("role", Some(&self.role));
         if let Some(content) = &self.content {
-            out.put("content", content.encode());
+            content.encode(out.field("content"));
         }
         out.rest(&self.unknown);
-        out.finish()
     }
 
     /// What it says: its own words by its role, and each result of a tool.
@@ -399,13 +395,11 @@ impl Tool {
         if kind.is_some_and(|kind| kind.starts_with("web_search")) { "web_search" } else { &self.name }
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         out.string("name", Some(&self.name));
         out.string("description", self.description.as_deref());
         out.known(&self.rest);
         out.rest(&self.unknown);
-        out.finish()
     }
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
@@ -542,20 +536,20 @@ impl Request for MessagesRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        if let Some(system) = &self.system {
-            out.put("system", system.encode());
-        }
-        out.put("messages", Out::List(self.messages.iter().map(Message::encode).collect()));
-        out.array("tools", self.tools.iter().map(Tool::encode).collect());
-        if let Some(choice) = &self.tool_choice {
-            out.put("tool_choice", choice);
-        }
-        out.bool("stream", self.stream);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            if let Some(system) = &self.system {
+                system.encode(out.field("system"));
+            }
+            out.objects("messages", &self.messages, Message::encode);
+            out.any_objects("tools", &self.tools, Tool::encode);
+            if let Some(choice) = &self.tool_choice {
+                out.put("tool_choice", choice);
+            }
+            out.bool("stream", self.stream);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 
@@ -591,25 +585,20 @@ fn decode_block(json: Json) -> Result<Option<Said>, DecodeError> {
 }
 
 /// A text block.
-pub(crate) fn encode_text(kind: &str, text: &str) -> Json {
-    let mut block = ObjectWriter::default();
+pub(crate) fn encode_text(kind: &'static str, text: &str, block: &mut ObjectWriter<'_>) {
     block.string("type", Some(kind));
     block.string(kind, Some(text));
-    block.finish().into()
 }
 
 /// A call's block, with its input or, where a stream brings that later, without.
-pub(crate) fn encode_call(call: &Call, with_input: bool) -> Json {
-    let mut block = ObjectWriter::default();
+pub(crate) fn encode_call(call: &Call, with_input: bool, block: &mut ObjectWriter<'_>) {
     block.string("type", Some("tool_use"));
     block.string("id", call.id.as_deref());
     block.string("name", Some(&call.name));
-    let input = match &call.arguments {
-        Arguments::Value(input) if with_input => input.clone(),
-        _ => Json::Object(Vec::new()),
-    };
-    block.put("input", input);
-    block.finish().into()
+    match &call.arguments {
+        Arguments::Value(input) if with_input => block.put("input", input),
+        _ => block.object("input", |_| {}),
+    }
 }
 
 pub(super) fn decode_event(mut fields: Fields) -> Result<Event, DecodeError> {
@@ -630,26 +619,29 @@ pub(super) fn decode_event(mut fields: Fields) -> Result<Event, DecodeError> {
     Ok(event)
 }
 
-pub(super) fn encode_event(event: &Event) -> Out<'_> {
-    let mut out = ObjectWriter::default();
-    out.known(&event.head);
-    let mut blocks = Vec::with_capacity(event.speeches.len());
-    for speech in &event.speeches {
-        blocks.extend(speech.texts.iter().map(|(kind, text)| encode_text(kind, text)));
-        blocks.extend(speech.calls.iter().map(|call| encode_call(call, true)));
+pub(super) fn encode_event(event: &Event, out: &mut ObjectWriter<'_>) {
+    enum Says<'a> {
+        Text(&'static str, &'a str),
+        Call(&'a Call),
     }
+    out.known(&event.head);
+    let blocks = event.speeches.iter().flat_map(|speech| {
+        let texts = speech.texts.iter().map(|(kind, text)| Says::Text(kind, text));
+        texts.chain(speech.calls.iter().map(Says::Call))
+    });
+    out.objects("content", blocks, |block, out| match block {
+        Says::Text(kind, text) => encode_text(kind, text, out),
+        Says::Call(call) => encode_call(call, true, out),
+    });
     let calls = event.speeches.iter().any(|speech| !speech.calls.is_empty());
-    out.put("content", Json::Array(blocks));
     for (name, value) in &event.tail {
         // Calls that were taken out aren't what it stopped for.
-        let value = if *name == "stop_reason" && !calls && value.as_str() == Some("tool_use") {
-            Json::String("end_turn".into())
+        if *name == "stop_reason" && !calls && value.as_str() == Some("tool_use") {
+            out.string(name, Some("end_turn"));
         } else {
-            value.clone()
-        };
-        out.put(name, value);
+            out.put(name, value);
+        }
     }
-    out.finish()
 }
 
 /// One event of a stream.
@@ -727,27 +719,23 @@ pub(crate) fn decode_part(bytes: &[u8]) -> Result<Part, DecodeError> {
     })
 }
 
-/// An event of a stream: its name and its JSON.
-pub(crate) fn encode_part(name: &str, members: Vec<(&'static str, Json)>) -> Json {
-    let mut out = ObjectWriter::default();
-    out.string("type", Some(name));
-    for (name, value) in members {
-        out.put(name, value);
-    }
-    out.finish().into()
+/// Writes an event of a stream.
+pub(crate) fn encode_part(name: &str, members: impl FnOnce(&mut ObjectWriter<'_>), out: &mut Vec<u8>) {
+    object(out, |out| {
+        out.string("type", Some(name));
+        members(out);
+    });
 }
 
 /// The piece of a text, or of a call's arguments, as a delta.
-pub(crate) fn encode_piece(name: &'static str, piece: &str) -> Json {
+pub(crate) fn encode_piece(name: &'static str, piece: &str, delta: &mut ObjectWriter<'_>) {
     let kind = match name {
         "text" => "text_delta",
         "thinking" => "thinking_delta",
         _ => "input_json_delta",
     };
-    let mut delta = ObjectWriter::default();
     delta.string("type", Some(kind));
     delta.string(name, Some(piece));
-    delta.finish().into()
 }
 
 #[cfg(test)]
@@ -832,7 +820,7 @@ mod tests {
         let text = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"hi"},{"type":"tool_use","id":"t","name":"f","input":{"a":1}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
         let event = decode_event(Fields::open(Json::read(text.as_bytes()).unwrap()).unwrap()).unwrap();
         let mut out = Vec::new();
-        encode_event(&event).write(&mut out);
+        object(&mut out, |out| encode_event(&event, out));
         assert_eq!(String::from_utf8(out).unwrap(), text);
     }
 }

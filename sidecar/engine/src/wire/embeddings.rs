@@ -9,8 +9,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
-use super::json::Json;
+use super::fields::{DecodeError, Fields, Rest, body};
+use super::json::{Json, write_array, write_string};
 use super::tools::setting_texts;
 use super::{Channel, Request, Text, Unreadable};
 
@@ -120,16 +120,16 @@ impl Request for EmbedRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        match &self.input {
-            None => {}
-            Some(Input::One(text)) => out.string(self.names.text, Some(text)),
-            Some(Input::Many(texts)) => out.put(self.names.text, Json::Array(texts.iter().cloned().map(Json::String).collect())),
-        }
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            match &self.input {
+                None => {}
+                Some(Input::One(text)) => out.string(self.names.text, Some(text)),
+                Some(Input::Many(texts)) => write_array(texts, out.field(self.names.text), |text, out| write_string(text, out)),
+            }
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 

@@ -5,9 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde::ser::{Serialize, Serializer};
-
-use super::json::{self, Json, folded, names_field};
+use super::json::{Json, Key, folded, names_field, write_array, write_string};
 use super::{Channel, Text};
 
 /// Why a body can't be decoded. Names the field by its path, never its value.
@@ -66,12 +64,41 @@ fn wrong_type(name: &str, expected: &'static str) -> DecodeError {
     DecodeError::Type { path: name.to_owned(), expected }
 }
 
+/// Whether no folding changes it.
+fn is_folded(key: &str) -> bool {
+    key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+}
+
 /// The fields of one object that have not been taken yet.
 #[derive(Debug)]
 pub struct Fields {
-    entries: Vec<(String, Json)>,
-    /// Whether only a key that is spelt exactly so names a field.
-    exact: bool,
+    entries: Vec<(Key, Json)>,
+    keys: Keys,
+}
+
+/// How keys are matched with names.
+#[derive(Clone, Copy, Debug)]
+enum Keys {
+    /// As spelt.
+    Exact,
+    /// Without regard to case. They are spelt in ASCII and without capitals, as names are.
+    Small,
+    /// Without regard to case.
+    Folded,
+}
+
+impl Keys {
+    /// Whether a key is meant by a name.
+    fn mean(self, key: &str, name: &str) -> bool {
+        match self {
+            Self::Exact => key == name,
+            Self::Small => {
+                debug_assert!(is_folded(name), "{name}");
+                key == name
+            }
+            Self::Folded => names_field(key, name),
+        }
+    }
 }
 
 impl Fields {
@@ -81,41 +108,35 @@ impl Fields {
             return Err(wrong_type("", "an object"));
         };
         // Keys that no folding changes are different, as all keys of an object that was read.
-        let is_folded = |key: &str| key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-        if !entries.iter().all(|(key, _)| is_folded(key)) {
-            let mut names: Vec<String> = entries.iter().map(|(key, _)| folded(key)).collect();
-            names.sort_unstable();
-            if names.windows(2).any(|pair| pair[0] == pair[1]) {
-                return Err(DecodeError::SameField { path: String::new() });
-            }
+        if entries.iter().all(|(key, _)| is_folded(key)) {
+            return Ok(Self { entries, keys: Keys::Small });
         }
-        Ok(Self { entries, exact: false })
+        let mut names: Vec<String> = entries.iter().map(|(key, _)| folded(key)).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(DecodeError::SameField { path: String::new() });
+        }
+        Ok(Self { entries, keys: Keys::Folded })
     }
 
     /// Opens an object that is a map to the server, which matches its keys exactly. A key in another case is a field that nobody knows, and
     /// two that differ in it are refused all the same, since other servers fold them.
     pub fn open_exact(json: Json) -> Result<Self, DecodeError> {
-        Ok(Self { exact: true, ..Self::open(json)? })
-    }
-
-    fn means(&self, key: &str, name: &str) -> bool {
-        if self.exact { key == name } else { names_field(key, name) }
+        Ok(Self { keys: Keys::Exact, ..Self::open(json)? })
     }
 
     /// Takes a field. `null` counts as absent, as it does to the server.
     pub fn any(&mut self, name: &str) -> Option<Json> {
-        let position = self.entries.iter().position(|(key, _)| self.means(key, name))?;
-        // In their order, so that what is left is written in the order in which it was read.
-        match self.entries.remove(position).1 {
-            Json::Null => None,
-            value => Some(value),
-        }
+        let keys = self.keys;
+        let (_, value) = self.entries.iter_mut().find(|(key, _)| keys.mean(key, name))?;
+        // What was taken leaves a field behind that says nothing.
+        Some(std::mem::replace(value, Json::Null)).filter(|value| !matches!(value, Json::Null))
     }
 
     /// Whether a field is there, and not `null`.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.entries.iter().any(|(key, value)| self.means(key, name) && *value != Json::Null)
+        self.entries.iter().any(|(key, value)| self.keys.mean(key, name) && *value != Json::Null)
     }
 
     /// Takes a string.
@@ -167,20 +188,20 @@ impl Fields {
     /// How many fields nobody took.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.entries.len()
+        self.entries.iter().filter(|(_, value)| *value != Json::Null).count()
     }
 
     /// What nobody took.
     #[must_use]
     pub fn rest(self) -> Rest {
-        // A field without a value says nothing.
-        Rest(self.entries.into_iter().filter(|(_, value)| *value != Json::Null).collect())
+        // Most objects are known as a whole.
+        if self.left() == 0 { Rest::default() } else { Rest(self.entries.into_iter().filter(|(_, value)| *value != Json::Null).collect()) }
     }
 }
 
 /// Fields of an object of a request that its API doesn't document. Whether they go on is the policy's to say.
 #[derive(Debug, Default)]
-pub struct Rest(Vec<(String, Json)>);
+pub struct Rest(Vec<(Key, Json)>);
 
 impl Rest {
     /// Keeps the fields for which `keep` says yes to their name.
@@ -190,7 +211,7 @@ impl Rest {
 
     /// Fields that were read by another way than [`Fields`].
     #[must_use]
-    pub fn of(fields: Vec<(String, Json)>) -> Self {
+    pub fn of(fields: Vec<(Key, Json)>) -> Self {
         Self(fields)
     }
 
@@ -202,7 +223,7 @@ impl Rest {
     /// Says them as the user's text, each with its name.
     pub fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         for (name, value) in &self.0 {
-            let mut text = name.clone();
+            let mut text = name.to_string();
             value.each_text(&mut |said| {
                 text.push('\n');
                 text.push_str(said);
@@ -212,125 +233,114 @@ impl Rest {
     }
 }
 
-/// A value to be written, borrowed from what it is made of wherever it can be.
-#[derive(Debug)]
-pub enum Out<'a> {
-    /// A tree as it was read.
-    Tree(&'a Json),
-    /// A tree that was made for this.
-    Made(Json),
-    /// A string.
-    Text(&'a str),
-    /// An array.
-    List(Vec<Out<'a>>),
-    /// An object, in the order in which it is written.
-    Object(Vec<(&'a str, Out<'a>)>),
+/// The body of a request: one object.
+pub(super) fn body(fields: impl FnOnce(&mut ObjectWriter<'_>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2048);
+    object(&mut out, fields);
+    out
 }
 
-impl From<Json> for Out<'_> {
-    fn from(json: Json) -> Self {
-        Self::Made(json)
-    }
-}
-
-impl<'a> From<&'a Json> for Out<'a> {
-    fn from(json: &'a Json) -> Self {
-        Self::Tree(json)
-    }
-}
-
-impl From<Out<'_>> for Json {
-    fn from(out: Out<'_>) -> Self {
-        match out {
-            Out::Tree(json) => json.clone(),
-            Out::Made(json) => json,
-            Out::Text(text) => Self::String(text.to_owned()),
-            Out::List(items) => Self::Array(items.into_iter().map(Self::from).collect()),
-            Out::Object(entries) => Self::Object(entries.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()),
-        }
-    }
-}
-
-impl Serialize for Out<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Tree(json) => json.serialize(serializer),
-            Self::Made(json) => json.serialize(serializer),
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::List(items) => serializer.collect_seq(items),
-            Self::Object(entries) => serializer.collect_map(entries.iter().map(|(name, value)| (name, value))),
-        }
-    }
-}
-
-impl Out<'_> {
-    /// Writes the value compactly, as [`Json::write`] does.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        json::write(self, out);
-    }
+/// Writes an object.
+pub(crate) fn object(out: &mut Vec<u8>, fields: impl FnOnce(&mut ObjectWriter<'_>)) {
+    out.push(b'{');
+    fields(&mut ObjectWriter { out, is_empty: true });
+    out.push(b'}');
 }
 
 /// Writes an object's fields in order, leaving out what is absent.
-#[derive(Debug, Default)]
-pub struct ObjectWriter<'a> {
-    entries: Vec<(&'a str, Out<'a>)>,
+#[derive(Debug)]
+pub(crate) struct ObjectWriter<'a> {
+    out: &'a mut Vec<u8>,
+    is_empty: bool,
 }
 
-impl<'a> ObjectWriter<'a> {
-    /// Adds a field.
-    pub fn put(&mut self, name: &'a str, value: impl Into<Out<'a>>) {
-        self.entries.push((name, value.into()));
+impl ObjectWriter<'_> {
+    /// Adds a field, by a name that needs no escaping. What is given is where its value, exactly one, is to be written.
+    pub(super) fn field(&mut self, name: &'static str) -> &mut Vec<u8> {
+        self.out.extend_from_slice(if self.is_empty { b"\"" } else { b",\"" });
+        self.is_empty = false;
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// Adds a value as it was read.
+    pub(crate) fn put(&mut self, name: &'static str, value: &Json) {
+        value.write(self.field(name));
     }
 
     /// Adds a string, where there is one.
-    pub fn string(&mut self, name: &'a str, value: Option<&'a str>) {
+    pub(super) fn string(&mut self, name: &'static str, value: Option<&str>) {
         if let Some(value) = value {
-            self.put(name, Out::Text(value));
+            write_string(value, self.field(name));
         }
     }
 
     /// Adds a boolean, where there is one.
-    pub fn bool(&mut self, name: &'a str, value: Option<bool>) {
+    pub(super) fn bool(&mut self, name: &'static str, value: Option<bool>) {
         if let Some(value) = value {
-            self.put(name, Json::Bool(value));
+            self.put(name, &Json::Bool(value));
         }
     }
 
-    /// Adds an array, unless it is empty.
-    pub fn array(&mut self, name: &'a str, items: Vec<Out<'a>>) {
+    /// Adds a whole number.
+    pub(crate) fn number(&mut self, name: &'static str, value: u64) {
+        self.put(name, &Json::Number(value.into()));
+    }
+
+    /// Adds an object.
+    pub(crate) fn object(&mut self, name: &'static str, fields: impl FnOnce(&mut ObjectWriter<'_>)) {
+        object(self.field(name), fields);
+    }
+
+    /// Adds an array of objects.
+    pub(super) fn objects<T>(&mut self, name: &'static str, items: impl IntoIterator<Item = T>, encode: impl Fn(T, &mut ObjectWriter<'_>)) {
+        write_objects(items, self.field(name), encode);
+    }
+
+    /// Adds an array of objects, unless it is empty.
+    pub(super) fn any_objects<'i, T>(&mut self, name: &'static str, items: &'i [T], encode: impl Fn(&'i T, &mut ObjectWriter<'_>)) {
         if !items.is_empty() {
-            self.put(name, Out::List(items));
+            self.objects(name, items, encode);
         }
     }
 
-    /// Adds an array of trees, unless it is empty.
-    pub fn trees(&mut self, name: &'a str, items: &'a [Json]) {
-        self.array(name, items.iter().map(Out::from).collect());
+    /// Adds an array of values as they were read, unless it is empty.
+    pub(super) fn any_trees(&mut self, name: &'static str, items: &[Json]) {
+        if !items.is_empty() {
+            self.trees(name, items);
+        }
+    }
+
+    /// Adds an array of values as they were read.
+    pub(super) fn trees(&mut self, name: &'static str, items: &[Json]) {
+        write_array(items, self.field(name), Json::write);
     }
 
     /// Adds fields that were taken by [`Fields::known`].
-    pub fn known(&mut self, fields: &'a [(&'static str, Json)]) {
-        self.entries.extend(fields.iter().map(|(name, value)| (*name, Out::Tree(value))));
+    pub(crate) fn known(&mut self, fields: &[(&'static str, Json)]) {
+        for (name, value) in fields {
+            self.put(name, value);
+        }
     }
 
     /// Adds what is left of the fields that nobody took.
-    pub fn rest(&mut self, rest: &'a Rest) {
-        self.entries.extend(rest.0.iter().map(|(name, value)| (name.as_str(), Out::Tree(value))));
+    pub(super) fn rest(&mut self, rest: &Rest) {
+        for (name, value) in &rest.0 {
+            if !self.is_empty {
+                self.out.push(b',');
+            }
+            self.is_empty = false;
+            write_string(name, self.out);
+            self.out.push(b':');
+            value.write(self.out);
+        }
     }
+}
 
-    /// The object, written.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(512);
-        self.finish().write(&mut bytes);
-        bytes
-    }
-
-    /// The object.
-    #[must_use]
-    pub fn finish(self) -> Out<'a> {
-        Out::Object(self.entries)
-    }
+/// Writes an array of objects.
+pub(super) fn write_objects<T>(items: impl IntoIterator<Item = T>, out: &mut Vec<u8>, encode: impl Fn(T, &mut ObjectWriter<'_>)) {
+    write_array(items, out, |item, out| object(out, |fields| encode(item, fields)));
 }
 
 #[cfg(test)]

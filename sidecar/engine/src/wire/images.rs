@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, Rest, body};
 use super::json::Json;
 use super::tools::setting_texts;
 use super::{Channel, Opaque, Request, Text, Unreadable, media};
@@ -90,13 +90,13 @@ impl Request for ImageRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.string("prompt", self.prompt.as_deref());
-        out.known(&self.pictures);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            out.string("prompt", self.prompt.as_deref());
+            out.known(&self.pictures);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 

@@ -5,11 +5,10 @@
 //! written by [`Json::write`] mean to every parser what the tree says.
 
 use std::fmt;
-use std::io;
+use std::io::Write as _;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use serde_json::ser::{CompactFormatter, Formatter};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use smol_str::SmolStr;
 
 /// A JSON value. Keys keep their order and are unique within an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +24,11 @@ pub enum Json {
     /// An array.
     Array(Vec<Json>),
     /// An object, in the order in which it was written.
-    Object(Vec<(String, Json)>),
+    Object(Vec<(Key, Json)>),
 }
+
+/// A key of an object. Nearly all are short enough to need no memory of their own.
+pub type Key = SmolStr;
 
 /// Why bytes are not JSON that only one reading fits. Says where, never what stood there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +39,16 @@ pub struct JsonError {
     column: usize,
 }
 
+impl JsonError {
+    /// Behind these bytes.
+    fn at(reason: &'static str, read: &[u8]) -> Self {
+        let line_start = memchr::memrchr(b'\n', read).map_or(0, |position| position + 1);
+        Self { reason, line: memchr::memchr_iter(b'\n', read).count() + 1, column: read.len() - line_start + 1 }
+    }
+}
+
 const DUPLICATE_KEY: &str = "duplicate key";
+const NO_CHARACTER: &str = "a character that can't stand there";
 
 /// The most values that a body may hold. Each takes some 50 bytes in memory however short it was written, so that a bound on the
 /// bytes alone would let a body of `0,0,0,…` take twenty times its size. The largest real answers, a tokenizer's lists, have 1.3 million.
@@ -65,11 +76,13 @@ impl Json {
         if bytes.len() > MAX_VALUES && values_at_most(bytes) > MAX_VALUES {
             return Err(JsonError { reason: "more values than are read", line: 1, column: 1 });
         }
-        serde_json::from_slice(bytes).map_err(|error| JsonError {
+        // Once for all its strings.
+        let text = std::str::from_utf8(bytes).map_err(|error| JsonError::at(NO_CHARACTER, &bytes[..error.valid_up_to()]))?;
+        serde_json::from_str(text).map_err(|error| JsonError {
             reason: match error.classify() {
                 serde_json::error::Category::Eof => "it ends too early",
                 serde_json::error::Category::Data => DUPLICATE_KEY,
-                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "a character that can't stand there",
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => NO_CHARACTER,
             },
             line: error.line(),
             column: error.column(),
@@ -77,12 +90,27 @@ impl Json {
     }
 
     /// Writes the value compactly, keys in their order.
-    ///
-    /// # Panics
-    ///
-    /// Never: writing to memory can't fail, and the tree holds only what JSON can say.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write(self, out);
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(true) => out.extend_from_slice(b"true"),
+            Self::Bool(false) => out.extend_from_slice(b"false"),
+            Self::Number(number) => write_number(number, out),
+            Self::String(text) => write_string(text, out),
+            Self::Array(items) => write_array(items, out, Self::write),
+            Self::Object(entries) => {
+                out.push(b'{');
+                for (place, (key, value)) in entries.iter().enumerate() {
+                    if place > 0 {
+                        out.push(b',');
+                    }
+                    write_string(key, out);
+                    out.push(b':');
+                    value.write(out);
+                }
+                out.push(b'}');
+            }
+        }
     }
 
     /// The value as a string, where it is one.
@@ -152,9 +180,12 @@ impl Json {
             Self::Object(entries) => {
                 let mut changed = false;
                 for (key, value) in entries.iter_mut() {
-                    let before = key.clone();
-                    each(key);
-                    changed |= *key != before;
+                    let mut text = key.to_string();
+                    each(&mut text);
+                    if text != *key {
+                        *key = text.into();
+                        changed = true;
+                    }
                     value.each_text_mut(each);
                 }
                 if changed {
@@ -165,30 +196,95 @@ impl Json {
     }
 }
 
-/// Writes what is made of [`Json`] and strings, in the one way in which JSON is written here.
-///
-/// # Panics
-///
-/// Never: writing to memory can't fail, and there is only what JSON can say.
-pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) {
-    let mut writer = serde_json::Serializer::with_formatter(out, Compact);
-    value.serialize(&mut writer).expect("a tree of strings and finite numbers can be written to memory");
+/// Writes an array, each of its items by `write`.
+pub(super) fn write_array<T>(items: impl IntoIterator<Item = T>, out: &mut Vec<u8>, write: impl Fn(T, &mut Vec<u8>)) {
+    out.push(b'[');
+    for (place, item) in items.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write(item, out);
+    }
+    out.push(b']');
 }
 
-/// Writes compactly.
-struct Compact;
+/// Writes a string: what RFC 8259, section 7, asks to be escaped, in the short way where there is one, and all else as it is.
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    let mut left = text.as_bytes();
+    loop {
+        let plain = plain_bytes(left);
+        out.extend_from_slice(&left[..plain]);
+        let Some(&byte) = left.get(plain) else { break };
+        left = &left[plain + 1..];
+        let short = match byte {
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            0..0x20 => {
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]]);
+                continue;
+            }
+            _ => byte,
+        };
+        out.extend_from_slice(&[b'\\', short]);
+    }
+    out.push(b'"');
+}
 
-impl Formatter for Compact {
-    /// `-0` is a whole number to servers, but is read as a fraction here. Written as one, `-0.0`, they would refuse it in its place.
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        if value == 0.0 && value.is_sign_negative() { writer.write_all(b"-0") } else { CompactFormatter.write_f64(writer, value) }
+/// How many bytes come before the first one that is to be escaped.
+fn plain_bytes(text: &[u8]) -> usize {
+    for (place, word) in text.as_chunks::<8>().0.iter().enumerate() {
+        let plain = plain_bytes_of(*word);
+        if plain < 8 {
+            return place * 8 + plain;
+        }
+    }
+    match text.last_chunk::<8>() {
+        // What it shares with the word before is plain.
+        Some(word) => text.len() - 8 + plain_bytes_of(*word),
+        None => text.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\')).unwrap_or(text.len()),
     }
 }
 
-fn make_keys_unique(entries: &mut [(String, Json)]) {
+/// The same of eight bytes, at once.
+fn plain_bytes_of(word: [u8; 8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // Marks each byte that is less than `bound`, which is at most 128, by its high bit. A byte behind such a one may be marked for nothing,
+    // so that only the first mark tells.
+    let less = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
+    let word = u64::from_le_bytes(word);
+    let marks = less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+    marks.trailing_zeros() as usize / 8
+}
+
+/// Writes a number. `-0` is a whole number to servers, but is read as a fraction here: written as one, `-0.0`, they would refuse it in
+/// its place.
+fn write_number(number: &serde_json::Number, out: &mut Vec<u8>) {
+    match number.as_f64() {
+        Some(zero) if zero == 0.0 && zero.is_sign_negative() => out.extend_from_slice(b"-0"),
+        // Writing to memory can't fail.
+        _ => write!(out, "{number}").unwrap_or_default(),
+    }
+}
+
+impl fmt::Display for Json {
+    /// As [`Json::write`] writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        f.write_str(std::str::from_utf8(&bytes).expect("JSON is written as UTF-8"))
+    }
+}
+
+fn make_keys_unique(entries: &mut [(Key, Json)]) {
     let mut seen = std::collections::HashSet::new();
     // Where the numbers of a key have come to: to count from the start for each copy would be quadratic.
-    let mut copies = std::collections::HashMap::<String, usize>::new();
+    let mut copies = std::collections::HashMap::<Key, usize>::new();
     for (key, _) in entries {
         if seen.insert(key.clone()) {
             continue;
@@ -197,7 +293,7 @@ fn make_keys_unique(entries: &mut [(String, Json)]) {
         let plain = key.clone();
         while !seen.insert(key.clone()) {
             *copy += 1;
-            *key = format!("{plain}#{copy}");
+            *key = smol_str::format_smolstr!("{plain}#{copy}");
         }
     }
 }
@@ -216,41 +312,13 @@ fn fold(c: char) -> char {
 /// Whether a key means the field `name` to a server that folds case.
 #[must_use]
 pub fn names_field(key: &str, name: &str) -> bool {
-    if key.is_ascii() && name.is_ascii() {
-        return key.eq_ignore_ascii_case(name);
-    }
-    key.chars().map(fold).eq(name.chars().map(fold))
+    key.eq_ignore_ascii_case(name) || !(key.is_ascii() && name.is_ascii()) && key.chars().map(fold).eq(name.chars().map(fold))
 }
 
 /// A key in the one spelling that all keys of the same meaning share.
 #[must_use]
 pub fn folded(key: &str) -> String {
     key.chars().map(fold).collect()
-}
-
-impl Serialize for Json {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Null => serializer.serialize_unit(),
-            Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Number(value) => value.serialize(serializer),
-            Self::String(value) => serializer.serialize_str(value),
-            Self::Array(items) => {
-                let mut seq = serializer.serialize_seq(Some(items.len()))?;
-                for item in items {
-                    seq.serialize_element(item)?;
-                }
-                seq.end()
-            }
-            Self::Object(entries) => {
-                let mut map = serializer.serialize_map(Some(entries.len()))?;
-                for (key, value) in entries {
-                    map.serialize_entry(key, value)?;
-                }
-                map.end()
-            }
-        }
-    }
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -305,24 +373,55 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        /// Up to here a look at each earlier key is cheaper than a table of them.
-        const FEW: usize = 16;
-        let mut entries: Vec<(String, Json)> = Vec::new();
-        let mut table: Option<std::collections::HashSet<String>> = None;
-        while let Some(key) = map.next_key::<String>()? {
-            let fresh = match &mut table {
-                Some(table) => table.insert(key.clone()),
-                None => entries.iter().all(|(earlier, _)| *earlier != key),
-            };
-            if !fresh {
-                return Err(de::Error::custom(DUPLICATE_KEY));
-            }
-            entries.push((key, map.next_value()?));
-            if table.is_none() && entries.len() == FEW {
-                table = Some(entries.iter().map(|(key, _)| key.clone()).collect());
+        let mut object = Object::default();
+        while map.next_key_seed(&mut object)?.is_some() {
+            let value = map.next_value()?;
+            if let Some((_, place)) = object.entries.last_mut() {
+                *place = value;
             }
         }
-        Ok(Json::Object(entries))
+        Ok(Json::Object(object.entries))
+    }
+}
+
+/// An object that is being read. Its keys are put in their places at once, each before its value is known.
+#[derive(Default)]
+struct Object {
+    entries: Vec<(Key, Json)>,
+    /// The keys, once they are too many to look at each.
+    table: Option<std::collections::HashSet<Key>>,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Object {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for &mut Object {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
+        /// Up to here a look at each earlier key is cheaper than a table of them.
+        const FEW: usize = 16;
+        let is_new = match &mut self.table {
+            Some(table) => table.insert(key.into()),
+            None => self.entries.iter().all(|(earlier, _)| earlier != key),
+        };
+        if !is_new {
+            return Err(E::custom(DUPLICATE_KEY));
+        }
+        self.entries.push((key.into(), Json::Null));
+        if self.table.is_none() && self.entries.len() == FEW {
+            self.table = Some(self.entries.iter().map(|(key, _)| key.clone()).collect());
+        }
+        Ok(())
     }
 }
 
@@ -371,6 +470,20 @@ mod tests {
         let mut out = Vec::new();
         Json::read(body.as_bytes()).unwrap().write(&mut out);
         assert_eq!(String::from_utf8(out).unwrap(), body);
+    }
+
+    #[test]
+    fn strings_are_written_as_a_library_writes_them() {
+        let bytes: Vec<u8> = (0..=0x7f).chain(*b"plain text \"quoted\" and \\ more\n").collect();
+        let text = String::from_utf8(bytes).unwrap() + "\u{80}\u{ff}\u{7ff}\u{ffff}\u{10ffff}é\u{2028}end";
+        let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
+        for (i, &from) in places.iter().enumerate() {
+            for &to in places.iter().skip(i).take(40) {
+                let mut out = Vec::new();
+                write_string(&text[from..to], &mut out);
+                assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&text[from..to]).unwrap());
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
+use super::fields::{DecodeError, Fields, Rest, body};
 use super::json::Json;
 use super::tools::{bytes_in, setting_texts};
 use super::{Channel, Opaque, Request, Text, Unreadable};
@@ -175,19 +175,19 @@ impl Request for ManagementRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        for (name, model) in &self.models {
-            out.string(name, Some(model));
-        }
-        for (name, _, value) in &self.texts {
-            out.put(name, value);
-        }
-        for (name, value) in &self.switches {
-            out.bool(name, Some(*value));
-        }
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            for (name, model) in &self.models {
+                out.string(name, Some(model));
+            }
+            for (name, _, value) in &self.texts {
+                out.put(name, value);
+            }
+            for (name, value) in &self.switches {
+                out.bool(name, Some(*value));
+            }
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 

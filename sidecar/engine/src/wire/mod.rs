@@ -27,6 +27,7 @@ use std::fmt;
 pub use answer::{Arguments, Call, Event, Frame, Shape, Speech};
 pub use fields::DecodeError;
 use fields::Fields;
+pub(crate) use fields::ObjectWriter;
 pub use fields::Rest;
 pub use json::Json;
 pub use routes::{Body, Class, Lookup, Operation, Route};
@@ -427,12 +428,11 @@ pub fn decode_frame(shape: Shape, bytes: &[u8]) -> Result<Frame, DecodeError> {
 
 /// Writes an event's JSON.
 pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
-    let json = match shape {
-        Shape::OllamaChat | Shape::OllamaGenerate => ollama::encode_event(event, shape),
-        Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::encode_event(event, shape),
-        Shape::AnthropicMessage | Shape::AnthropicEvent | Shape::Response => anthropic::encode_event(event),
-    };
-    json.write(out);
+    fields::object(out, |out| match shape {
+        Shape::OllamaChat | Shape::OllamaGenerate => ollama::encode_event(event, shape, out),
+        Shape::OpenAiChunk | Shape::OpenAiCompletion | Shape::OpenAiText => openai::encode_event(event, shape, out),
+        Shape::AnthropicMessage | Shape::AnthropicEvent | Shape::Response => anthropic::encode_event(event, out),
+    });
 }
 
 /// The request of a route that takes no body.

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
 use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places, setting_texts};
 use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
@@ -42,24 +42,19 @@ struct Message {
     unknown: Rest,
 }
 
-fn encode_call(call: &Call) -> Out<'_> {
-    let mut function = ObjectWriter::default();
-    if let Some(index) = call.index {
-        function.put("index", Json::Number(index.into()));
-    }
-    function.string("name", Some(&call.name));
-    function.put(
-        "arguments",
-        match &call.arguments {
-            Arguments::Value(value) => Out::Tree(value),
-            Arguments::Text(text) if text.is_empty() => Out::Object(Vec::new()),
-            Arguments::Text(text) => Out::Text(text),
-        },
-    );
-    let mut out = ObjectWriter::default();
+fn encode_call(call: &Call, out: &mut ObjectWriter<'_>) {
     out.string("id", call.id.as_deref());
-    out.put("function", function.finish());
-    out.finish()
+    out.object("function", |function| {
+        if let Some(index) = call.index {
+            function.number("index", index);
+        }
+        function.string("name", Some(&call.name));
+        match &call.arguments {
+            Arguments::Value(value) => function.put("arguments", value),
+            Arguments::Text(text) if text.is_empty() => function.object("arguments", |_| {}),
+            Arguments::Text(text) => function.string("arguments", Some(text)),
+        }
+    });
 }
 
 impl Message {
@@ -87,17 +82,15 @@ impl Message {
         Utterance { role: self.role.clone(), content: self.content.clone().unwrap_or_default(), beside, left_out: false }
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         out.string("role", Some(&self.role));
         out.string("content", Some(self.content.as_deref().unwrap_or_default()));
         out.string("thinking", self.thinking.as_deref());
-        out.trees("images", &self.images);
-        out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+        out.any_trees("images", &self.images);
+        out.any_objects("tool_calls", &self.calls, encode_call);
         out.string("tool_name", self.tool_name.as_deref());
         out.string("tool_call_id", self.tool_call_id.as_deref());
         out.rest(&self.unknown);
-        out.finish()
     }
 }
 
@@ -179,14 +172,14 @@ impl Request for ChatRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.put("messages", Out::List(self.messages.iter().map(Message::encode).collect()));
-        out.array("tools", self.tools.iter().map(Tool::encode).collect());
-        out.bool("stream", self.stream);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            out.objects("messages", &self.messages, Message::encode);
+            out.any_objects("tools", &self.tools, Tool::encode);
+            out.bool("stream", self.stream);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 
@@ -281,19 +274,19 @@ impl Request for GenerateRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.string("prompt", self.prompt.as_deref());
-        out.string("suffix", self.suffix.as_deref());
-        out.string("system", self.system.as_deref());
-        out.string("template", self.template.as_deref());
-        out.trees("context", &self.context);
-        out.trees("images", &self.images);
-        out.bool("raw", self.raw);
-        out.bool("stream", self.stream);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            out.string("prompt", self.prompt.as_deref());
+            out.string("suffix", self.suffix.as_deref());
+            out.string("system", self.system.as_deref());
+            out.string("template", self.template.as_deref());
+            out.any_trees("context", &self.context);
+            out.any_trees("images", &self.images);
+            out.bool("raw", self.raw);
+            out.bool("stream", self.stream);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 
@@ -355,26 +348,26 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
     Ok(Event { head, speeches: vec![speech], tail, done, picture, dropped })
 }
 
-pub(super) fn encode_event(event: &Event, shape: Shape) -> Out<'_> {
-    let mut out = ObjectWriter::default();
+fn encode_speech(speech: &Speech, out: &mut ObjectWriter<'_>) {
+    out.string("role", speech.role.as_deref());
+    for (name, text) in &speech.texts {
+        out.string(name, Some(text));
+    }
+    out.any_objects("tool_calls", &speech.calls, encode_call);
+}
+
+pub(super) fn encode_event(event: &Event, shape: Shape, out: &mut ObjectWriter<'_>) {
     out.known(&event.head);
     for speech in &event.speeches {
-        let calls = speech.calls.iter().map(encode_call).collect();
-        let mut message = ObjectWriter::default();
-        let target = if shape == Shape::OllamaGenerate { &mut out } else { &mut message };
-        target.string("role", speech.role.as_deref());
-        for (name, text) in &speech.texts {
-            target.string(name, Some(text));
-        }
-        target.array("tool_calls", calls);
-        if shape == Shape::OllamaChat {
-            out.put("message", message.finish());
+        if shape == Shape::OllamaGenerate {
+            encode_speech(speech, out);
+        } else {
+            out.object("message", |message| encode_speech(speech, message));
         }
     }
     out.string("image", event.picture.as_deref());
     out.bool("done", Some(event.done));
     out.known(&event.tail);
-    out.finish()
 }
 
 #[cfg(test)]
@@ -424,7 +417,7 @@ mod tests {
         let line = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"hi"},"done":true,"done_reason":"stop","eval_count":2,"logprobs":[{"token":"hi"}]}"#;
         let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OllamaChat).unwrap();
         let mut out = Vec::new();
-        encode_event(&event, Shape::OllamaChat).write(&mut out);
+        crate::wire::encode_event(&event, Shape::OllamaChat, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","logprobs":[{"token":"hi"}]"#, ""));
         assert_eq!(event.dropped, 1);
     }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
-use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
 use super::ollama::render_only;
 use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places, setting_texts};
@@ -130,12 +130,17 @@ impl Part {
         })
     }
 
-    fn encode(&self) -> Out<'_> {
-        let (kind, value) = match self {
-            Self::Text(text) => ("text", Out::Text(text)),
-            Self::Media(kind, value) => (*kind, Out::Tree(value)),
-        };
-        Out::Object(vec![("type", Out::Text(kind)), (kind, value)])
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
+        match self {
+            Self::Text(text) => {
+                out.string("type", Some("text"));
+                out.string("text", Some(text));
+            }
+            Self::Media(kind, value) => {
+                out.string("type", Some(kind));
+                out.put(kind, value);
+            }
+        }
     }
 }
 
@@ -166,24 +171,22 @@ impl Message {
         })
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         out.string("role", Some(&self.role));
         match &self.content {
             None => {}
             Some(Content::Text(text)) => out.string("content", Some(text)),
-            Some(Content::Parts(parts)) => out.put("content", Out::List(parts.iter().map(Part::encode).collect())),
+            Some(Content::Parts(parts)) => out.objects("content", parts, Part::encode),
         }
         out.string("reasoning", self.reasoning.as_deref());
         out.string("name", self.name.as_deref());
         if self.calls_said && self.content.is_none() {
-            out.put("tool_calls", Out::List(self.calls.iter().map(encode_call).collect()));
+            out.objects("tool_calls", &self.calls, encode_call);
         } else {
-            out.array("tool_calls", self.calls.iter().map(encode_call).collect());
+            out.any_objects("tool_calls", &self.calls, encode_call);
         }
         out.string("tool_call_id", self.tool_call_id.as_deref());
         out.rest(&self.unknown);
-        out.finish()
     }
 
     fn said(&self) -> Utterance {
@@ -214,28 +217,19 @@ impl Message {
     }
 }
 
-fn encode_call(call: &Call) -> Out<'_> {
-    let mut function = ObjectWriter::default();
-    function.string("name", Some(&call.name));
-    function.put(
-        "arguments",
-        Json::String(match &call.arguments {
-            Arguments::Text(text) => text.clone(),
-            Arguments::Value(value) => {
-                let mut out = Vec::new();
-                value.write(&mut out);
-                String::from_utf8(out).expect("JSON is written as UTF-8")
-            }
-        }),
-    );
-    let mut out = ObjectWriter::default();
+fn encode_call(call: &Call, out: &mut ObjectWriter<'_>) {
     if let Some(index) = call.index {
-        out.put("index", Json::Number(index.into()));
+        out.number("index", index);
     }
     out.string("id", call.id.as_deref());
     out.string("type", Some("function"));
-    out.put("function", function.finish());
-    out.finish()
+    out.object("function", |function| {
+        function.string("name", Some(&call.name));
+        match &call.arguments {
+            Arguments::Text(text) => function.string("arguments", Some(text)),
+            Arguments::Value(value) => function.string("arguments", Some(&value.to_string())),
+        }
+    });
 }
 
 impl ChatRequest {
@@ -329,17 +323,17 @@ impl Request for ChatRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.put("messages", Out::List(self.messages.iter().map(Message::encode).collect()));
-        out.array("tools", self.tools.iter().map(Tool::encode).collect());
-        if let Some(choice) = &self.tool_choice {
-            out.put("tool_choice", choice);
-        }
-        out.bool("stream", self.stream);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            out.objects("messages", &self.messages, Message::encode);
+            out.any_objects("tools", &self.tools, Tool::encode);
+            if let Some(choice) = &self.tool_choice {
+                out.put("tool_choice", choice);
+            }
+            out.bool("stream", self.stream);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 
@@ -413,14 +407,14 @@ impl Request for CompletionRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.string("prompt", self.prompt.as_deref());
-        out.string("suffix", self.suffix.as_deref());
-        out.bool("stream", self.stream);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            out.string("prompt", self.prompt.as_deref());
+            out.string("suffix", self.suffix.as_deref());
+            out.bool("stream", self.stream);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 
@@ -469,37 +463,29 @@ fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeErro
     Ok((speech, dropped))
 }
 
-pub(super) fn encode_event(event: &Event, shape: Shape) -> Out<'_> {
-    let mut out = ObjectWriter::default();
-    out.known(&event.head);
-    let choices = event.speeches.iter().map(|speech| {
-        if shape == Shape::OpenAiText {
-            let mut choice = ObjectWriter::default();
-            for (name, text) in &speech.texts {
-                choice.string(name, Some(text));
+fn encode_choice(speech: &Speech, shape: Shape, choice: &mut ObjectWriter<'_>) {
+    let say = |out: &mut ObjectWriter<'_>| speech.texts.iter().for_each(|(name, text)| out.string(name, Some(text)));
+    if shape == Shape::OpenAiText {
+        say(choice);
+        choice.number("index", speech.choice);
+    } else {
+        choice.number("index", speech.choice);
+        choice.object(speech_field(shape), |delta| {
+            delta.string("role", speech.role.as_deref());
+            if shape == Shape::OpenAiCompletion && !speech.texts.iter().any(|(name, _)| *name == "content") {
+                delta.put("content", &Json::Null);
             }
-            choice.put("index", Json::Number(speech.choice.into()));
-            choice.put("finish_reason", speech.finish.clone().unwrap_or(Json::Null));
-            return choice.finish();
-        }
-        let mut delta = ObjectWriter::default();
-        delta.string("role", speech.role.as_deref());
-        if shape == Shape::OpenAiCompletion && !speech.texts.iter().any(|(name, _)| *name == "content") {
-            delta.put("content", Json::Null);
-        }
-        for (name, text) in &speech.texts {
-            delta.string(name, Some(text));
-        }
-        delta.array("tool_calls", speech.calls.iter().map(encode_call).collect());
-        let mut choice = ObjectWriter::default();
-        choice.put("index", Json::Number(speech.choice.into()));
-        choice.put(speech_field(shape), delta.finish());
-        choice.put("finish_reason", speech.finish.clone().unwrap_or(Json::Null));
-        choice.finish()
-    });
-    out.put("choices", Out::List(choices.collect()));
+            say(delta);
+            delta.any_objects("tool_calls", &speech.calls, encode_call);
+        });
+    }
+    choice.put("finish_reason", speech.finish.as_ref().unwrap_or(&Json::Null));
+}
+
+pub(super) fn encode_event(event: &Event, shape: Shape, out: &mut ObjectWriter<'_>) {
+    out.known(&event.head);
+    out.objects("choices", &event.speeches, |speech, choice| encode_choice(speech, shape, choice));
     out.known(&event.tail);
-    out.finish()
 }
 
 #[cfg(test)]
@@ -549,7 +535,7 @@ mod tests {
         let line = r#"{"id":"c","object":"text_completion","created":1,"model":"m","system_fingerprint":"fp","choices":[{"text":"hi","index":0,"finish_reason":null}]}"#;
         let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OpenAiText).unwrap();
         let mut out = Vec::new();
-        encode_event(&event, Shape::OpenAiText).write(&mut out);
+        crate::wire::encode_event(&event, Shape::OpenAiText, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line);
         assert_eq!(decode_request(Body::OpenAiCompletion, br#"{"prompt":[1,2]}"#).unwrap_err().to_string(), "prompt must be a string");
     }
@@ -559,7 +545,7 @@ mod tests {
         let line = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","system_fingerprint":"fp","choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}]}"#;
         let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OpenAiChunk).unwrap();
         let mut out = Vec::new();
-        encode_event(&event, Shape::OpenAiChunk).write(&mut out);
+        crate::wire::encode_event(&event, Shape::OpenAiChunk, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), line);
     }
 }

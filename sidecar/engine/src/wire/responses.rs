@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
-use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
-use super::json::Json;
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body, write_objects};
+use super::json::{Json, write_string};
 use super::{Channel, MessageIndex, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
@@ -116,8 +116,7 @@ impl Part {
         Ok((Self { is, unknown: fields.rest() }, marks))
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         match &self.is {
             Piece::Text(kind, text) => {
                 out.string("type", Some(kind));
@@ -129,7 +128,6 @@ impl Part {
             }
         }
         out.rest(&self.unknown);
-        out.finish()
     }
 }
 
@@ -147,10 +145,10 @@ impl Content {
         }
     }
 
-    fn encode(&self) -> Out<'_> {
+    fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Text(text) => Out::Text(text),
-            Self::Parts(parts) => Out::List(parts.iter().map(Part::encode).collect()),
+            Self::Text(text) => write_string(text, out),
+            Self::Parts(parts) => write_objects(parts, out, Part::encode),
         }
     }
 
@@ -232,14 +230,13 @@ impl Item {
         Ok((Some(Self { is, marks, unknown: fields.rest() }), dropped))
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         match &self.is {
             Is::Message { typed, role, content } => {
                 out.string("type", typed.then_some("message"));
                 out.string("role", Some(role));
                 if let Some(content) = content {
-                    out.put("content", content.encode());
+                    content.encode(out.field("content"));
                 }
             }
             Is::Call { call_id, name, arguments } => {
@@ -252,19 +249,18 @@ impl Item {
                 out.string("type", Some("function_call_output"));
                 out.string("call_id", call_id.as_deref());
                 if let Some(output) = output {
-                    out.put("output", output.encode());
+                    output.encode(out.field("output"));
                 }
             }
             Is::Reasoning { summary, content, encrypted } => {
                 out.string("type", Some("reasoning"));
-                out.put("summary", Out::List(summary.iter().map(Out::from).collect()));
-                out.trees("content", content);
+                out.trees("summary", summary);
+                out.any_trees("content", content);
                 out.string("encrypted_content", encrypted.as_deref());
             }
         }
         out.known(&self.marks);
         out.rest(&self.unknown);
-        out.finish()
     }
 
     fn said(&self) -> Utterance {
@@ -382,14 +378,12 @@ impl Tool {
         self.tools.iter_mut().for_each(|tool| tool.rests(each));
     }
 
-    fn encode(&self) -> Out<'_> {
-        let mut out = ObjectWriter::default();
+    fn encode(&self, out: &mut ObjectWriter<'_>) {
         out.string("type", Some(&self.kind));
         out.string("name", self.name.as_deref());
         out.known(&self.rest);
-        out.array("tools", self.tools.iter().map(Self::encode).collect());
+        out.any_objects("tools", &self.tools, Self::encode);
         out.rest(&self.unknown);
-        out.finish()
     }
 
     /// The name by which the model calls it: a tool that the server brings is called by its kind.
@@ -548,22 +542,22 @@ impl Request for ResponsesRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = ObjectWriter::default();
-        out.string("model", self.model.as_deref());
-        out.string("instructions", self.instructions.as_deref());
-        match &self.input {
-            None => {}
-            Some(Input::Text(text)) => out.string("input", Some(text)),
-            Some(Input::Items(items)) => out.put("input", Out::List(items.iter().map(Item::encode).collect())),
-        }
-        out.array("tools", self.tools.iter().map(Tool::encode).collect());
-        if let Some(choice) = &self.tool_choice {
-            out.put("tool_choice", choice);
-        }
-        out.bool("stream", self.stream);
-        out.known(&self.settings);
-        out.rest(&self.unknown);
-        out.into_bytes()
+        body(|out| {
+            out.string("model", self.model.as_deref());
+            out.string("instructions", self.instructions.as_deref());
+            match &self.input {
+                None => {}
+                Some(Input::Text(text)) => out.string("input", Some(text)),
+                Some(Input::Items(items)) => out.objects("input", items, Item::encode),
+            }
+            out.any_objects("tools", &self.tools, Tool::encode);
+            if let Some(choice) = &self.tool_choice {
+                out.put("tool_choice", choice);
+            }
+            out.bool("stream", self.stream);
+            out.known(&self.settings);
+            out.rest(&self.unknown);
+        })
     }
 }
 

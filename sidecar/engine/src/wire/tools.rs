@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call};
-use super::fields::{DecodeError, Fields, ObjectWriter, Out, Rest};
+use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::{Json, names_field};
 use super::{Channel, Text, lines};
 
@@ -33,20 +33,18 @@ impl Tool {
         })
     }
 
-    pub(super) fn encode(&self) -> Out<'_> {
-        let mut function = ObjectWriter::default();
-        function.string("name", Some(&self.name));
-        function.string("description", self.description.as_deref());
-        if let Some(parameters) = &self.parameters {
-            function.put("parameters", parameters);
-        }
-        function.bool("strict", self.strict);
-        function.rest(&self.unknown[1]);
-        let mut tool = ObjectWriter::default();
+    pub(super) fn encode(&self, tool: &mut ObjectWriter<'_>) {
         tool.known(&self.rest);
-        tool.put("function", function.finish());
+        tool.object("function", |function| {
+            function.string("name", Some(&self.name));
+            function.string("description", self.description.as_deref());
+            if let Some(parameters) = &self.parameters {
+                function.put("parameters", parameters);
+            }
+            function.bool("strict", self.strict);
+            function.rest(&self.unknown[1]);
+        });
         tool.rest(&self.unknown[0]);
-        tool.finish()
     }
 
     pub(super) fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 
 use super::fields::{DecodeError, Rest};
-use super::json::Json;
+use super::json::{Json, Key};
 use super::{Channel, Opaque, Request, Text, Unreadable, is_plain_id};
 
 /// Documented fields that only steer the model; text in them counts as the user's.
@@ -191,7 +191,7 @@ impl TranscriptionRequest {
             dropped: 0,
             boundary: boundary.clone(),
         };
-        let mut unknown: Vec<(String, Json)> = Vec::new();
+        let mut unknown: Vec<(Key, Json)> = Vec::new();
         let mut seen: Vec<String> = Vec::new();
         for part in parts(body, &boundary)? {
             let name = part.name.to_lowercase();
@@ -213,7 +213,7 @@ impl TranscriptionRequest {
                 "prompt" => request.prompt = Some(text),
                 STREAM => request.dropped += 1,
                 name if SETTINGS.contains(&name) => request.settings.push((part.name, text)),
-                _ => unknown.push((part.name, Json::String(text))),
+                _ => unknown.push((part.name.into(), Json::String(text))),
             }
         }
         request.unknown = Rest::of(unknown);

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::fields::ObjectWriter;
+use super::fields::body;
 use super::names::ModelName;
 
 /// The path at which a server is asked about a model (POST).
@@ -49,10 +49,7 @@ impl Places {
 /// The body of the question about a model.
 #[must_use]
 pub fn show_request(name: &str) -> Vec<u8> {
-    let (mut body, mut out) = (ObjectWriter::default(), Vec::with_capacity(32 + name.len()));
-    body.string("model", Some(name));
-    body.finish().write(&mut out);
-    out
+    body(|out| out.string("model", Some(name)))
 }
 
 #[derive(Deserialize)]

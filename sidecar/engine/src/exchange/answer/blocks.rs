@@ -7,7 +7,7 @@ use super::{MAX_CALL_BYTES, StreamJudge, unreadable_answer};
 use crate::exchange::Ending;
 use crate::verdict::Refusal;
 use crate::wire::anthropic::{ARGUMENTS, Part, Said, decode_part, encode_call, encode_part, encode_piece, encode_text};
-use crate::wire::{Arguments, Call, Json};
+use crate::wire::{Arguments, Call, Json, ObjectWriter};
 
 /// Where an answer in blocks has come to.
 #[derive(Debug, Default)]
@@ -35,10 +35,6 @@ enum Is {
     Dropped,
 }
 
-fn number(number: u64) -> Json {
-    Json::Number(number.into())
-}
-
 impl StreamJudge {
     /// Takes one event.
     pub(super) fn part(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
@@ -47,8 +43,7 @@ impl StreamJudge {
             Part::Start(mut message) => {
                 self.judge_members(&mut message);
                 message.push(("content", Json::Array(Vec::new())));
-                let message = message.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                self.event_of("message_start", vec![("message", Json::Object(message))], out);
+                self.event_of("message_start", |event| event.object("message", |out| out.known(&message)), out);
             }
             Part::Open(index, said) => {
                 if self.blocks.open.is_some() {
@@ -56,8 +51,7 @@ impl StreamJudge {
                 }
                 let is = match said {
                     Some(Said::Text(name, text)) => {
-                        let block = encode_text(name, "");
-                        self.event_of("content_block_start", vec![("index", number(self.blocks.said)), ("content_block", block)], out);
+                        self.start_block(|block| encode_text(name, "", block), out);
                         self.blocks.open = Some(Open { index, is: Is::Text(name) });
                         return self.piece(index, name, &text, out);
                     }
@@ -90,27 +84,28 @@ impl StreamJudge {
                 self.judge_members(&mut delta);
                 let mut usage: Vec<_> = usage.map(|usage| ("usage", usage)).into_iter().collect();
                 self.judge_members(&mut usage);
-                let delta = delta.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                let mut members = vec![("delta", Json::Object(delta))];
-                members.append(&mut usage);
+                let members = |event: &mut ObjectWriter<'_>| {
+                    event.object("delta", |out| out.known(&delta));
+                    event.known(&usage);
+                };
                 self.event_of("message_delta", members, out);
             }
             Part::Stop => {
                 if self.blocks.open.is_some() {
                     return Err(misplaced());
                 }
-                self.event_of("message_stop", Vec::new(), out);
+                self.event_of("message_stop", |_| {}, out);
                 self.ended = Some(Ending::Said);
             }
-            Part::Ping => self.event_of("ping", Vec::new(), out),
+            Part::Ping => self.event_of("ping", |_| {}, out),
             Part::Error(mut error) => {
                 self.speaker.judge_tree(&mut error);
                 // Behind the layer that speaks this API, the server's own errors are sentences.
                 if let Json::String(message) = error {
-                    let member = |name: &str, text: String| (name.to_owned(), Json::String(text));
+                    let member = |name: &str, text: String| (name.into(), Json::String(text));
                     error = Json::Object(vec![member("type", "api_error".into()), member("message", message)]);
                 }
-                self.event_of("error", vec![("error", error)], out);
+                self.event_of("error", |event| event.put("error", &error), out);
                 self.ended = Some(Ending::Said);
             }
             Part::Unknown => self.speaker.tally.dropped += 1,
@@ -153,24 +148,32 @@ impl StreamJudge {
                 }
                 let Some(call) = self.speaker.judge_calls(vec![call])?.pop() else { return Ok(()) };
                 self.blocks.called = true;
-                let at = number(self.blocks.said);
-                self.event_of("content_block_start", vec![("index", at), ("content_block", encode_call(&call, false))], out);
+                self.start_block(|block| encode_call(&call, false, block), out);
                 if let Arguments::Value(value) = &call.arguments {
-                    let mut text = Vec::new();
-                    value.write(&mut text);
-                    self.say_piece(ARGUMENTS, &String::from_utf8(text).expect("JSON is written as UTF-8"), out);
+                    self.say_piece(ARGUMENTS, &value.to_string(), out);
                 }
             }
             Is::Dropped => return Ok(()),
         }
-        self.event_of("content_block_stop", vec![("index", number(self.blocks.said))], out);
+        self.event_of("content_block_stop", |event| event.number("index", self.blocks.said), out);
         self.blocks.said += 1;
         Ok(())
     }
 
+    fn start_block(&self, block: impl FnOnce(&mut ObjectWriter<'_>), out: &mut Vec<u8>) {
+        let members = |event: &mut ObjectWriter<'_>| {
+            event.number("index", self.blocks.said);
+            event.object("content_block", block);
+        };
+        self.event_of("content_block_start", members, out);
+    }
+
     fn say_piece(&mut self, name: &'static str, piece: &str, out: &mut Vec<u8>) {
         if !piece.is_empty() {
-            let members = vec![("index", number(self.blocks.said)), ("delta", encode_piece(name, piece))];
+            let members = |event: &mut ObjectWriter<'_>| {
+                event.number("index", self.blocks.said);
+                event.object("delta", |delta| encode_piece(name, piece, delta));
+            };
             self.event_of("content_block_delta", members, out);
         }
     }
@@ -182,11 +185,11 @@ impl StreamJudge {
     }
 
     #[expect(clippy::unused_self, reason = "what is written is written by the judge alone")]
-    fn event_of(&self, name: &str, members: Vec<(&'static str, Json)>, out: &mut Vec<u8>) {
+    fn event_of(&self, name: &str, members: impl FnOnce(&mut ObjectWriter<'_>), out: &mut Vec<u8>) {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\ndata: ");
-        encode_part(name, members).write(out);
+        encode_part(name, members, out);
         out.extend_from_slice(b"\n\n");
     }
 }

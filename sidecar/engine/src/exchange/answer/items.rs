@@ -343,7 +343,7 @@ impl StreamJudge {
             && !arguments.is_empty()
         {
             let mut piece: Vec<_> = members.iter().filter(|(name, _)| !["arguments", "name"].contains(&name.as_str())).cloned().collect();
-            piece.push(("delta".to_owned(), Json::String(arguments.clone())));
+            piece.push(("delta".into(), Json::String(arguments.clone())));
             let mut piece = Json::Object(piece);
             set(&mut piece, "type", Json::String(ARGUMENTS.0.into()));
             self.send(ARGUMENTS.0, piece, out);
