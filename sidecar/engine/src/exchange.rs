@@ -6,7 +6,7 @@
 
 mod answer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
@@ -518,8 +518,8 @@ enum Form {
 #[derive(Debug, Default)]
 struct Remedies {
     disarm: bool,
-    remove_tools: Vec<usize>,
-    cut: Vec<MessageIndex>,
+    remove_tools: HashSet<usize>,
+    cut: HashSet<MessageIndex>,
     model: Option<String>,
 }
 
@@ -528,8 +528,12 @@ impl Remedies {
         match remedy {
             Remedy::Count | Remedy::Refuse { .. } => {}
             Remedy::WarnAndDisarm => self.disarm = true,
-            Remedy::Cut(message) => self.cut.push(message),
-            Remedy::RemoveTool(place) => self.remove_tools.push(place),
+            Remedy::Cut(message) => {
+                self.cut.insert(message);
+            }
+            Remedy::RemoveTool(place) => {
+                self.remove_tools.insert(place);
+            }
             Remedy::UseModel(model) | Remedy::NameModel(model) => self.model = Some(model),
         }
     }
@@ -538,8 +542,8 @@ impl Remedies {
         if self.disarm || !self.remove_tools.is_empty() {
             request.retain_tools(&mut |place| !self.disarm && !self.remove_tools.contains(&place));
         }
-        for message in self.cut {
-            request.replace_message(message, CUT);
+        if !self.cut.is_empty() {
+            request.replace_messages(&mut |message| self.cut.contains(&message), CUT);
         }
         if let Some(model) = self.model {
             request.set_model(&model);

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body, object, write_objects};
 use super::json::{Json, write_string};
-use super::tools::{bytes_in, retain_places};
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
+use super::tools::retain_places;
+use super::{Channel, MessageIndex, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -273,12 +273,12 @@ fn is_kind(json: &Json, kind: &str) -> bool {
     json.get("type").and_then(Json::as_str) == Some(kind)
 }
 
-/// How many bytes of pictures stand in it, which nobody can judge.
-fn image_bytes(json: &Json) -> usize {
+/// The pictures in it, which nobody can judge.
+fn images(json: &Json) -> Vec<&Json> {
     match json {
-        Json::Array(items) => items.iter().map(image_bytes).sum(),
-        Json::Object(_) if json.get("type").and_then(Json::as_str) == Some("image") => bytes_in(std::slice::from_ref(json)),
-        _ => 0,
+        Json::Array(items) => items.iter().flat_map(images).collect(),
+        Json::Object(_) if is_kind(json, "image") => vec![json],
+        _ => Vec::new(),
     }
 }
 
@@ -337,31 +337,45 @@ impl Message {
     /// Whether the server makes no message of its own words.
     fn says_nothing(&self) -> bool {
         let blocks = self.content.iter().flat_map(Content::blocks);
-        !blocks.into_iter().any(|block| match &block.is {
-            Is::Text(text) | Is::Thinking { thinking: text, .. } => !text.is_empty(),
+        // Of several thoughts it takes the last.
+        let mut thought = "";
+        let says = blocks.into_iter().any(|block| match &block.is {
+            Is::Text(text) => !text.is_empty(),
+            Is::Thinking { thinking, .. } => {
+                thought = thinking;
+                false
+            }
             Is::Image(_) | Is::Call { .. } => true,
             Is::Result { .. } => false,
-        })
+        });
+        !says && thought.is_empty()
     }
 
-    /// Replaces its own words, or one of the results that it brings.
-    fn replace(&mut self, place: usize, by: &str) {
-        self.rests(&mut |rest| *rest = Rest::default());
-        let Some(content) = &mut self.content else { return };
-        match (place, content) {
-            (0, Content::Blocks(blocks)) => {
-                blocks.retain(|block| matches!(block.is, Is::Result { .. } | Is::Image(_)));
-                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new(), unknown: Rest::default() });
-            }
-            (0, content) => *content = Content::Text(by.to_owned()),
-            (place, Content::Blocks(blocks)) => {
-                let result = blocks.iter_mut().filter(|block| matches!(block.is, Is::Result { .. })).nth(place - 1);
-                if let Some(Block { is: Is::Result { id, content, .. }, .. }) = result {
+    /// Replaces what is meant of its own words and of the results that it brings, in the order in which [`Self::said`] says them.
+    fn replace(&mut self, next_is_meant: &mut dyn FnMut() -> bool, by: &str) {
+        let own_is_meant = next_is_meant();
+        let mut is_touched = own_is_meant;
+        if let Some(Content::Blocks(blocks)) = &mut self.content {
+            for block in blocks {
+                if let Is::Result { id, content, .. } = &mut block.is
+                    && next_is_meant()
+                {
+                    is_touched = true;
                     *id = id.take().filter(|id| is_plain_id(id));
                     *content = Some(Json::String(by.to_owned()));
                 }
             }
-            (_, Content::Text(_)) => {}
+        }
+        if is_touched {
+            self.rests(&mut |rest| *rest = Rest::default());
+        }
+        match &mut self.content {
+            Some(Content::Blocks(blocks)) if own_is_meant => {
+                blocks.retain(|block| matches!(block.is, Is::Result { .. } | Is::Image(_)));
+                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new(), unknown: Rest::default() });
+            }
+            Some(content) if own_is_meant => *content = Content::Text(by.to_owned()),
+            _ => {}
         }
     }
 }
@@ -410,7 +424,7 @@ impl Tool {
             }
             self.rest.iter().for_each(|(_, value)| value.each_text(&mut say));
         });
-        each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
+        each(Text { channel: Channel::ToolDefinition, message: None, also: &[], text: Cow::Owned(text) });
         self.unknown.texts(each);
     }
 }
@@ -458,7 +472,7 @@ impl Request for MessagesRequest {
         say_messages(self.said(), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) }));
         }
         self.system.iter().for_each(|system| system.unknown_texts(each));
         for message in &self.messages {
@@ -475,23 +489,16 @@ impl Request for MessagesRequest {
         each(&mut self.unknown);
     }
 
-    fn replace_message(&mut self, message: MessageIndex, by: &str) {
-        let mut place = message.0;
-        if let Some(system) = &mut self.system {
-            if place == 0 {
-                *system = Content::Text(by.to_owned());
-                return;
-            }
-            place -= 1;
+    fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
+        let mut place = 0;
+        let mut next_is_meant = || {
+            place += 1;
+            is_meant(MessageIndex(place - 1))
+        };
+        if let Some(system) = self.system.as_mut().filter(|_| next_is_meant()) {
+            *system = Content::Text(by.to_owned());
         }
-        for message in &mut self.messages {
-            let count = message.said().count();
-            if place < count {
-                message.replace(place, by);
-                return;
-            }
-            place -= count;
-        }
+        self.messages.iter_mut().for_each(|message| message.replace(&mut next_is_meant, by));
     }
 
     fn tools(&self) -> Vec<&str> {
@@ -518,14 +525,12 @@ impl Request for MessagesRequest {
         let mut out = Vec::new();
         for (path, content) in system.chain(messages) {
             for (place, block) in content.blocks().iter().enumerate() {
-                let (is, bytes) = match &block.is {
-                    Is::Image(source) => (Opaque::of_media(source), bytes_in(std::slice::from_ref(source))),
-                    Is::Result { content: Some(content), .. } => (Opaque::Image, image_bytes(content)),
+                let pictures = match &block.is {
+                    Is::Image(source) => vec![source],
+                    Is::Result { content: Some(content), .. } => images(content),
                     _ => continue,
                 };
-                if bytes > 0 || matches!(block.is, Is::Image(_)) {
-                    out.push(Unreadable { is, path: format!("{path}[{place}]"), bytes });
-                }
+                out.extend(media(&format!("{path}[{place}]"), pictures));
             }
         }
         out
@@ -779,10 +784,10 @@ mod tests {
     #[test]
     fn a_result_can_be_cut_out_and_the_rest_of_its_message_stays() {
         let mut request = decoded(TALK);
-        request.replace_message(MessageIndex(4), "cut");
+        request.replace_messages(&mut |message| message == MessageIndex(4), "cut");
         let cut = TALK.replace(r#"[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]"#, r#""cut""#);
         assert_eq!(encoded(&*request), cut);
-        request.replace_message(MessageIndex(2), "cut");
+        request.replace_messages(&mut |message| message == MessageIndex(2), "cut");
         assert!(encoded(&*request).contains(r#"{"role":"assistant","content":[{"type":"text","text":"cut"}]}"#));
     }
 

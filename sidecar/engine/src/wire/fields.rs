@@ -228,7 +228,7 @@ impl Rest {
                 text.push('\n');
                 text.push_str(said);
             });
-            each(Text { channel: Channel::User, message: None, text: Cow::Owned(text) });
+            each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Owned(text) });
         }
     }
 }
