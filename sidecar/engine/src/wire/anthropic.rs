@@ -1,7 +1,7 @@
 //! Anthropic's messages (`/v1/messages`), as Ollama speaks them.
 //!
 //! The invariant: the texts of a message are read as the server joins them, its blocks one behind the other without a gap; what a tool
-//! brought in is a text of its own, wherever among the blocks it stands.
+//! brought in is a text of its own, wherever among the blocks it stands, and before or behind the message's own words, as versions differ.
 //!
 //! Source: Anthropic's API reference, and ollama/ollama `anthropic/anthropic.go`, versions 0.17.4 and 0.33.0.
 
@@ -25,6 +25,7 @@ const SETTINGS: &[&str] = &[
     "top_p",
     "container",
     "context_management",
+    "output_config",
 ];
 
 /// `POST /v1/messages`
@@ -174,7 +175,8 @@ impl Content {
 impl Block {
     /// A block, if it is of a kind that is known.
     fn decode(json: Json) -> Result<Option<Self>, DecodeError> {
-        let mut fields = Fields::open_exact(json)?;
+        // 0.17.4 matches the keys of a block exactly; later versions don't, and what goes on means the same to both.
+        let mut fields = Fields::open(json)?;
         let kind = fields.string("type")?.unwrap_or_default();
         let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
         let is = match kind.as_str() {
@@ -301,11 +303,12 @@ impl Message {
 
     /// What it says: its own words by its role, and each result of a tool.
     fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
-        let own = std::iter::once_with(|| {
+        let says_nothing = self.says_nothing();
+        let own = std::iter::once_with(move || {
             let (content, beside) = self.content.as_ref().map(Content::own).unwrap_or_default();
-            Utterance { role: self.role.clone(), content, beside, left_out: self.says_nothing() }
+            Utterance { role: self.role.clone(), content, beside, left_out: says_nothing }
         });
-        let results = self.content.iter().flat_map(Content::blocks).filter_map(|block| match &block.is {
+        let results = self.content.iter().flat_map(Content::blocks).filter_map(move |block| match &block.is {
             Is::Result { kind, id, content, .. } => {
                 let read = if *kind == "tool_result" { result_text } else { search_text };
                 let beside = lines(|say| {
@@ -321,7 +324,8 @@ impl Message {
                     role: "tool".to_owned(),
                     content: content.as_ref().map(read).unwrap_or_default(),
                     beside,
-                    left_out: false,
+                    // Some versions put it before the message's own words, some behind them.
+                    left_out: !says_nothing,
                 })
             }
             _ => None,
@@ -336,6 +340,9 @@ impl Message {
 
     /// Whether the server makes no message of its own words.
     fn says_nothing(&self) -> bool {
+        if let Some(Content::Text(text)) = &self.content {
+            return text.is_empty();
+        }
         let blocks = self.content.iter().flat_map(Content::blocks);
         // Of several thoughts it takes the last.
         let mut thought = "";

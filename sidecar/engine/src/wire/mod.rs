@@ -185,7 +185,8 @@ pub(crate) struct Utterance {
     pub(crate) content: String,
     /// All else that it says.
     pub(crate) beside: String,
-    /// Where it has no content, whether the server makes no message of it, so that it keeps nobody apart.
+    /// Whether it keeps nobody apart: where it has no content, because the server makes no message of it; where it is data, because
+    /// versions differ in what they put it between.
     pub(crate) left_out: bool,
 }
 
@@ -250,6 +251,9 @@ pub(crate) fn say_messages(messages: impl Iterator<Item = Utterance>, each: &mut
         }
         if channel.is_data() {
             each(Text { channel, message: Some(message), also: &[], text: Cow::Owned([content.as_str(), beside.as_str()].concat()) });
+            if left_out {
+                continue;
+            }
             beside.clear();
         }
         match &mut turn {
