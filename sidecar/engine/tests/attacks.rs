@@ -245,6 +245,8 @@ fn an_attack_in_any_block_or_in_two_of_them_is_found() {
     }
     for body in [
         json!({"messages": [], "system": [text(first), text(second)]}),
+        json!({"messages": [], "system": [result(json!(ATTACK))]}),
+        json!({"messages": [], "system": [{"type": "web_search_tool_result", "content": [{"title": ATTACK}]}]}),
         json!({"messages": [], "tools": [{"name": "f", "description": ATTACK}]}),
         json!({"messages": [], "tools": [{"name": "f", "input_schema": {"properties": {"a": {"enum": [first, second]}}}}]}),
         json!({"messages": [], "stop_sequences": [ATTACK]}),

@@ -135,8 +135,8 @@ impl Content {
         }
     }
 
-    /// What it says itself: its texts joined, and whatever else of it isn't a tool's result.
-    fn own(&self) -> (String, String) {
+    /// What it says itself: its texts joined, and whatever else there is, but for tools' results where they are said apart.
+    fn own(&self, with_results: bool) -> (String, String) {
         let blocks = match self {
             Self::Text(text) => return (text.clone(), String::new()),
             Self::Blocks(blocks) => blocks,
@@ -161,6 +161,14 @@ impl Content {
                         say(name);
                         if let Some(input) = input {
                             input.each_text(&mut |text| say(text));
+                        }
+                    }
+                    Is::Result { id, content, .. } if with_results => {
+                        if let Some(id) = id {
+                            say(id);
+                        }
+                        if let Some(content) = content {
+                            content.each_text(&mut |text| say(text));
                         }
                     }
                     Is::Text(_) | Is::Image(_) | Is::Result { .. } => {}
@@ -305,7 +313,7 @@ impl Message {
     fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
         let says_nothing = self.says_nothing();
         let own = std::iter::once_with(move || {
-            let (content, beside) = self.content.as_ref().map(Content::own).unwrap_or_default();
+            let (content, beside) = self.content.as_ref().map(|content| content.own(false)).unwrap_or_default();
             Utterance { role: self.role.clone(), content, beside, left_out: says_nothing }
         });
         let results = self.content.iter().flat_map(Content::blocks).filter_map(move |block| match &block.is {
@@ -459,7 +467,7 @@ impl MessagesRequest {
     /// What is said, in order; a place in it is a [`MessageIndex`]. The system comes first, as the server puts it.
     fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
         let system = self.system.iter().map(|system| {
-            let (content, beside) = system.own();
+            let (content, beside) = system.own(true);
             Utterance { role: "system".to_owned(), content, beside, left_out: true }
         });
         system.chain(self.messages.iter().flat_map(Message::said))
