@@ -400,7 +400,7 @@ pub trait Request: fmt::Debug + Send + Sync {
 /// Decodes the body of a route.
 pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, DecodeError> {
     Ok(match body {
-        Body::None | Body::Raw => Box::new(NoBody),
+        Body::None | Body::Raw => Box::new(Named(None)),
         Body::OllamaChat => Box::new(ollama::ChatRequest::decode(Json::read(bytes)?)?),
         Body::OllamaGenerate => Box::new(ollama::GenerateRequest::decode(Json::read(bytes)?)?),
         Body::OllamaShow => managed(bytes, &management::SHOW)?,
@@ -457,15 +457,17 @@ pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
     });
 }
 
-/// The request of a route that takes no body.
+/// A request of which nothing is known but the model that it names: that of a route that takes no body, or one that has been judged.
 #[derive(Debug)]
-pub(crate) struct NoBody;
+pub(crate) struct Named(pub(crate) Option<String>);
 
-impl Request for NoBody {
+impl Request for Named {
     fn model(&self) -> Option<&str> {
-        None
+        self.0.as_deref()
     }
-    fn set_model(&mut self, _model: &str) {}
+    fn set_model(&mut self, model: &str) {
+        self.0 = Some(model.to_owned());
+    }
     fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
     fn streams(&self) -> bool {
         false
