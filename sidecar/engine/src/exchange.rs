@@ -6,7 +6,7 @@
 
 mod answer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
@@ -132,8 +132,9 @@ pub struct Exchange {
     /// What stands between the parts of a form.
     boundary: Option<String>,
     caller: Caller,
-    /// The request that is forwarded, until it is known where its model runs.
-    unplaced: Option<Box<dyn Request>>,
+    /// What has to be known of the request that is forwarded, until it is known where its model runs. (The request itself takes many
+    /// times the memory of its bytes, and it may take long to find that out.)
+    unplaced: Option<wire::Named>,
     /// What was counted so far.
     pub tally: Tally,
 }
@@ -181,7 +182,7 @@ impl Exchange {
             }
         }
         if route.body == Body::Raw {
-            return match self.ask_controls(&wire::NoBody) {
+            return match self.ask_controls(&wire::Named(None)) {
                 Err(refusal) => Next::Refuse(refusal),
                 Ok(_) => Next::Pass,
             };
@@ -310,7 +311,7 @@ impl Exchange {
         remedies.apply(&mut *request);
         self.tally.dropped += request.dropped() as u64;
         let forward = Forward::Encoded { path: self.path(pattern), body: request.encode() };
-        self.unplaced = Some(request);
+        self.unplaced = Some(wire::Named(request.model().map(str::to_owned)));
         Ok(forward)
     }
 
@@ -323,11 +324,11 @@ impl Exchange {
         })
     }
 
-    /// Judges where the model of the request runs that [`Self::judge_request`] let pass; gives what has to be forwarded instead, where
-    /// another model stands in.
-    pub fn judge_place(&mut self, places: &Places) -> Result<Option<Forward>, Refusal> {
+    /// Judges where the model of the request runs that [`Self::judge_request`] let pass, and of which it gave this body; gives what has to
+    /// be forwarded instead, where another model stands in.
+    pub fn judge_place(&mut self, places: &Places, body: &[u8]) -> Result<Option<Forward>, Refusal> {
         let found: Vec<_> = self.place_findings(places).collect();
-        let request = self.unplaced.take();
+        self.unplaced = None;
         let (mut remedies, mut refusal) = (Remedies::default(), None);
         for (id, mode, placed) in found {
             let Placed::Found(finding) = placed else { continue };
@@ -342,15 +343,18 @@ impl Exchange {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let stands_in = remedies.model.is_some();
-        Ok(request.zip(self.route).filter(|_| stands_in).map(|(mut request, route)| {
-            remedies.apply(&mut *request);
-            Forward::Encoded { path: self.path(route.pattern), body: request.encode() }
-        }))
+        let Some(route) = self.route.filter(|_| remedies.model.is_some()) else { return Ok(None) };
+        let mut request = match wire::decode_request(route.body, body) {
+            Ok(request) => request,
+            // (What the guard has written it reads.)
+            Err(error) => return self.protocol_violation("undecodable", 400, "invalid_body", error.to_string()).map(|()| None),
+        };
+        remedies.apply(&mut *request);
+        Ok(Some(Forward::Encoded { path: self.path(route.pattern), body: request.encode() }))
     }
 
     fn place_findings<'e>(&'e self, places: &'e Places) -> impl Iterator<Item = (ControlId, Mode, Placed)> + 'e {
-        let asked = self.route.zip(self.unplaced.as_deref()).map(|(route, request)| self.asked(route, request));
+        let asked = self.route.zip(self.unplaced.as_ref()).map(|(route, request)| self.asked(route, request));
         let controls = self.policy.controls.iter();
         asked
             .into_iter()
@@ -518,8 +522,8 @@ enum Form {
 #[derive(Debug, Default)]
 struct Remedies {
     disarm: bool,
-    remove_tools: Vec<usize>,
-    cut: Vec<MessageIndex>,
+    remove_tools: HashSet<usize>,
+    cut: HashSet<MessageIndex>,
     model: Option<String>,
 }
 
@@ -528,8 +532,12 @@ impl Remedies {
         match remedy {
             Remedy::Count | Remedy::Refuse { .. } => {}
             Remedy::WarnAndDisarm => self.disarm = true,
-            Remedy::Cut(message) => self.cut.push(message),
-            Remedy::RemoveTool(place) => self.remove_tools.push(place),
+            Remedy::Cut(message) => {
+                self.cut.insert(message);
+            }
+            Remedy::RemoveTool(place) => {
+                self.remove_tools.insert(place);
+            }
             Remedy::UseModel(model) | Remedy::NameModel(model) => self.model = Some(model),
         }
     }
@@ -538,8 +546,8 @@ impl Remedies {
         if self.disarm || !self.remove_tools.is_empty() {
             request.retain_tools(&mut |place| !self.disarm && !self.remove_tools.contains(&place));
         }
-        for message in self.cut {
-            request.replace_message(message, CUT);
+        if !self.cut.is_empty() {
+            request.replace_messages(&mut |message| self.cut.contains(&message), CUT);
         }
         if let Some(model) = self.model {
             request.set_model(&model);

@@ -38,9 +38,13 @@ fn judge(policy: &Arc<Policy>, path: &str, model: &str) -> Result<Forward, Refus
     begin(policy, path).judge_request(&body(path, model))
 }
 
-fn forwarded_model(forward: &Forward) -> String {
+fn forwarded_body(forward: &Forward) -> &[u8] {
     let Forward::Encoded { body, .. } = forward else { panic!("nothing is forwarded as it came") };
-    let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+    body
+}
+
+fn forwarded_model(forward: &Forward) -> String {
+    let body: serde_json::Value = serde_json::from_slice(forwarded_body(forward)).unwrap();
     body["model"].as_str().unwrap().to_owned()
 }
 
@@ -213,7 +217,7 @@ fn placed(
         found.put(name.clone(), known.get(&name).cloned().unwrap_or(Whereabouts::Here));
         asked.push(name);
     }
-    let judged = exchange.judge_place(&found).map(|other| forwarded_model(other.as_ref().unwrap_or(&forward)));
+    let judged = exchange.judge_place(&found, forwarded_body(&forward)).map(|other| forwarded_model(other.as_ref().unwrap_or(&forward)));
     (judged.map_err(|refusal| (refusal.status, refusal.code)), asked)
 }
 

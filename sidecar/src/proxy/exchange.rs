@@ -283,7 +283,11 @@ impl Proxy {
             let place = self.catalogue.locate(&model, &question).await.map_err(|error| self.failed(error))?;
             places.put(model, place);
         }
-        match exchange.judge_place(&places).map_err(End::refused)? {
+        let body = match &outgoing.body {
+            OutgoingBody::Whole(bytes) => &bytes[..],
+            OutgoingBody::Passing(_) => &[],
+        };
+        match exchange.judge_place(&places, body).map_err(End::refused)? {
             Some(Forward::Encoded { path, body }) => {
                 let path = path.parse().map_err(|_| End::refused(unforwardable()))?;
                 Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()), ..outgoing })

@@ -3,10 +3,13 @@
 //! Two questions, by who speaks: does a *person* try to override the model, and does *data* give orders? The rules look at
 //! normalised text ([`crate::detect::normalise`]), so that width, case, look-alikes and invisible characters make no difference.
 
+use std::collections::HashSet;
+
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
 use crate::detect::normalise::normalise;
 use crate::policy::Mode;
 use crate::verdict::ControlId;
+use crate::wire::MessageIndex;
 use regex::{Regex, RegexSet};
 
 /// What the client reads in hard.
@@ -168,17 +171,17 @@ impl Control for PromptInjection {
 
     fn judge_request(&self, asked: &Asked<'_>) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
+        // A message says it in several texts at times; once is enough.
+        let mut found: HashSet<(&'static str, Option<MessageIndex>)> = HashSet::new();
         asked.request.texts(&mut |text| {
             let is_data = text.channel.is_data();
             if let Some(kind) = self.kind(&text.text, is_data) {
-                let soft = || match text.message.filter(|_| is_data) {
-                    Some(message) => Remedy::Cut(message),
-                    None => Remedy::WarnAndDisarm,
-                };
-                let finding = Finding { kind, remedy: by_mode(self.mode, soft, || refuse(400, BLOCKED)) };
-                // A message says it in several texts at times; once is enough.
-                if !findings.contains(&finding) {
-                    findings.push(finding);
+                // Only what is cut out is a matter of its message. Of texts that the server joins none says it alone.
+                let cuts = text.message.filter(|_| is_data && self.mode == Mode::Soft);
+                let also = text.also.iter().copied().filter(|_| cuts.is_some());
+                for message in std::iter::once(cuts).chain(also.map(Some)).filter(|message| found.insert((kind, *message))) {
+                    let soft = || message.map_or(Remedy::WarnAndDisarm, Remedy::Cut);
+                    findings.push(Finding { kind, remedy: by_mode(self.mode, soft, || refuse(400, BLOCKED)) });
                 }
             }
         });

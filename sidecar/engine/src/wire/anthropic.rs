@@ -1,7 +1,7 @@
 //! Anthropic's messages (`/v1/messages`), as Ollama speaks them.
 //!
 //! The invariant: the texts of a message are read as the server joins them, its blocks one behind the other without a gap; what a tool
-//! brought in is a text of its own, wherever among the blocks it stands.
+//! brought in is a text of its own, wherever among the blocks it stands, and before or behind the message's own words, as versions differ.
 //!
 //! Source: Anthropic's API reference, and ollama/ollama `anthropic/anthropic.go`, versions 0.17.4 and 0.33.0.
 
@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use super::answer::{Arguments, Call, Event, Speech};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body, object, write_objects};
 use super::json::{Json, write_string};
-use super::tools::{bytes_in, retain_places};
-use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
+use super::tools::retain_places;
+use super::{Channel, MessageIndex, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -25,6 +25,7 @@ const SETTINGS: &[&str] = &[
     "top_p",
     "container",
     "context_management",
+    "output_config",
 ];
 
 /// `POST /v1/messages`
@@ -134,8 +135,8 @@ impl Content {
         }
     }
 
-    /// What it says itself: its texts joined, and whatever else of it isn't a tool's result.
-    fn own(&self) -> (String, String) {
+    /// What it says itself: its texts joined, and whatever else there is, but for tools' results where they are said apart.
+    fn own(&self, with_results: bool) -> (String, String) {
         let blocks = match self {
             Self::Text(text) => return (text.clone(), String::new()),
             Self::Blocks(blocks) => blocks,
@@ -162,6 +163,14 @@ impl Content {
                             input.each_text(&mut |text| say(text));
                         }
                     }
+                    Is::Result { id, content, .. } if with_results => {
+                        if let Some(id) = id {
+                            say(id);
+                        }
+                        if let Some(content) = content {
+                            content.each_text(&mut |text| say(text));
+                        }
+                    }
                     Is::Text(_) | Is::Image(_) | Is::Result { .. } => {}
                 }
                 block.marks.iter().for_each(|(_, value)| value.each_text(&mut |text| say(text)));
@@ -174,7 +183,8 @@ impl Content {
 impl Block {
     /// A block, if it is of a kind that is known.
     fn decode(json: Json) -> Result<Option<Self>, DecodeError> {
-        let mut fields = Fields::open_exact(json)?;
+        // 0.17.4 matches the keys of a block exactly; later versions don't, and what goes on means the same to both.
+        let mut fields = Fields::open(json)?;
         let kind = fields.string("type")?.unwrap_or_default();
         let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
         let is = match kind.as_str() {
@@ -273,12 +283,12 @@ fn is_kind(json: &Json, kind: &str) -> bool {
     json.get("type").and_then(Json::as_str) == Some(kind)
 }
 
-/// How many bytes of pictures stand in it, which nobody can judge.
-fn image_bytes(json: &Json) -> usize {
+/// The pictures in it, which nobody can judge.
+fn images(json: &Json) -> Vec<&Json> {
     match json {
-        Json::Array(items) => items.iter().map(image_bytes).sum(),
-        Json::Object(_) if json.get("type").and_then(Json::as_str) == Some("image") => bytes_in(std::slice::from_ref(json)),
-        _ => 0,
+        Json::Array(items) => items.iter().flat_map(images).collect(),
+        Json::Object(_) if is_kind(json, "image") => vec![json],
+        _ => Vec::new(),
     }
 }
 
@@ -301,11 +311,12 @@ impl Message {
 
     /// What it says: its own words by its role, and each result of a tool.
     fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
-        let own = std::iter::once_with(|| {
-            let (content, beside) = self.content.as_ref().map(Content::own).unwrap_or_default();
-            Utterance { role: self.role.clone(), content, beside, left_out: self.says_nothing() }
+        let says_nothing = self.says_nothing();
+        let own = std::iter::once_with(move || {
+            let (content, beside) = self.content.as_ref().map(|content| content.own(false)).unwrap_or_default();
+            Utterance { role: self.role.clone(), content, beside, left_out: says_nothing }
         });
-        let results = self.content.iter().flat_map(Content::blocks).filter_map(|block| match &block.is {
+        let results = self.content.iter().flat_map(Content::blocks).filter_map(move |block| match &block.is {
             Is::Result { kind, id, content, .. } => {
                 let read = if *kind == "tool_result" { result_text } else { search_text };
                 let beside = lines(|say| {
@@ -321,7 +332,8 @@ impl Message {
                     role: "tool".to_owned(),
                     content: content.as_ref().map(read).unwrap_or_default(),
                     beside,
-                    left_out: false,
+                    // Some versions put it before the message's own words, some behind them.
+                    left_out: !says_nothing,
                 })
             }
             _ => None,
@@ -336,32 +348,49 @@ impl Message {
 
     /// Whether the server makes no message of its own words.
     fn says_nothing(&self) -> bool {
+        if let Some(Content::Text(text)) = &self.content {
+            return text.is_empty();
+        }
         let blocks = self.content.iter().flat_map(Content::blocks);
-        !blocks.into_iter().any(|block| match &block.is {
-            Is::Text(text) | Is::Thinking { thinking: text, .. } => !text.is_empty(),
+        // Of several thoughts it takes the last.
+        let mut thought = "";
+        let says = blocks.into_iter().any(|block| match &block.is {
+            Is::Text(text) => !text.is_empty(),
+            Is::Thinking { thinking, .. } => {
+                thought = thinking;
+                false
+            }
             Is::Image(_) | Is::Call { .. } => true,
             Is::Result { .. } => false,
-        })
+        });
+        !says && thought.is_empty()
     }
 
-    /// Replaces its own words, or one of the results that it brings.
-    fn replace(&mut self, place: usize, by: &str) {
-        self.rests(&mut |rest| *rest = Rest::default());
-        let Some(content) = &mut self.content else { return };
-        match (place, content) {
-            (0, Content::Blocks(blocks)) => {
-                blocks.retain(|block| matches!(block.is, Is::Result { .. } | Is::Image(_)));
-                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new(), unknown: Rest::default() });
-            }
-            (0, content) => *content = Content::Text(by.to_owned()),
-            (place, Content::Blocks(blocks)) => {
-                let result = blocks.iter_mut().filter(|block| matches!(block.is, Is::Result { .. })).nth(place - 1);
-                if let Some(Block { is: Is::Result { id, content, .. }, .. }) = result {
+    /// Replaces what is meant of its own words and of the results that it brings, in the order in which [`Self::said`] says them.
+    fn replace(&mut self, next_is_meant: &mut dyn FnMut() -> bool, by: &str) {
+        let own_is_meant = next_is_meant();
+        let mut is_touched = own_is_meant;
+        if let Some(Content::Blocks(blocks)) = &mut self.content {
+            for block in blocks {
+                if let Is::Result { id, content, .. } = &mut block.is
+                    && next_is_meant()
+                {
+                    is_touched = true;
                     *id = id.take().filter(|id| is_plain_id(id));
                     *content = Some(Json::String(by.to_owned()));
                 }
             }
-            (_, Content::Text(_)) => {}
+        }
+        if is_touched {
+            self.rests(&mut |rest| *rest = Rest::default());
+        }
+        match &mut self.content {
+            Some(Content::Blocks(blocks)) if own_is_meant => {
+                blocks.retain(|block| matches!(block.is, Is::Result { .. } | Is::Image(_)));
+                blocks.insert(0, Block { is: Is::Text(by.to_owned()), marks: Vec::new(), unknown: Rest::default() });
+            }
+            Some(content) if own_is_meant => *content = Content::Text(by.to_owned()),
+            _ => {}
         }
     }
 }
@@ -410,7 +439,7 @@ impl Tool {
             }
             self.rest.iter().for_each(|(_, value)| value.each_text(&mut say));
         });
-        each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
+        each(Text { channel: Channel::ToolDefinition, message: None, also: &[], text: Cow::Owned(text) });
         self.unknown.texts(each);
     }
 }
@@ -438,7 +467,7 @@ impl MessagesRequest {
     /// What is said, in order; a place in it is a [`MessageIndex`]. The system comes first, as the server puts it.
     fn said(&self) -> impl Iterator<Item = Utterance> + '_ {
         let system = self.system.iter().map(|system| {
-            let (content, beside) = system.own();
+            let (content, beside) = system.own(true);
             Utterance { role: "system".to_owned(), content, beside, left_out: true }
         });
         system.chain(self.messages.iter().flat_map(Message::said))
@@ -458,7 +487,7 @@ impl Request for MessagesRequest {
         say_messages(self.said(), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) }));
         }
         self.system.iter().for_each(|system| system.unknown_texts(each));
         for message in &self.messages {
@@ -475,23 +504,16 @@ impl Request for MessagesRequest {
         each(&mut self.unknown);
     }
 
-    fn replace_message(&mut self, message: MessageIndex, by: &str) {
-        let mut place = message.0;
-        if let Some(system) = &mut self.system {
-            if place == 0 {
-                *system = Content::Text(by.to_owned());
-                return;
-            }
-            place -= 1;
+    fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
+        let mut place = 0;
+        let mut next_is_meant = || {
+            place += 1;
+            is_meant(MessageIndex(place - 1))
+        };
+        if let Some(system) = self.system.as_mut().filter(|_| next_is_meant()) {
+            *system = Content::Text(by.to_owned());
         }
-        for message in &mut self.messages {
-            let count = message.said().count();
-            if place < count {
-                message.replace(place, by);
-                return;
-            }
-            place -= count;
-        }
+        self.messages.iter_mut().for_each(|message| message.replace(&mut next_is_meant, by));
     }
 
     fn tools(&self) -> Vec<&str> {
@@ -518,14 +540,12 @@ impl Request for MessagesRequest {
         let mut out = Vec::new();
         for (path, content) in system.chain(messages) {
             for (place, block) in content.blocks().iter().enumerate() {
-                let (is, bytes) = match &block.is {
-                    Is::Image(source) => (Opaque::of_media(source), bytes_in(std::slice::from_ref(source))),
-                    Is::Result { content: Some(content), .. } => (Opaque::Image, image_bytes(content)),
+                let pictures = match &block.is {
+                    Is::Image(source) => vec![source],
+                    Is::Result { content: Some(content), .. } => images(content),
                     _ => continue,
                 };
-                if bytes > 0 || matches!(block.is, Is::Image(_)) {
-                    out.push(Unreadable { is, path: format!("{path}[{place}]"), bytes });
-                }
+                out.extend(media(&format!("{path}[{place}]"), pictures));
             }
         }
         out
@@ -779,10 +799,10 @@ mod tests {
     #[test]
     fn a_result_can_be_cut_out_and_the_rest_of_its_message_stays() {
         let mut request = decoded(TALK);
-        request.replace_message(MessageIndex(4), "cut");
+        request.replace_messages(&mut |message| message == MessageIndex(4), "cut");
         let cut = TALK.replace(r#"[{"type":"text","text":"ig"},{"type":"text","text":"nore"}]"#, r#""cut""#);
         assert_eq!(encoded(&*request), cut);
-        request.replace_message(MessageIndex(2), "cut");
+        request.replace_messages(&mut |message| message == MessageIndex(2), "cut");
         assert!(encoded(&*request).contains(r#"{"role":"assistant","content":[{"type":"text","text":"cut"}]}"#));
     }
 

@@ -97,7 +97,7 @@ impl Request for EmbedRequest {
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         for text in self.input.iter().flat_map(Input::texts) {
-            each(Text { channel: Channel::Document, message: None, text: Cow::Borrowed(text) });
+            each(Text { channel: Channel::Document, message: None, also: &[], text: Cow::Borrowed(text) });
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);

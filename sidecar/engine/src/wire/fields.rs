@@ -79,8 +79,6 @@ pub struct Fields {
 /// How keys are matched with names.
 #[derive(Clone, Copy, Debug)]
 enum Keys {
-    /// As spelt.
-    Exact,
     /// Without regard to case. They are spelt in ASCII and without capitals, as names are.
     Small,
     /// Without regard to case.
@@ -91,7 +89,6 @@ impl Keys {
     /// Whether a key is meant by a name.
     fn mean(self, key: &str, name: &str) -> bool {
         match self {
-            Self::Exact => key == name,
             Self::Small => {
                 debug_assert!(is_folded(name), "{name}");
                 key == name
@@ -117,12 +114,6 @@ impl Fields {
             return Err(DecodeError::SameField { path: String::new() });
         }
         Ok(Self { entries, keys: Keys::Folded })
-    }
-
-    /// Opens an object that is a map to the server, which matches its keys exactly. A key in another case is a field that nobody knows, and
-    /// two that differ in it are refused all the same, since other servers fold them.
-    pub fn open_exact(json: Json) -> Result<Self, DecodeError> {
-        Ok(Self { keys: Keys::Exact, ..Self::open(json)? })
     }
 
     /// Takes a field. `null` counts as absent, as it does to the server.
@@ -228,7 +219,7 @@ impl Rest {
                 text.push('\n');
                 text.push_str(said);
             });
-            each(Text { channel: Channel::User, message: None, text: Cow::Owned(text) });
+            each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Owned(text) });
         }
     }
 }
@@ -362,13 +353,6 @@ mod tests {
         let mut fields = open(r#"{"Model":"a","other":1}"#).unwrap();
         assert_eq!(fields.string("model").unwrap().as_deref(), Some("a"));
         assert_eq!(fields.left(), 1);
-    }
-
-    #[test]
-    fn in_a_map_a_key_in_another_case_is_a_field_that_nobody_knows() {
-        let mut fields = Fields::open_exact(Json::read(br#"{"Type":"a","text":"b"}"#).unwrap()).unwrap();
-        assert_eq!((fields.string("type").unwrap(), fields.string("text").unwrap().as_deref(), fields.left()), (None, Some("b"), 1));
-        assert!(Fields::open_exact(Json::read(br#"{"Type":"a","type":"b"}"#).unwrap()).is_err());
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Request for ImageRequest {
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         if let Some(prompt) = &self.prompt {
-            each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(prompt) });
+            each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(prompt) });
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
@@ -77,7 +77,7 @@ impl Request for ImageRequest {
     fn unreadable(&self) -> Vec<Unreadable> {
         // What the answer will be.
         let asked = Unreadable { is: Opaque::Image, path: "the picture that is asked for".into(), bytes: 0 };
-        let sent = self.pictures.iter().flat_map(|(name, value)| media(name, std::slice::from_ref(value)));
+        let sent = self.pictures.iter().flat_map(|(name, value)| media(name, [value]));
         std::iter::once(asked).chain(sent).collect()
     }
 

@@ -152,7 +152,7 @@ impl Request for ManagementRequest {
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         for (_, channel, value) in &self.texts {
-            value.each_text(&mut |text| each(Text { channel: *channel, message: None, text: Cow::Borrowed(text) }));
+            value.each_text(&mut |text| each(Text { channel: *channel, message: None, also: &[], text: Cow::Borrowed(text) }));
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);

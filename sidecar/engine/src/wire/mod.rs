@@ -151,7 +151,7 @@ impl Channel {
 }
 
 /// A message of the request, by its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageIndex(pub usize);
 
 /// One text of a request.
@@ -161,6 +161,8 @@ pub struct Text<'a> {
     pub channel: Channel,
     /// The message in which it stands, where it stands in one.
     pub message: Option<MessageIndex>,
+    /// The further messages in which it stands, where the server would join several.
+    pub also: &'a [MessageIndex],
     /// What was said, as one string where the server would join its parts.
     pub text: Cow<'a, str>,
 }
@@ -183,7 +185,8 @@ pub(crate) struct Utterance {
     pub(crate) content: String,
     /// All else that it says.
     pub(crate) beside: String,
-    /// Where it has no content, whether the server makes no message of it, so that it keeps nobody apart.
+    /// Whether it keeps nobody apart: where it has no content, because the server makes no message of it; where it is data, because
+    /// versions differ in what they put it between.
     pub(crate) left_out: bool,
 }
 
@@ -192,6 +195,7 @@ struct Turn {
     channel: Channel,
     role: String,
     message: MessageIndex,
+    also: Vec<MessageIndex>,
     contents: Vec<String>,
     beside: String,
 }
@@ -203,7 +207,7 @@ impl Turn {
             return;
         }
         let text = self.contents.join(GAP) + &self.beside;
-        each(Text { channel: self.channel, message: Some(self.message), text: Cow::Owned(text) });
+        each(Text { channel: self.channel, message: Some(self.message), also: &self.also, text: Cow::Owned(text) });
     }
 }
 
@@ -231,7 +235,7 @@ pub(crate) fn say_messages(messages: impl Iterator<Item = Utterance>, each: &mut
                 before.say(each);
             }
             if !beside.is_empty() {
-                each(Text { channel, message: Some(message), text: Cow::Owned(beside) });
+                each(Text { channel, message: Some(message), also: &[], text: Cow::Owned(beside) });
             }
             continue;
         }
@@ -246,16 +250,20 @@ pub(crate) fn say_messages(messages: impl Iterator<Item = Utterance>, each: &mut
             beside.insert(0, '\n');
         }
         if channel.is_data() {
-            each(Text { channel, message: Some(message), text: Cow::Owned([content.as_str(), beside.as_str()].concat()) });
+            each(Text { channel, message: Some(message), also: &[], text: Cow::Owned([content.as_str(), beside.as_str()].concat()) });
+            if left_out {
+                continue;
+            }
             beside.clear();
         }
         match &mut turn {
             Some(turn) if turn.channel == channel && if channel.is_data() { turn.role == role && role != "tool" } else { true } => {
+                turn.also.push(message);
                 turn.contents.push(content);
                 turn.beside.push_str(&beside);
             }
             _ => {
-                if let Some(before) = turn.replace(Turn { channel, role, message, contents: vec![content], beside }) {
+                if let Some(before) = turn.replace(Turn { channel, role, message, also: Vec::new(), contents: vec![content], beside }) {
                     before.say(each);
                 }
             }
@@ -266,7 +274,7 @@ pub(crate) fn say_messages(messages: impl Iterator<Item = Utterance>, each: &mut
     }
     let apart = if system.len() < instructions.len() { Some(system) } else { None };
     for joined in [Some(instructions), apart].into_iter().flatten().filter(|joined| joined.len() > 1) {
-        each(Text { channel: Channel::System, message: Some(MessageIndex(0)), text: Cow::Owned(joined.join(GAP)) });
+        each(Text { channel: Channel::System, message: Some(MessageIndex(0)), also: &[], text: Cow::Owned(joined.join(GAP)) });
     }
 }
 
@@ -309,34 +317,48 @@ pub enum Opaque {
 }
 
 impl Opaque {
-    /// What a value in base64, or a data URL of it, is by its first bytes: servers take sounds in the place of pictures.
-    #[must_use]
-    pub(crate) fn of_media(value: &Json) -> Self {
-        let mut text = None;
-        value.each_text(&mut |part| {
-            if text.is_none_or(|longest: &str| longest.len() < part.len()) {
-                text = Some(part);
+    /// What a value in base64, or a data URL of it, is by its first bytes: servers take sounds in the place of pictures. Of an object's
+    /// texts the longest is what it brings; but a server may read another, so that a sound is one wherever it stands.
+    pub(crate) fn of_media(value: &Json) -> impl Iterator<Item = Self> {
+        let (mut longest, mut sounds) = ("", false);
+        value.each_text(&mut |text| {
+            sounds |= Self::is_audio(text);
+            if text.len() > longest.len() {
+                longest = text;
             }
         });
-        let text = text.unwrap_or_default().trim_start();
-        let is_audio_url = text.get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:audio/"));
+        let is_more = !Self::is_audio(longest);
+        [is_more.then_some(Self::Image), sounds.then_some(Self::Audio)].into_iter().flatten()
+    }
+
+    fn is_audio(text: &str) -> bool {
+        let text = text.trim_start();
+        if text.get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:audio/")) {
+            return true;
+        }
         let data = text.split_once(";base64,").map_or(text, |(_, data)| data);
+        // Readers of base64 pass over the ends of lines, and some over other blanks.
+        let data: String = data.chars().filter(|c| !c.is_ascii_whitespace()).take(16).collect();
         // Ogg, FLAC, and MPEG with a tag and without.
-        let is_audio = ["T2dnU", "ZkxhQ", "SUQz", "//"].iter().any(|magic| data.starts_with(magic));
+        let is_audio = ["T2dnU", "ZkxhQ", "SUQz", "//", "/+"].iter().any(|magic| data.starts_with(magic));
         // `RIFF`, four bytes of length, `WAVE`. (A WebP picture begins alike.)
         let is_wave = data.starts_with("UklGR") && data.get(12..16) == Some("QVZF");
-        if is_audio_url || is_audio || is_wave { Self::Audio } else { Self::Image }
+        is_audio || is_wave
     }
 }
 
 /// Media among values, by what they are: where they stand, and how many bytes there are of each.
-pub(crate) fn media(path: &str, values: &[Json]) -> Vec<Unreadable> {
+pub(crate) fn media<'v>(path: &str, values: impl IntoIterator<Item = &'v Json>) -> Vec<Unreadable> {
     let mut found: Vec<Unreadable> = Vec::new();
     for value in values {
-        let (is, bytes) = (Opaque::of_media(value), tools::bytes_in(std::slice::from_ref(value)));
-        match found.iter_mut().find(|earlier| earlier.is == is) {
-            Some(earlier) => earlier.bytes += bytes,
-            None => found.push(Unreadable { is, path: path.to_owned(), bytes }),
+        // What may be either is counted once.
+        let mut bytes = tools::bytes_in(std::slice::from_ref(value));
+        for is in Opaque::of_media(value) {
+            let bytes = std::mem::take(&mut bytes);
+            match found.iter_mut().find(|earlier| earlier.is == is) {
+                Some(earlier) => earlier.bytes += bytes,
+                None => found.push(Unreadable { is, path: path.to_owned(), bytes }),
+            }
         }
     }
     found
@@ -354,8 +376,8 @@ pub trait Request: fmt::Debug + Send + Sync {
     fn set_model(&mut self, model: &str);
     /// Calls `each` for every text.
     fn texts(&self, each: &mut dyn FnMut(Text<'_>));
-    /// Replaces all that a message says; a request without messages has nothing to replace.
-    fn replace_message(&mut self, _message: MessageIndex, _by: &str) {}
+    /// Replaces all that those messages say for which `is_meant` says yes; it is asked of each, or of none where there are none.
+    fn replace_messages(&mut self, _is_meant: &mut dyn FnMut(MessageIndex) -> bool, _by: &str) {}
     /// The names of the tools that are declared, in order; a request that can't declare any has none.
     fn tools(&self) -> Vec<&str> {
         Vec::new()
@@ -378,7 +400,7 @@ pub trait Request: fmt::Debug + Send + Sync {
 /// Decodes the body of a route.
 pub fn decode_request(body: Body, bytes: &[u8]) -> Result<Box<dyn Request>, DecodeError> {
     Ok(match body {
-        Body::None | Body::Raw => Box::new(NoBody),
+        Body::None | Body::Raw => Box::new(Named(None)),
         Body::OllamaChat => Box::new(ollama::ChatRequest::decode(Json::read(bytes)?)?),
         Body::OllamaGenerate => Box::new(ollama::GenerateRequest::decode(Json::read(bytes)?)?),
         Body::OllamaShow => managed(bytes, &management::SHOW)?,
@@ -435,15 +457,17 @@ pub fn encode_event(event: &Event, shape: Shape, out: &mut Vec<u8>) {
     });
 }
 
-/// The request of a route that takes no body.
+/// A request of which nothing is known but the model that it names: that of a route that takes no body, or one that has been judged.
 #[derive(Debug)]
-pub(crate) struct NoBody;
+pub(crate) struct Named(pub(crate) Option<String>);
 
-impl Request for NoBody {
+impl Request for Named {
     fn model(&self) -> Option<&str> {
-        None
+        self.0.as_deref()
     }
-    fn set_model(&mut self, _model: &str) {}
+    fn set_model(&mut self, model: &str) {
+        self.0 = Some(model.to_owned());
+    }
     fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
     fn streams(&self) -> bool {
         false

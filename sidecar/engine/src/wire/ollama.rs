@@ -138,8 +138,9 @@ impl Request for ChatRequest {
         each(&mut self.unknown);
     }
 
-    fn replace_message(&mut self, message: MessageIndex, by: &str) {
-        if let Some(message) = self.messages.get_mut(message.0) {
+    fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
+        let meant = self.messages.iter_mut().enumerate().filter(|(index, _)| is_meant(MessageIndex(*index)));
+        for (_, message) in meant {
             message.content = Some(by.to_owned());
             message.thinking = None;
             message.tool_name = None;
@@ -241,7 +242,7 @@ impl Request for GenerateRequest {
             _ => Some(Cow::Owned([parts.join("\n"), parts.concat()].join("\n"))),
         };
         for text in text.into_iter().chain(self.template.as_deref().map(Cow::Borrowed)) {
-            each(Text { channel: Channel::User, message: None, text });
+            each(Text { channel: Channel::User, message: None, also: &[], text });
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);

@@ -9,7 +9,7 @@ use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
 use super::ollama::render_only;
 use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places, setting_texts};
-use super::{Channel, GAP, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, say_messages};
+use super::{Channel, GAP, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Documented fields whose values only steer the model or name the caller; text in them counts as the user's.
 const SETTINGS: &[&str] = &[
@@ -263,7 +263,7 @@ impl Request for ChatRequest {
         say_messages(self.messages.iter().map(Message::said), each);
         self.tools.iter().for_each(|tool| tool.texts(each));
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) }));
         }
         self.messages.iter().map(|message| &message.unknown).chain([&self.unknown]).for_each(|rest| rest.texts(each));
     }
@@ -274,8 +274,9 @@ impl Request for ChatRequest {
         each(&mut self.unknown);
     }
 
-    fn replace_message(&mut self, message: MessageIndex, by: &str) {
-        if let Some(message) = self.messages.get_mut(message.0) {
+    fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
+        let meant = self.messages.iter_mut().enumerate().filter(|(index, _)| is_meant(MessageIndex(*index)));
+        for (_, message) in meant {
             message.content = Some(Content::Text(by.to_owned()));
             message.reasoning = None;
             message.name = None;
@@ -308,10 +309,13 @@ impl Request for ChatRequest {
             let Some(Content::Parts(parts)) = &message.content else { continue };
             for (place, part) in parts.iter().enumerate() {
                 let Part::Media(kind, value) = part else { continue };
-                // A server takes a sound in the place of a picture, too.
-                let is = if *kind == "input_audio" { Opaque::Audio } else { Opaque::of_media(value) };
                 let path = format!("messages[{index}].content[{place}]");
-                out.push(Unreadable { is, path, bytes: bytes_in(std::slice::from_ref(value)) });
+                if *kind == "input_audio" {
+                    out.push(Unreadable { is: Opaque::Audio, path, bytes: bytes_in(std::slice::from_ref(value)) });
+                } else {
+                    // A server takes a sound in the place of a picture, too.
+                    out.extend(media(&path, [value]));
+                }
             }
         }
         out.extend(render_only(self.render_only));
@@ -384,7 +388,7 @@ impl Request for CompletionRequest {
             (Some(prompt), Some(suffix)) => Some(Cow::Owned(format!("{prompt}\n{suffix}\n{prompt}{suffix}"))),
         };
         if let Some(text) = text {
-            each(Text { channel: Channel::User, message: None, text });
+            each(Text { channel: Channel::User, message: None, also: &[], text });
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);

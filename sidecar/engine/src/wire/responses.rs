@@ -462,10 +462,10 @@ impl Request for ResponsesRequest {
         let text = if let Some(Input::Text(text)) = &self.input { Some(said("user", text)) } else { None };
         say_messages(std::iter::once(instructions).chain(text).chain(self.items().iter().map(Item::said)), each);
         for tool in &self.tools {
-            each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(lines(|say| tool.say(say))) });
+            each(Text { channel: Channel::ToolDefinition, message: None, also: &[], text: Cow::Owned(lines(|say| tool.say(say))) });
         }
         for value in self.settings.iter().map(|(_, value)| value).chain(&self.tool_choice) {
-            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+            value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) }));
         }
         for item in self.items() {
             item.content().into_iter().flat_map(Content::parts).for_each(|part| part.unknown.texts(each));
@@ -485,14 +485,15 @@ impl Request for ResponsesRequest {
         each(&mut self.unknown);
     }
 
-    fn replace_message(&mut self, message: MessageIndex, by: &str) {
-        match (message.0, &mut self.input) {
-            (0, _) => self.instructions = Some(by.to_owned()),
-            (1, Some(Input::Text(text))) => by.clone_into(text),
-            (place, Some(Input::Items(items))) => {
-                if let Some(item) = items.get_mut(place - 1) {
-                    item.replace(by);
-                }
+    fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
+        if is_meant(MessageIndex(0)) {
+            self.instructions = Some(by.to_owned());
+        }
+        match &mut self.input {
+            Some(Input::Text(text)) if is_meant(MessageIndex(1)) => by.clone_into(text),
+            Some(Input::Items(items)) => {
+                let meant = items.iter_mut().enumerate().filter(|(place, _)| is_meant(MessageIndex(place + 1)));
+                meant.for_each(|(_, item)| item.replace(by));
             }
             _ => {}
         }
@@ -602,10 +603,10 @@ mod tests {
     #[test]
     fn a_result_can_be_cut_out() {
         let mut request = decoded(TALK);
-        request.replace_message(MessageIndex(4), "cut");
+        request.replace_messages(&mut |message| message == MessageIndex(4), "cut");
         assert_eq!(encoded(&*request), TALK.replace("\"found\"", "\"cut\""));
         let mut request = decoded(r#"{"input":"hi"}"#);
-        request.replace_message(MessageIndex(1), "cut");
+        request.replace_messages(&mut |message| message == MessageIndex(1), "cut");
         assert_eq!(encoded(&*request), r#"{"input":"cut"}"#);
     }
 

@@ -58,7 +58,7 @@ impl Tool {
                 value.each_text(&mut say);
             }
         });
-        each(Text { channel: Channel::ToolDefinition, message: None, text: Cow::Owned(text) });
+        each(Text { channel: Channel::ToolDefinition, message: None, also: &[], text: Cow::Owned(text) });
         self.unknown.iter().for_each(|rest| rest.texts(each));
     }
 
@@ -148,7 +148,7 @@ pub(super) fn call_texts(call: &Call, say: &mut dyn FnMut(&str)) {
 /// Says what stands in fields that only steer the model: it counts as the user's.
 pub(super) fn setting_texts(settings: &[(&'static str, Json)], each: &mut dyn FnMut(Text<'_>)) {
     for (_, value) in settings {
-        value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) }));
+        value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) }));
     }
 }
 

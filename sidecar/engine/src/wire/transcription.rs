@@ -244,7 +244,7 @@ impl Request for TranscriptionRequest {
 
     fn texts(&self, each: &mut dyn FnMut(Text<'_>)) {
         for text in self.prompt.iter().chain(self.settings.iter().map(|(_, text)| text)) {
-            each(Text { channel: Channel::User, message: None, text: Cow::Borrowed(text) });
+            each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) });
         }
         self.unknown.texts(each);
     }
