@@ -326,6 +326,8 @@ fn events_out_of_order_end_the_answer_with_an_error_and_no_normal_end() {
         vec![text(0), close(1), stop.clone()],
         vec![text(0), stop.clone()],
         vec![close(0), stop.clone()],
+        vec![text(0), text(1), close(1), close(0), close(0), stop.clone()],
+        vec![text(0), text(1), close(1), close(0), piece(0), stop.clone()],
         vec![
             text(0),
             json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "x"}}),
@@ -898,6 +900,15 @@ fn pieces_that_a_client_joins_are_judged_joined_whatever_other_numbers_they_bear
     });
     let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
     assert!(!out.contains(&key[20..]), "{out}");
+}
+
+#[test]
+fn a_call_that_goes_on_behind_the_end_of_its_choice_ends_the_answer() {
+    // A client that keeps calls by their numbers would join the two to the name of a third.
+    let chunk = |name: &str| json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": ""}}]}, "finish_reason": "tool_calls"}]});
+    let stream = format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk("send_"), chunk("mail"));
+    let out = answer("/v1/chat/completions", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.contains("\"send_\"") && !out.contains("mail") && out.contains("\"error\":{") && !out.contains("[DONE]"), "{out}");
 }
 
 #[test]

@@ -110,6 +110,17 @@ impl Speaker {
         Ok(out)
     }
 
+    /// A fragment of a call belongs to a choice.
+    fn begin_call(&mut self, choice: u64) -> Result<(), Refusal> {
+        // So that the end of a choice that says nothing else is known, too.
+        self.say(choice, "tool_calls", "")?;
+        if self.channels.iter().any(|channel| channel.choice == choice && channel.ended) {
+            // Clients would join it with a call that was judged and said.
+            return Err(unreadable_answer("it goes on behind its end"));
+        }
+        Ok(())
+    }
+
     /// Other channels of a choice pause while these go on; gives what they still have to say, so that it is said before.
     fn pause_others(&mut self, choice: u64, going_on: &[(&'static str, String)]) -> Vec<(u64, &'static str, String)> {
         let mut rest = Vec::new();
@@ -476,7 +487,18 @@ pub enum Ending {
 struct Collected {
     /// What the event of its first fragment said of itself: the choice, the role, the channels. It says no text any more.
     speech: Speech,
+    /// Its number by the server. The call itself bears the one that goes to the client.
+    index: Option<u64>,
     call: Call,
+}
+
+impl Collected {
+    /// Whether a fragment begins another call, though it bears the number of this one: most of the parsers of Ollama 0.17.4 give every call
+    /// the number nought. Some versions of vLLM give each fragment an id of its own, but no name.
+    fn is_another(&self, fragment: &Call) -> bool {
+        let ids = [&self.call.id, &fragment.id].map(|id| id.as_deref().unwrap_or_default());
+        ids.iter().all(|id| !id.is_empty()) && ids[0] != ids[1] && !self.call.name.is_empty() && !fragment.name.is_empty()
+    }
 }
 
 /// Judges an answer as it arrives.
@@ -712,7 +734,7 @@ impl StreamJudge {
         let (ending, staying): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.calls).into_iter().partition(|of| choice.is_none_or(|choice| choice == of.speech.choice));
         self.calls = staying;
-        for Collected { speech, call } in ending {
+        for Collected { speech, call, .. } in ending {
             let calls = self.speaker.judge_calls(vec![call])?;
             if !calls.is_empty() {
                 self.say(Speech { calls, ..speech }, shape, out);
@@ -743,7 +765,8 @@ impl StreamJudge {
     /// Collects fragments of tool calls, which can't be judged one by one.
     fn collect(&mut self, speech: &Speech, fragments: Vec<Call>) -> Result<(), Refusal> {
         let choice = speech.choice;
-        for fragment in fragments {
+        for mut fragment in fragments {
+            self.speaker.begin_call(choice)?;
             let size = |call: &Call| {
                 call.name.len()
                     + call.id.as_ref().map_or(0, String::len)
@@ -754,11 +777,11 @@ impl StreamJudge {
             if self.call_bytes > MAX_CALL_BYTES || self.calls.len() >= MAX_CALLS {
                 return Err(unreadable_answer("its tool calls are too large"));
             }
-            let known = self.calls.iter_mut().rev().find(|Collected { speech: of, call }| {
-                of.choice == choice
-                    && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
-            });
-            if let Some(Collected { call, .. }) = known {
+            let of_choice = self.calls.iter_mut().rev().filter(|of| of.speech.choice == choice);
+            let known = of_choice
+                .into_iter()
+                .find(|of| fragment.index.is_some() && of.index == fragment.index || fragment.index.is_none() && fragment.id.is_none());
+            if let Some(Collected { call, .. }) = known.filter(|of| !of.is_another(&fragment)) {
                 call.name.push_str(&fragment.name);
                 call.id = call.id.take().or(fragment.id);
                 match (&mut call.arguments, fragment.arguments) {
@@ -770,7 +793,15 @@ impl StreamJudge {
             let texts = speech.texts.iter().map(|(name, _)| (*name, String::new())).collect();
             // One event may begin many calls, so that a long role would be said once for each.
             let role = speech.role.clone().filter(|role| role.len() <= MAX_HEAD_BYTES);
-            self.calls.push(Collected { speech: Speech { choice, role, texts, ..Speech::default() }, call: fragment });
+            let index = fragment.index;
+            let taken = |index| self.calls.iter().any(|of| of.speech.choice == choice && of.call.index == index);
+            if index.is_some() && taken(index) {
+                // Clients join by the number what bears the same: two calls would become one, which was not judged.
+                let most = self.calls.iter().filter(|of| of.speech.choice == choice).filter_map(|of| of.call.index).max();
+                let next = most.and_then(|most| most.checked_add(1));
+                fragment.index = Some(next.ok_or_else(|| unreadable_answer("its tool calls are too many"))?);
+            }
+            self.calls.push(Collected { speech: Speech { choice, role, texts, ..Speech::default() }, index, call: fragment });
         }
         Ok(())
     }

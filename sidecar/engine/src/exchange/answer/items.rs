@@ -4,7 +4,8 @@
 //! The invariant: a repetition says what its pieces said. Both are judged by the same rules, whole and in pieces, which come to the same;
 //! so a repetition isn't counted again.
 //!
-//! Items count from nought. Ollama 0.17.4 gives a message and the calls behind it the same number, so that an item is known by its id, too.
+//! Items count from nought. Ollama 0.17.4 gives a message and the calls behind it the same number, counts the calls of each of its own
+//! pieces anew, and a message's pieces under another number once a thought came between. So an item is known by its id, too.
 
 use super::{MAX_CALL_BYTES, Speaker, StreamJudge, unreadable_answer};
 use crate::exchange::Ending;
@@ -38,8 +39,9 @@ impl Items {
         let number = index(event, "output_index");
         let id = event.get("item_id").or_else(|| event.get("item")?.get("id")).and_then(Json::as_str);
         let same = |item: &Item| item.index == number;
-        let by_id = id.and_then(|id| self.all.iter().rposition(|item| same(item) && item.id == id));
-        by_id.or_else(|| self.all.iter().rposition(same))
+        let by = |is: &dyn Fn(&Item) -> bool| self.all.iter().rposition(is);
+        let by_id = |is: &dyn Fn(&Item) -> bool| id.and_then(|id| by(&|item| is(item) && item.id == id));
+        by_id(&same).or_else(|| by(&same)).or_else(|| by_id(&|_| true))
     }
 
     /// An item's number without those that were taken out before it.
@@ -275,13 +277,13 @@ impl StreamJudge {
     fn added(&mut self, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let number = index(&event, "output_index");
         let id = event.get("item").and_then(|item| item.get("id")?.as_str()).unwrap_or_default().to_owned();
-        let is_known = self.items.all.iter().any(|item| item.index == number && item.id == id);
-        if is_known || self.items.all.len() == MOST || self.items.all.last().is_some_and(|last| number < last.index) || number > MOST as u64
-        {
+        let mut of_number = self.items.all.iter().filter(|item| item.index == number).peekable();
+        let is_late = of_number.peek().is_none() && self.items.all.iter().any(|item| number < item.index);
+        if of_number.any(|item| item.id == id) || is_late || self.items.all.len() == MOST || number > MOST as u64 {
             return Err(unreadable_answer("its items are out of order"));
         }
         // What another item of the same number has said comes before what this one says.
-        for place in (0..self.items.all.len()).rev().take_while(|place| self.items.all[*place].index == number).collect::<Vec<_>>() {
+        for place in (0..self.items.all.len()).rev().filter(|place| self.items.all[*place].index == number).collect::<Vec<_>>() {
             let texts = first_text_of(place)..first_text_of(place + 1);
             for (text, delta, mut event) in self.items.growing.iter().filter(|(text, ..)| texts.contains(text)).cloned().collect::<Vec<_>>()
             {
