@@ -931,3 +931,90 @@ fn a_stream_in_another_apis_form_is_refused() {
         assert_eq!(answer(path, 200, content_type, "").unwrap_err().code, "answer_type", "{path}");
     }
 }
+
+/// What a client that joins all texts of one kind reads, and each of its parts.
+fn parts_of(path: &str, is_stream: bool, pieces: &[&str]) -> Result<String, Refusal> {
+    match (path, is_stream) {
+        ("/v1/messages", true) => {
+            let mut parts: Vec<Value> = Vec::new();
+            for (index, text) in (0u64..).zip(pieces) {
+                parts.push(open(index, &json!({"type": "text", "text": ""})));
+                // A token at a time.
+                parts.extend(text.as_bytes().chunks(3).map(|piece| {
+                    json!({"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": String::from_utf8_lossy(piece)}})
+                }));
+                parts.push(close(index));
+            }
+            parts.push(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}));
+            parts.push(json!({"type": "message_stop"}));
+            let out = answer(path, 200, "text/event-stream", &events(&parts))?;
+            let said = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+            Ok(said.filter_map(|event| event["delta"]["text"].as_str().map(str::to_owned)).collect())
+        }
+        ("/v1/messages", false) => {
+            let content: Vec<Value> = pieces.iter().map(|text| json!({"type": "text", "text": text})).collect();
+            let body = json!({"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"});
+            let out: Value = serde_json::from_str(&answer(path, 200, "application/json", &body.to_string())?).unwrap();
+            Ok(out["content"].as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect())
+        }
+        (_, true) => {
+            let item = |place: usize| json!({"id": format!("m{place}"), "type": "message", "content": []});
+            let mut stream = String::new();
+            for (place, text) in pieces.iter().enumerate() {
+                let _ = write!(
+                    stream,
+                    "data: {}\n\n",
+                    json!({"type": "response.output_item.added", "output_index": place, "item": item(place)})
+                );
+                for piece in text.as_bytes().chunks(3) {
+                    let piece = String::from_utf8_lossy(piece);
+                    let event = json!({"type": "response.output_text.delta", "output_index": place, "item_id": format!("m{place}"), "content_index": 0, "delta": piece});
+                    let _ = write!(stream, "data: {event}\n\n");
+                }
+                let done = json!({"type": "response.output_text.done", "output_index": place, "item_id": format!("m{place}"), "content_index": 0, "text": text});
+                let _ = write!(stream, "data: {done}\n\n");
+            }
+            let _ = write!(stream, "data: {}\n\n", json!({"type": "response.completed", "response": {"output": []}}));
+            let out = answer(path, 200, "text/event-stream", &stream)?;
+            let said = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+            Ok(said.filter_map(|event| event["delta"].as_str().map(str::to_owned)).collect())
+        }
+        (_, false) => {
+            let half = pieces.len() / 2;
+            let item = |pieces: &[&str]| json!({"type": "message", "content": pieces.iter().map(|text| json!({"type": "output_text", "text": text})).collect::<Vec<_>>()});
+            let body = json!({"id": "r", "output": [item(&pieces[..half]), item(&pieces[half..])]});
+            let out: Value = serde_json::from_str(&answer(path, 200, "application/json", &body.to_string())?).unwrap();
+            let items = out["output"].as_array().unwrap().iter().flat_map(|item| item["content"].as_array().unwrap());
+            Ok(items.filter_map(|part| part["text"].as_str()).collect())
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_spread_over_the_parts_of_an_answer_does_not_reach_a_client_that_joins_them() {
+    let key = key();
+    for path in ["/v1/messages", "/v1/responses"] {
+        for is_stream in [true, false] {
+            for (first, second, third) in [
+                ("so: ", &key[..9], &key[9..]),
+                (&key[..9], "", &key[9..]),
+                ("", &key[..21], &key[21..]),
+                (&key[..2], &key[2..20], &key[20..]),
+            ] {
+                // Half of a value is no harm, as long as the other half stays.
+                let said = parts_of(path, is_stream, &[first, second, third]).unwrap_or_default();
+                assert!(!said.contains(&key), "{path} {is_stream}: {said}");
+                assert!(!said.ends_with(&key[key.len() - 4..]), "{path} {is_stream}: {said}");
+            }
+            // What is a value by itself is one wherever it stands.
+            let whole = format!("[REDACTED_OPENAI_KEY]");
+            for pieces in [["a", &key, " b"], ["see ", &key, ""], [&key, " ", &key], ["x@", &key, "a"]] {
+                let said = parts_of(path, is_stream, &pieces).unwrap();
+                assert_eq!(said, pieces.map(|piece| piece.replace(&key, &whole)).concat(), "{path} {is_stream}");
+            }
+            // What is none is said as it is.
+            let pieces = ["Write to me@", "home, or ", "call 1234"];
+            assert_eq!(parts_of(path, is_stream, &pieces).unwrap(), pieces.concat());
+        }
+    }
+}

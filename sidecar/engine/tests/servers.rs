@@ -206,3 +206,31 @@ fn items_that_the_server_counts_anew_are_known_by_their_ids() {
     let said: String = out.iter().filter(|event| event["item_id"] == "m").filter_map(|event| event["delta"].as_str()).collect();
     assert_eq!(said, "Hm. So.");
 }
+
+#[test]
+fn a_text_of_which_each_piece_bears_a_part_of_its_own_is_one_text() {
+    // `serving_responses.py` of vLLM counts `content_index` up with every piece.
+    let key = format!("gh{}{}", "p_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYabcd");
+    let said = format!("{}so the key is {key}, and that is all.", "word ".repeat(100));
+    let mut events = vec![
+        json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "m", "type": "message", "content": []}}),
+        json!({"type": "response.content_part.added", "output_index": 0, "item_id": "m", "content_index": 0, "part": {"type": "output_text", "text": ""}}),
+    ];
+    let pieces: Vec<&[u8]> = said.as_bytes().chunks(4).collect();
+    for (place, piece) in (1u64..).zip(&pieces) {
+        let piece = String::from_utf8_lossy(piece);
+        events
+            .push(json!({"type": "response.output_text.delta", "output_index": 0, "item_id": "m", "content_index": place, "delta": piece}));
+    }
+    let part = json!({"type": "output_text", "text": said});
+    events.extend([
+        json!({"type": "response.output_text.done", "output_index": 0, "item_id": "m", "content_index": pieces.len() + 1, "text": said}),
+        json!({"type": "response.content_part.done", "output_index": 0, "item_id": "m", "content_index": pieces.len() + 2, "part": part}),
+        json!({"type": "response.completed", "response": {"id": "r", "output": [{"id": "m", "type": "message", "content": [part]}]}}),
+    ]);
+    let out = through("{mode: hard}", "/v1/responses", &events);
+    let text: String = out.iter().filter_map(|event| event["delta"].as_str()).collect();
+    let expected = said.replace(&key, "[REDACTED_GITHUB_TOKEN]");
+    assert_eq!(text, expected);
+    assert_eq!(out.last().unwrap()["response"]["output"][0]["content"][0]["text"], expected);
+}

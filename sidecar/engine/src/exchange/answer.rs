@@ -42,6 +42,9 @@ pub(super) struct Speaker {
     shape: Option<Shape>,
     tally: Tally,
     channels: Vec<Channel>,
+    /// Texts of one kind that come in parts, and that clients join. Each part is judged by itself, once what it says behind the others is
+    /// known for no value.
+    joined: Vec<Joined>,
     /// For values that are there as a whole.
     value: Vec<Open>,
     /// The server said that another one makes this answer.
@@ -65,20 +68,37 @@ struct Channel {
     ended: bool,
 }
 
-impl Channel {
-    /// Nothing of what has to be redacted was given out at a pause.
-    fn is_whole(&self) -> Result<(), Refusal> {
-        if self.open.iter().any(|open| open.text.is_torn()) {
-            return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
-        }
-        Ok(())
+/// What all parts of one kind say.
+#[derive(Debug)]
+struct Joined {
+    name: &'static str,
+    open: Vec<Open>,
+    /// What of the part can't be judged by itself yet.
+    kept: String,
+}
+
+impl Joined {
+    /// What of the part can.
+    fn give(&mut self) -> Result<String, Refusal> {
+        is_whole(&self.open)?;
+        let unsure = self.open.iter().map(|open| open.text.unsure()).max().unwrap_or_default();
+        let sure = self.kept.len().saturating_sub(unsure);
+        Ok(self.kept.drain(..sure).collect())
     }
+}
+
+/// Nothing of what has to be redacted was given out at a pause, or with an earlier part.
+fn is_whole(open: &[Open]) -> Result<(), Refusal> {
+    if open.iter().any(|open| open.text.is_torn()) {
+        return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
+    }
+    Ok(())
 }
 
 impl Speaker {
     pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally) -> Self {
         let value = open_all(&policy);
-        Self { policy, shape, tally, channels: Vec::new(), value, is_remote: false }
+        Self { policy, shape, tally, channels: Vec::new(), joined: Vec::new(), value, is_remote: false }
     }
 
     /// A text that is there as a whole.
@@ -106,8 +126,43 @@ impl Speaker {
             return if piece.is_empty() { Ok(String::new()) } else { Err(unreadable_answer("it goes on behind its end")) };
         }
         let out = push_through(&mut channel.open, piece, &mut self.tally);
-        channel.is_whole()?;
+        is_whole(&channel.open)?;
         Ok(out)
+    }
+
+    /// The next piece of a part, read behind the other parts of its kind; gives what of the part may be judged by itself now.
+    fn say_joined(&mut self, name: &'static str, piece: &str) -> Result<String, Refusal> {
+        let place = self.joined.iter().position(|joined| joined.name == name).unwrap_or_else(|| {
+            self.joined.push(Joined { name, open: open_all(&self.policy), kept: String::new() });
+            self.joined.len() - 1
+        });
+        let joined = &mut self.joined[place];
+        joined.kept.push_str(piece);
+        for Open { text, .. } in &mut joined.open {
+            text.push(piece, &mut String::new(), &mut |_| {});
+        }
+        joined.give()
+    }
+
+    /// A part pauses while something else goes on; gives what may be judged all the same.
+    fn pause_joined(&mut self, name: &'static str) -> Result<String, Refusal> {
+        let Some(joined) = self.joined.iter_mut().find(|joined| joined.name == name) else { return Ok(String::new()) };
+        joined.open.iter_mut().for_each(|open| open.text.pause(&mut String::new()));
+        joined.give()
+    }
+
+    /// A part ends; gives the rest of it.
+    fn end_joined(&mut self, name: &'static str) -> Result<String, Refusal> {
+        let Some(joined) = self.joined.iter_mut().find(|joined| joined.name == name) else { return Ok(String::new()) };
+        joined.open.iter_mut().for_each(|open| open.text.end_part());
+        is_whole(&joined.open)?;
+        Ok(std::mem::take(&mut joined.kept))
+    }
+
+    /// A part that is there as a whole, read behind the others of its kind.
+    fn judge_joined(&mut self, name: &'static str, text: &str) -> Result<(), Refusal> {
+        self.say_joined(name, text)?;
+        self.end_joined(name).map(drop)
     }
 
     /// A fragment of a call belongs to a choice.
@@ -141,7 +196,7 @@ impl Speaker {
         for channel in self.channels.iter_mut().filter(|channel| choice.is_none_or(|choice| choice == channel.choice)) {
             channel.ended = true;
             let text = finish_through(&mut channel.open, &mut self.tally);
-            channel.is_whole()?;
+            is_whole(&channel.open)?;
             if !text.is_empty() {
                 rest.push((channel.choice, channel.name, text));
             }
@@ -444,7 +499,10 @@ impl WholeJudge {
             Frame::Event(mut event) => {
                 self.speaker.judge_rest(&mut event)?;
                 for speech in &mut event.speeches {
-                    for (_, text) in &mut speech.texts {
+                    for (name, text) in &mut speech.texts {
+                        if shape == Shape::AnthropicMessage {
+                            self.speaker.judge_joined(name, text)?;
+                        }
                         self.speaker.judge_value(text);
                     }
                     speech.calls = self.speaker.judge_calls(std::mem::take(&mut speech.calls))?;

@@ -141,7 +141,8 @@ impl StreamJudge {
         let open = self.blocks.open.as_mut().filter(|open| open.index == index);
         match open.map(|open| &mut open.is) {
             Some(Is::Text(of)) if *of == name => {
-                let text = self.speaker.say(index, name, piece)?;
+                let piece = self.speaker.say_joined(name, piece)?;
+                let text = self.speaker.say(index, name, &piece)?;
                 self.say_piece(name, &text, out);
                 Ok(())
             }
@@ -161,7 +162,9 @@ impl StreamJudge {
     fn close(&mut self, open: Open, out: &mut Vec<u8>) -> Result<(), Refusal> {
         match open.is {
             Is::Text(name) => {
-                let rest: String = self.speaker.end(Some(open.index))?.into_iter().map(|(_, _, text)| text).collect();
+                let last = self.speaker.end_joined(name)?;
+                let mut rest = self.speaker.say(open.index, name, &last)?;
+                rest.extend(self.speaker.end(Some(open.index))?.into_iter().map(|(_, _, text)| text));
                 self.say_piece(name, &rest, out);
             }
             Is::Call(mut call, arguments) => {

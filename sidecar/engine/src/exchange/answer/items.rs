@@ -29,6 +29,8 @@ struct Item {
     /// As the server counts.
     index: u64,
     id: String,
+    /// How many parts of it have begun or ended.
+    parts: u64,
     /// Whether the client got it.
     stays: bool,
 }
@@ -42,6 +44,30 @@ impl Items {
         let by = |is: &dyn Fn(&Item) -> bool| self.all.iter().rposition(is);
         let by_id = |is: &dyn Fn(&Item) -> bool| id.and_then(|id| by(&|item| is(item) && item.id == id));
         by_id(&same).or_else(|| by(&same)).or_else(|| by_id(&|_| true))
+    }
+
+    /// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces.
+    ///
+    /// The parts are counted here, by the events that begin and end them: vLLM gives each piece of one text a part of its own.
+    fn text_of(&self, item: usize, delta: &str) -> Result<u64, Refusal> {
+        let part = self.all.get(item).map_or(0, |item| item.parts);
+        if part >= MOST_PARTS {
+            return Err(unreadable_answer("an item of it has too many parts"));
+        }
+        let kind = TEXTS.iter().position(|(of, _)| *of == delta).unwrap_or_default() as u64;
+        Ok(first_text_of(item) + part * 4 + kind)
+    }
+
+    /// Another part of an item begins.
+    fn begin_part(&mut self, item: usize) {
+        if let Some(item) = self.all.get_mut(item) {
+            item.parts += 1;
+        }
+    }
+
+    /// The text of a kind that grew last.
+    fn last_of(&self, delta: &str) -> Option<u64> {
+        self.growing.iter().rev().find(|(_, name, _)| *name == delta).map(|(text, ..)| *text)
     }
 
     /// An item's number without those that were taken out before it.
@@ -74,6 +100,8 @@ const WHOLE: [&str; 8] = [
     "response.web_search_call.searching",
     "response.web_search_call.completed",
 ];
+/// The parts of items that hold a text.
+const PARTS: [&str; 3] = ["output_text", "reasoning_text", "summary_text"];
 /// The most items of an answer.
 const MOST: usize = 1024;
 
@@ -83,6 +111,7 @@ impl Speaker {
         self.drop_log_probabilities(response);
         let mut output = take(response, "output");
         if let Some(Json::Array(items)) = &mut output {
+            self.judge_parts(items)?;
             let mut kept = Vec::with_capacity(items.len());
             for mut item in std::mem::take(items) {
                 if self.judge_item(&mut item)? {
@@ -97,6 +126,25 @@ impl Speaker {
         if let Some(output) = output {
             set(response, "output", output);
         }
+        Ok(())
+    }
+
+    /// Texts that clients join, each as it stands behind those before it. What each says by itself is judged with its item.
+    fn judge_parts(&mut self, items: &[Json]) -> Result<(), Refusal> {
+        // Not behind what was said in pieces: here all of that is said again.
+        let before = std::mem::take(&mut self.joined);
+        for item in items {
+            for list in ["content", "summary"] {
+                let Some(Json::Array(parts)) = item.get(list) else { continue };
+                for part in parts {
+                    let kind = PARTS.into_iter().find(|kind| part.get("type").and_then(Json::as_str) == Some(kind));
+                    if let (Some(kind), Some(Json::String(text))) = (kind, part.get("text")) {
+                        self.judge_joined(kind, text)?;
+                    }
+                }
+            }
+        }
+        self.joined = before;
         Ok(())
     }
 
@@ -166,15 +214,9 @@ fn take(json: &mut Json, name: &str) -> Option<Json> {
 /// The most parts of an item.
 const MOST_PARTS: u64 = 4096;
 
-/// One number for each text of an answer: its item, its part of that, and its kind, by the event of its pieces. Clients count the parts of
-/// a summary by themselves.
-fn text_of(item: usize, event: &Json, delta: &str) -> Result<u64, Refusal> {
-    let part = index(event, if delta.contains("summary") { "summary_index" } else { "content_index" });
-    if part >= MOST_PARTS {
-        return Err(unreadable_answer("an item of it has too many parts"));
-    }
-    let kind = TEXTS.iter().position(|(of, _)| *of == delta).unwrap_or_default() as u64;
-    Ok(first_text_of(item) + part * 4 + kind)
+/// Where an event says to which part of its item a piece belongs. Clients count the parts of a summary by themselves.
+fn part_of(event: &Json, delta: &str) -> u64 {
+    index(event, if delta.contains("summary") { "summary_index" } else { "content_index" })
 }
 
 /// The least of an item's numbers.
@@ -216,10 +258,11 @@ impl StreamJudge {
         let said = self.items.client_index(self.items.all[item].index);
         set(&mut event, "output_index", Json::Number(said.into()));
         if let Some((delta, _)) = TEXTS.into_iter().find(|(delta, _)| *delta == kind) {
-            return self.grows(text_of(item, &event, delta)?, delta, event, out);
+            return self.grows(self.items.text_of(item, delta)?, delta, event, out);
         }
         if let Some((delta, _)) = TEXTS.into_iter().find(|(_, done)| *done == kind) {
-            self.ends(text_of(item, &event, delta)?, delta, out)?;
+            self.ends(self.items.text_of(item, delta)?, delta, out)?;
+            self.items.begin_part(item);
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
             self.send(&kind, event, out);
         } else if kind == ARGUMENTS.0 {
@@ -231,9 +274,15 @@ impl StreamJudge {
         } else if kind == ARGUMENTS.1 {
             return self.arguments(event, out);
         } else if kind == "response.output_item.done" {
-            self.around(&mut event, "item", Speaker::judge_item)?;
+            self.around(&mut event, "item", |speaker, item| {
+                speaker.judge_parts(std::slice::from_ref(item))?;
+                speaker.judge_item(item)
+            })?;
             self.send(&kind, event, out);
         } else if WHOLE.contains(&kind.as_str()) {
+            if kind.ends_with("part.added") {
+                self.items.begin_part(item);
+            }
             self.speaker.again(|speaker| speaker.judge_tree(&mut event));
             self.send(&kind, event, out);
         } else {
@@ -285,13 +334,13 @@ impl StreamJudge {
         // What another item of the same number has said comes before what this one says.
         for place in (0..self.items.all.len()).rev().filter(|place| self.items.all[*place].index == number).collect::<Vec<_>>() {
             let texts = first_text_of(place)..first_text_of(place + 1);
-            for (text, delta, mut event) in self.items.growing.iter().filter(|(text, ..)| texts.contains(text)).cloned().collect::<Vec<_>>()
-            {
-                let held: String = self.speaker.pause_others(text, &[]).into_iter().map(|(_, _, text)| text).collect();
-                if !held.is_empty() {
-                    set(&mut event, "delta", Json::String(held));
-                    self.send(delta, event, out);
-                }
+            let growing: Vec<_> = self.items.growing.iter().filter(|(text, ..)| texts.contains(text)).cloned().collect();
+            for (text, delta, event) in growing {
+                let last = self.items.last_of(delta);
+                let joined = if last == Some(text) { self.speaker.pause_joined(delta)? } else { String::new() };
+                let mut held = self.speaker.say(text, delta, &joined)?;
+                held.extend(self.speaker.pause_others(text, &[]).into_iter().map(|(_, _, text)| text));
+                self.send_piece(delta, event, held, out);
             }
         }
         let mut stays = false;
@@ -300,7 +349,7 @@ impl StreamJudge {
             self.speaker.judge_tree(&mut event);
             set(&mut event, "item", item);
         }
-        self.items.all.push(Item { index: number, id, stays });
+        self.items.all.push(Item { index: number, id, parts: 0, stays });
         if stays {
             set(&mut event, "output_index", Json::Number(self.items.client_index(number).into()));
             self.send("response.output_item.added", event, out);
@@ -311,27 +360,44 @@ impl StreamJudge {
     /// A piece of a text.
     fn grows(&mut self, text: u64, delta: &'static str, mut event: Json, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let Some(Json::String(piece)) = take(&mut event, "delta") else { return Err(unreadable_answer("a piece of it is no text")) };
+        let known = self.items.growing.iter().find(|(of, name, _)| (*of, *name) == (text, delta));
+        if known.is_some_and(|(_, _, before)| part_of(before, delta) > part_of(&event, delta)) {
+            return Err(unreadable_answer("its parts are out of order"));
+        }
+        // Where another text of the kind goes on, a part of what clients join has ended.
+        let before = self.items.last_of(delta).filter(|of| *of != text);
+        if let Some((of, _, event)) = before.and_then(|before| self.items.growing.iter().find(|(of, ..)| *of == before).cloned()) {
+            let rest = self.speaker.end_joined(delta)?;
+            let rest = self.speaker.say(of, delta, &rest)?;
+            self.send_piece(delta, event, rest, out);
+        }
+        let piece = self.speaker.say_joined(delta, &piece)?;
         let piece = self.speaker.say(text, delta, &piece)?;
         self.speaker.again(|speaker| speaker.judge_tree(&mut event));
         self.items.growing.retain(|(of, name, _)| (*of, *name) != (text, delta));
         self.items.growing.push((text, delta, event.clone()));
-        if !piece.is_empty() {
-            set(&mut event, "delta", Json::String(piece));
-            self.send(delta, event, out);
-        }
+        self.send_piece(delta, event, piece, out);
         Ok(())
     }
 
     /// Says the rest of a text.
     fn ends(&mut self, text: u64, delta: &'static str, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let Some(place) = self.items.growing.iter().position(|(of, name, _)| (*of, *name) == (text, delta)) else { return Ok(()) };
-        let (_, _, mut event) = self.items.growing.remove(place);
-        let rest: String = self.speaker.end(Some(text))?.into_iter().map(|(_, _, text)| text).collect();
-        if !rest.is_empty() {
-            set(&mut event, "delta", Json::String(rest));
+        let is_last = self.items.last_of(delta) == Some(text);
+        let (_, _, event) = self.items.growing.remove(place);
+        let last = if is_last { self.speaker.end_joined(delta)? } else { String::new() };
+        let mut rest = self.speaker.say(text, delta, &last)?;
+        rest.extend(self.speaker.end(Some(text))?.into_iter().map(|(_, _, text)| text));
+        self.send_piece(delta, event, rest, out);
+        Ok(())
+    }
+
+    /// Says a piece of a text by an event of that.
+    fn send_piece(&mut self, delta: &'static str, mut event: Json, piece: String, out: &mut Vec<u8>) {
+        if !piece.is_empty() {
+            set(&mut event, "delta", Json::String(piece));
             self.send(delta, event, out);
         }
-        Ok(())
     }
 
     /// A call's arguments, whole: said as one piece, and then as the whole. Its name was judged when the item was added.
