@@ -1018,3 +1018,39 @@ fn a_value_that_is_spread_over_the_parts_of_an_answer_does_not_reach_a_client_th
         }
     }
 }
+
+#[test]
+fn a_tool_that_is_not_allowed_is_not_called_by_another_kind_of_item() {
+    let policy = with("{tools: {allow: [good]}}", Mode::Soft);
+    let items = ["function_call", "custom_tool_call", "mcp_call"]
+        .map(|kind| json!({"type": kind, "id": kind, "name": "bad", "arguments": "{}", "input": "x"}));
+    let body = json!({"id": "r", "output": items}).to_string();
+    let head = RequestHead {
+        method: "POST",
+        path: "/v1/responses",
+        content_type: None,
+        content_encoding: None,
+        caller: Caller { over_loopback: false },
+    };
+    let answer = AnswerHead { status: 200, content_type: Some("application/json"), content_encoding: None, is_empty: false };
+    let AnswerPlan::Whole(mut judge) = Exchange::begin(policy, &head).0.open_answer(&answer).unwrap() else { panic!("it is judged") };
+    let out: Value = serde_json::from_slice(&judge.judge(body.as_bytes()).unwrap()).unwrap();
+    assert_eq!(out["output"], json!([]));
+}
+
+#[test]
+fn an_event_of_a_piece_is_not_kept_for_each_text_however_long_it_is() {
+    let long = "x ".repeat(500_000);
+    let mut stream = String::new();
+    for place in 0..50 {
+        let id = format!("m{place}");
+        let added =
+            json!({"type": "response.output_item.added", "output_index": place, "item": {"id": id, "type": "message", "content": []}});
+        let piece = json!({"type": "response.output_text.delta", "output_index": place, "item_id": id, "content_index": 0, "delta": "a@", "odd": if place == 0 { long.as_str() } else { "" }});
+        let _ = write!(stream, "data: {added}\n\ndata: {piece}\n\n");
+    }
+    let _ = write!(stream, "data: {}\n\n", json!({"type": "response.completed", "response": {"output": []}}));
+    let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.contains("response.completed") && out.matches("a@").count() == 50, "{}", out.len());
+    assert!(out.len() < stream.len() + 64 * 1024, "{} bytes of {}", out.len(), stream.len());
+}

@@ -234,3 +234,25 @@ fn a_text_of_which_each_piece_bears_a_part_of_its_own_is_one_text() {
     assert_eq!(text, expected);
     assert_eq!(out.last().unwrap()["response"]["output"][0]["content"][0]["text"], expected);
 }
+
+#[test]
+fn a_call_whose_item_begins_with_a_piece_of_its_arguments_comes_whole() {
+    // `simple_streaming_events.py` of vLLM.
+    let item = |arguments: &str| json!({"type": "function_call", "id": "i", "call_id": "c", "name": "one", "arguments": arguments, "status": "in_progress"});
+    let piece = |delta: &str| json!({"type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "i", "delta": delta});
+    let events = [
+        json!({"type": "response.output_item.added", "output_index": 0, "item": item("{\"a\": ")}),
+        piece("[1,"),
+        piece(" 2]}"),
+        json!({"type": "response.function_call_arguments.done", "output_index": 0, "item_id": "i", "name": "one", "arguments": "{\"a\": [1, 2]}"}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": item("{\"a\": [1, 2]}")}),
+        json!({"type": "response.completed", "response": {"id": "r", "output": [item("{\"a\": [1, 2]}")]}}),
+    ];
+    let out = through("{mode: hard, tools: {allow: [one]}}", "/v1/responses", &events);
+    let whole = "{\"a\":[1,2]}";
+    let (begun, done) =
+        (&out[0]["item"]["arguments"], &out.iter().find(|event| event["type"] == "response.output_item.done").unwrap()["item"]);
+    assert_eq!((begun, &done["arguments"]), (&json!(""), &json!(whole)));
+    let said: String = out.iter().filter_map(|event| event["delta"].as_str()).collect();
+    assert_eq!((said.as_str(), &out.last().unwrap()["response"]["output"][0]["arguments"]), (whole, &json!(whole)));
+}

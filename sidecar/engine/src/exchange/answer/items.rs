@@ -7,7 +7,7 @@
 //! Items count from nought. Ollama 0.17.4 gives a message and the calls behind it the same number, counts the calls of each of its own
 //! pieces anew, and a message's pieces under another number once a thought came between. So an item is known by its id, too.
 
-use super::{MAX_CALL_BYTES, Speaker, StreamJudge, unreadable_answer};
+use super::{MAX_CALL_BYTES, MAX_HEAD_BYTES, Speaker, StreamJudge, unreadable_answer};
 use crate::exchange::Ending;
 use crate::verdict::Refusal;
 use crate::wire::{Arguments, Call, Json};
@@ -150,7 +150,9 @@ impl Speaker {
 
     /// An item that is there as a whole; whether it stays.
     fn judge_item(&mut self, item: &mut Json) -> Result<bool, Refusal> {
-        if item.get("type").and_then(Json::as_str) != Some("function_call") {
+        let kind = item.get("type").and_then(Json::as_str).unwrap_or_default();
+        // `function_call`, and what other tools are called by: `custom_tool_call`, `mcp_call`.
+        if !kind.ends_with("_call") || item.get("name").and_then(Json::as_str).is_none() {
             self.judge_tree(item);
             return Ok(true);
         }
@@ -209,6 +211,19 @@ fn set(json: &mut Json, name: &str, value: Json) {
 /// Takes a value out and leaves its place.
 fn take(json: &mut Json, name: &str) -> Option<Json> {
     json.get_mut(name).map(|place| std::mem::replace(place, Json::Null))
+}
+
+/// What an event of a piece says of itself, as far as that is short: it is kept for each text.
+fn brief(event: &Json) -> Json {
+    let Json::Object(members) = event else { return Json::Null };
+    let is_short = |value: &Json| match value {
+        Json::String(text) => text.len() <= MAX_HEAD_BYTES,
+        Json::Array(items) => items.is_empty(),
+        Json::Object(members) => members.is_empty(),
+        Json::Number(_) | Json::Bool(_) | Json::Null => true,
+    };
+    // Nothing documented has as many.
+    Json::Object(members.iter().filter(|(name, value)| name.len() <= 64 && is_short(value)).take(32).cloned().collect())
 }
 
 /// The most parts of an item.
@@ -345,6 +360,11 @@ impl StreamJudge {
         }
         let mut stays = false;
         if let Some(mut item) = take(&mut event, "item") {
+            let begun = item.get("arguments").and_then(Json::as_str).unwrap_or_default();
+            if Json::read(begun.as_bytes()).is_err() {
+                // vLLM says the first piece of them here. They are said once they are whole.
+                set(&mut item, "arguments", Json::String(String::new()));
+            }
             stays = self.speaker.judge_item(&mut item)?;
             self.speaker.judge_tree(&mut event);
             set(&mut event, "item", item);
@@ -375,7 +395,7 @@ impl StreamJudge {
         let piece = self.speaker.say(text, delta, &piece)?;
         self.speaker.again(|speaker| speaker.judge_tree(&mut event));
         self.items.growing.retain(|(of, name, _)| (*of, *name) != (text, delta));
-        self.items.growing.push((text, delta, event.clone()));
+        self.items.growing.push((text, delta, brief(&event)));
         self.send_piece(delta, event, piece, out);
         Ok(())
     }
