@@ -1054,3 +1054,16 @@ fn an_event_of_a_piece_is_not_kept_for_each_text_however_long_it_is() {
     assert!(out.contains("response.completed") && out.matches("a@").count() == 50, "{}", out.len());
     assert!(out.len() < stream.len() + 64 * 1024, "{} bytes of {}", out.len(), stream.len());
 }
+
+#[test]
+fn a_call_that_breaks_off_without_a_word_of_it_ends_the_answer() {
+    let choice = |finish: &str| json!({"index": 0, "message": {"role": "assistant", "content": "so", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "one", "arguments": "{\"a\": \"hal"}}]}, "finish_reason": finish});
+    let said = |finish: &str| {
+        answer("/v1/chat/completions", 200, "application/json", &json!({"id": "c", "choices": [choice(finish)]}).to_string())
+    };
+    let out = said("length").unwrap();
+    assert!(!out.contains("hal") && out.contains("\"so\"") && out.contains("\"length\""), "{out}");
+    for finish in ["tool_calls", "stop"] {
+        assert_eq!(said(finish).unwrap_err().code, "unreadable_answer");
+    }
+}

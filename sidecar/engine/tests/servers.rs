@@ -256,3 +256,18 @@ fn a_call_whose_item_begins_with_a_piece_of_its_arguments_comes_whole() {
     let said: String = out.iter().filter_map(|event| event["delta"].as_str()).collect();
     assert_eq!((said.as_str(), &out.last().unwrap()["response"]["output"][0]["arguments"]), (whole, &json!(whole)));
 }
+
+#[test]
+fn a_call_that_breaks_off_since_the_answer_is_long_enough_takes_nothing_else_with_it() {
+    // vLLM and llama.cpp's server say the pieces of a call until `max_tokens` is reached.
+    let call = |index: u64, id: &str, text: &str| json!({"index": index, "id": id, "type": "function", "function": {"name": "one", "arguments": text}});
+    let events = [
+        chunk(&json!([call(0, "a", "{\"a\":1}")]), &Value::Null),
+        chunk(&json!([call(1, "b", "{\"a\": \"hal")]), &Value::Null),
+        chunk(&json!([]), &json!("length")),
+    ];
+    let out = through("{mode: hard}", "/v1/chat/completions", &events);
+    let calls: Vec<&Value> = out.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"].as_array()).flatten().collect();
+    assert_eq!(calls, [&call(0, "a", "{\"a\":1}")]);
+    assert_eq!(out.last().unwrap()["choices"][0]["finish_reason"], "length");
+}

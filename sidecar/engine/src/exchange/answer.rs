@@ -234,6 +234,19 @@ impl Speaker {
         Ok(kept)
     }
 
+    /// Takes out calls that break off in their arguments, where the answer says that it ends for its length: nobody can judge them, or
+    /// call by them. Clients know from the reason that something is missing.
+    fn drop_cut_calls<C>(&mut self, finish: Option<&Json>, calls: &mut Vec<C>, call: impl Fn(&C) -> &Call) {
+        if finish.and_then(Json::as_str) == Some("length") {
+            let before = calls.len();
+            calls.retain(|of| match &call(of).arguments {
+                Arguments::Text(text) => text.trim().is_empty() || Json::read(text.as_bytes()).is_ok(),
+                Arguments::Value(_) => true,
+            });
+            self.tally.dropped += (before - calls.len()) as u64;
+        }
+    }
+
     /// Judges the arguments of a call that are JSON in a string.
     fn judge_arguments(&mut self, text: &mut String) -> Result<(), Refusal> {
         if text.trim().is_empty() {
@@ -505,6 +518,7 @@ impl WholeJudge {
                         }
                         self.speaker.judge_value(text);
                     }
+                    self.speaker.drop_cut_calls(speech.finish.as_ref(), &mut speech.calls, |call| call);
                     speech.calls = self.speaker.judge_calls(std::mem::take(&mut speech.calls))?;
                 }
                 wire::encode_event(&event, shape, &mut out);
@@ -757,6 +771,12 @@ impl StreamJudge {
             }
             if !last_words.speeches.is_empty() {
                 self.write(out, |out| wire::encode_event(&last_words, shape, out));
+            }
+            for speech in event.speeches.iter().filter(|speech| speech.finish.is_some()) {
+                let of_choice = |of: &Collected| of.speech.choice == speech.choice;
+                let (mut calls, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.calls).into_iter().partition(of_choice);
+                self.speaker.drop_cut_calls(speech.finish.as_ref(), &mut calls, |of| &of.call);
+                self.calls = calls.into_iter().chain(others).collect();
             }
             for choice in ends {
                 self.end(choice, shape, out)?;
