@@ -1067,3 +1067,43 @@ fn a_call_that_breaks_off_without_a_word_of_it_ends_the_answer() {
         assert_eq!(said(finish).unwrap_err().code, "unreadable_answer");
     }
 }
+
+#[test]
+fn a_value_whose_first_half_was_said_before_another_item_began_stays_half() {
+    let key = format!("h{}{}", "f_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz1");
+    let added = |place: u64, id: &str| json!({"type": "response.output_item.added", "output_index": place, "item": {"id": id, "type": "message", "content": []}});
+    let piece = |place: u64, id: &str, text: &str| json!({"type": "response.reasoning_text.delta", "output_index": place, "item_id": id, "delta": text});
+    let created = json!({"type": "response.created", "response": {"id": "r", "output": []}});
+    let end = json!({"type": "response.completed", "response": {"id": "r", "output": []}});
+    for events in [
+        vec![added(0, "a"), added(2, "b"), piece(0, "a", &key[..18]), added(0, "b"), piece(2, "b", &key[18..]), end.clone()],
+        vec![added(0, "a"), added(2, "b"), piece(0, "a", &key[..18]), created.clone(), piece(2, "b", &key[18..]), end.clone()],
+        vec![added(0, "a"), added(2, "b"), piece(0, "a", &key[..18]), piece(2, "b", &key[18..]), end.clone()],
+    ] {
+        let stream = events.iter().fold(String::new(), |mut text, event| {
+            let _ = write!(text, "data: {event}\n\n");
+            text
+        });
+        let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+        assert!(!out.contains(&key[18..]), "{out}");
+    }
+    // What is said in another order than it came could become a value by that.
+    let events = [added(0, "a"), added(1, "b"), piece(1, "b", &key[18..]), piece(0, "a", &key[..18]), end];
+    let stream = events.iter().fold(String::new(), |mut text, event| {
+        let _ = write!(text, "data: {event}\n\n");
+        text
+    });
+    let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.find(&key[18..]).unwrap() < out.find(&key[..18]).unwrap(), "{out}");
+}
+
+#[test]
+fn arguments_that_come_with_a_piece_beside_them_are_said_under_unique_keys() {
+    let added = json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "function_call", "name": "f", "arguments": ""}});
+    let done = json!({"type": "response.function_call_arguments.done", "output_index": 0, "item_id": "i", "delta": "x", "arguments": "{}"});
+    let end = json!({"type": "response.completed", "response": {"output": []}});
+    let out = answer("/v1/responses", 200, "text/event-stream", &format!("data: {added}\n\ndata: {done}\n\ndata: {end}\n\n")).unwrap();
+    for line in out.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        assert!(Json::read(line.as_bytes()).is_ok(), "{line}");
+    }
+}

@@ -185,7 +185,7 @@ fn items_that_the_server_counts_anew_are_known_by_their_ids() {
         ]
     };
     let end = json!({"type": "response.completed", "response": {"id": "r", "output": []}});
-    let calls = [&call(1, "one")[..], &call(2, "two"), &call(1, "three"), &[end.clone()]].concat();
+    let calls = [&call(1, "one")[..], &call(2, "two"), &call(1, "three"), std::slice::from_ref(&end)].concat();
     let out = through("{mode: hard}", "/v1/responses", &calls);
     let done: Vec<&str> =
         out.iter().filter(|event| event["type"] == "response.output_item.done").filter_map(|event| event["item"]["id"].as_str()).collect();

@@ -388,7 +388,9 @@ impl StreamJudge {
         let before = self.items.last_of(delta).filter(|of| *of != text);
         if let Some((of, _, event)) = before.and_then(|before| self.items.growing.iter().find(|(of, ..)| *of == before).cloned()) {
             let rest = self.speaker.end_joined(delta)?;
-            let rest = self.speaker.say(of, delta, &rest)?;
+            let mut rest = self.speaker.say(of, delta, &rest)?;
+            // All of it is said now, since clients join what they get in its order.
+            rest.extend(self.speaker.pause_others(of, &[]).into_iter().map(|(_, _, text)| text));
             self.send_piece(delta, event, rest, out);
         }
         let piece = self.speaker.say_joined(delta, &piece)?;
@@ -430,7 +432,8 @@ impl StreamJudge {
         if let Json::Object(members) = &event
             && !arguments.is_empty()
         {
-            let mut piece: Vec<_> = members.iter().filter(|(name, _)| !["arguments", "name"].contains(&name.as_str())).cloned().collect();
+            let mut piece: Vec<_> =
+                members.iter().filter(|(name, _)| !["arguments", "delta", "name"].contains(&name.as_str())).cloned().collect();
             piece.push(("delta".into(), Json::String(arguments.clone())));
             let mut piece = Json::Object(piece);
             set(&mut piece, "type", Json::String(ARGUMENTS.0.into()));
