@@ -149,10 +149,15 @@ fn joined(frames: &[Value]) -> BTreeMap<String, String> {
             for name in ["text", "thinking", "partial_json"] {
                 add(format!("{}.{name}", frame["index"]), &frame["delta"][name]);
             }
+            // Clients join the texts of all blocks, too, and those of all parts.
+            add("text".to_owned(), &frame["delta"]["text"]);
         }
         if kind.rsplit('.').next() == Some("delta") {
             let part = if kind.contains("summary") { &frame["summary_index"] } else { &frame["content_index"] };
             add(format!("{kind}.{}.{part}", frame["output_index"]), &frame["delta"]);
+            if !kind.contains("arguments") {
+                add(kind.to_owned(), &frame["delta"]);
+            }
         }
     }
     joined

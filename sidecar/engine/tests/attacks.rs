@@ -394,6 +394,8 @@ fn events_out_of_order_end_the_answer_with_an_error_and_no_normal_end() {
         vec![text(0), close(1), stop.clone()],
         vec![text(0), stop.clone()],
         vec![close(0), stop.clone()],
+        vec![text(0), text(1), close(1), close(0), close(0), stop.clone()],
+        vec![text(0), text(1), close(1), close(0), piece(0), stop.clone()],
         vec![
             text(0),
             json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "x"}}),
@@ -1029,6 +1031,15 @@ fn pieces_that_a_client_joins_are_judged_joined_whatever_other_numbers_they_bear
 }
 
 #[test]
+fn a_call_that_goes_on_behind_the_end_of_its_choice_ends_the_answer() {
+    // A client that keeps calls by their numbers would join the two to the name of a third.
+    let chunk = |name: &str| json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"name": name, "arguments": ""}}]}, "finish_reason": "tool_calls"}]});
+    let stream = format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk("send_"), chunk("mail"));
+    let out = answer("/v1/chat/completions", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.contains("\"send_\"") && !out.contains("mail") && out.contains("\"error\":{") && !out.contains("[DONE]"), "{out}");
+}
+
+#[test]
 fn a_long_head_is_not_said_over_and_over() {
     let choices: Vec<Value> = (0..500).map(|number| json!({"index": 0, "delta": {["content", "reasoning"][number % 2]: "a@"}})).collect();
     let frame = json!({"id": "x".repeat(100_000), "choices": choices});
@@ -1046,5 +1057,181 @@ fn a_stream_in_another_apis_form_is_refused() {
         ("/v1/messages", "application/x-ndjson"),
     ] {
         assert_eq!(answer(path, 200, content_type, "").unwrap_err().code, "answer_type", "{path}");
+    }
+}
+
+/// What a client that joins all texts of one kind reads, and each of its parts.
+fn parts_of(path: &str, is_stream: bool, pieces: &[&str]) -> Result<String, Refusal> {
+    match (path, is_stream) {
+        ("/v1/messages", true) => {
+            let mut parts: Vec<Value> = Vec::new();
+            for (index, text) in (0u64..).zip(pieces) {
+                parts.push(open(index, &json!({"type": "text", "text": ""})));
+                // A token at a time.
+                parts.extend(text.as_bytes().chunks(3).map(|piece| {
+                    json!({"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": String::from_utf8_lossy(piece)}})
+                }));
+                parts.push(close(index));
+            }
+            parts.push(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}));
+            parts.push(json!({"type": "message_stop"}));
+            let out = answer(path, 200, "text/event-stream", &events(&parts))?;
+            let said = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+            Ok(said.filter_map(|event| event["delta"]["text"].as_str().map(str::to_owned)).collect())
+        }
+        ("/v1/messages", false) => {
+            let content: Vec<Value> = pieces.iter().map(|text| json!({"type": "text", "text": text})).collect();
+            let body = json!({"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"});
+            let out: Value = serde_json::from_str(&answer(path, 200, "application/json", &body.to_string())?).unwrap();
+            Ok(out["content"].as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect())
+        }
+        (_, true) => {
+            let item = |place: usize| json!({"id": format!("m{place}"), "type": "message", "content": []});
+            let mut stream = String::new();
+            for (place, text) in pieces.iter().enumerate() {
+                let _ = write!(
+                    stream,
+                    "data: {}\n\n",
+                    json!({"type": "response.output_item.added", "output_index": place, "item": item(place)})
+                );
+                for piece in text.as_bytes().chunks(3) {
+                    let piece = String::from_utf8_lossy(piece);
+                    let event = json!({"type": "response.output_text.delta", "output_index": place, "item_id": format!("m{place}"), "content_index": 0, "delta": piece});
+                    let _ = write!(stream, "data: {event}\n\n");
+                }
+                let done = json!({"type": "response.output_text.done", "output_index": place, "item_id": format!("m{place}"), "content_index": 0, "text": text});
+                let _ = write!(stream, "data: {done}\n\n");
+            }
+            let _ = write!(stream, "data: {}\n\n", json!({"type": "response.completed", "response": {"output": []}}));
+            let out = answer(path, 200, "text/event-stream", &stream)?;
+            let said = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+            Ok(said.filter_map(|event| event["delta"].as_str().map(str::to_owned)).collect())
+        }
+        (_, false) => {
+            let half = pieces.len() / 2;
+            let item = |pieces: &[&str]| json!({"type": "message", "content": pieces.iter().map(|text| json!({"type": "output_text", "text": text})).collect::<Vec<_>>()});
+            let body = json!({"id": "r", "output": [item(&pieces[..half]), item(&pieces[half..])]});
+            let out: Value = serde_json::from_str(&answer(path, 200, "application/json", &body.to_string())?).unwrap();
+            let items = out["output"].as_array().unwrap().iter().flat_map(|item| item["content"].as_array().unwrap());
+            Ok(items.filter_map(|part| part["text"].as_str()).collect())
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_spread_over_the_parts_of_an_answer_does_not_reach_a_client_that_joins_them() {
+    let key = key();
+    for path in ["/v1/messages", "/v1/responses"] {
+        for is_stream in [true, false] {
+            for (first, second, third) in [
+                ("so: ", &key[..9], &key[9..]),
+                (&key[..9], "", &key[9..]),
+                ("", &key[..21], &key[21..]),
+                (&key[..2], &key[2..20], &key[20..]),
+            ] {
+                // Half of a value is no harm, as long as the other half stays.
+                let said = parts_of(path, is_stream, &[first, second, third]).unwrap_or_default();
+                assert!(!said.contains(&key), "{path} {is_stream}: {said}");
+                assert!(!said.ends_with(&key[key.len() - 4..]), "{path} {is_stream}: {said}");
+            }
+            // What is a value by itself is one wherever it stands.
+            let whole = format!("[REDACTED_OPENAI_KEY]");
+            for pieces in [["a", &key, " b"], ["see ", &key, ""], [&key, " ", &key], ["x@", &key, "a"]] {
+                let said = parts_of(path, is_stream, &pieces).unwrap();
+                assert_eq!(said, pieces.map(|piece| piece.replace(&key, &whole)).concat(), "{path} {is_stream}");
+            }
+            // What is none is said as it is.
+            let pieces = ["Write to me@", "home, or ", "call 1234"];
+            assert_eq!(parts_of(path, is_stream, &pieces).unwrap(), pieces.concat());
+        }
+    }
+}
+
+#[test]
+fn a_tool_that_is_not_allowed_is_not_called_by_another_kind_of_item() {
+    let policy = with("{tools: {allow: [good]}}", Mode::Soft);
+    let items = ["function_call", "custom_tool_call", "mcp_call"]
+        .map(|kind| json!({"type": kind, "id": kind, "name": "bad", "arguments": "{}", "input": "x"}));
+    let body = json!({"id": "r", "output": items}).to_string();
+    let head = RequestHead {
+        method: "POST",
+        path: "/v1/responses",
+        content_type: None,
+        content_encoding: None,
+        caller: Caller { over_loopback: false },
+    };
+    let answer = AnswerHead { status: 200, content_type: Some("application/json"), content_encoding: None, is_empty: false };
+    let AnswerPlan::Whole(mut judge) = Exchange::begin(policy, &head).0.open_answer(&answer).unwrap() else { panic!("it is judged") };
+    let out: Value = serde_json::from_slice(&judge.judge(body.as_bytes()).unwrap()).unwrap();
+    assert_eq!(out["output"], json!([]));
+}
+
+#[test]
+fn an_event_of_a_piece_is_not_kept_for_each_text_however_long_it_is() {
+    let long = "x ".repeat(500_000);
+    let mut stream = String::new();
+    for place in 0..50 {
+        let id = format!("m{place}");
+        let added =
+            json!({"type": "response.output_item.added", "output_index": place, "item": {"id": id, "type": "message", "content": []}});
+        let piece = json!({"type": "response.output_text.delta", "output_index": place, "item_id": id, "content_index": 0, "delta": "a@", "odd": if place == 0 { long.as_str() } else { "" }});
+        let _ = write!(stream, "data: {added}\n\ndata: {piece}\n\n");
+    }
+    let _ = write!(stream, "data: {}\n\n", json!({"type": "response.completed", "response": {"output": []}}));
+    let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.contains("response.completed") && out.matches("a@").count() == 50, "{}", out.len());
+    assert!(out.len() < stream.len() + 64 * 1024, "{} bytes of {}", out.len(), stream.len());
+}
+
+#[test]
+fn a_call_that_breaks_off_without_a_word_of_it_ends_the_answer() {
+    let choice = |finish: &str| json!({"index": 0, "message": {"role": "assistant", "content": "so", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "one", "arguments": "{\"a\": \"hal"}}]}, "finish_reason": finish});
+    let said = |finish: &str| {
+        answer("/v1/chat/completions", 200, "application/json", &json!({"id": "c", "choices": [choice(finish)]}).to_string())
+    };
+    let out = said("length").unwrap();
+    assert!(!out.contains("hal") && out.contains("\"so\"") && out.contains("\"length\""), "{out}");
+    for finish in ["tool_calls", "stop"] {
+        assert_eq!(said(finish).unwrap_err().code, "unreadable_answer");
+    }
+}
+
+#[test]
+fn a_value_whose_first_half_was_said_before_another_item_began_stays_half() {
+    let key = format!("h{}{}", "f_", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz1");
+    let added = |place: u64, id: &str| json!({"type": "response.output_item.added", "output_index": place, "item": {"id": id, "type": "message", "content": []}});
+    let piece = |place: u64, id: &str, text: &str| json!({"type": "response.reasoning_text.delta", "output_index": place, "item_id": id, "delta": text});
+    let created = json!({"type": "response.created", "response": {"id": "r", "output": []}});
+    let end = json!({"type": "response.completed", "response": {"id": "r", "output": []}});
+    for events in [
+        vec![added(0, "a"), added(2, "b"), piece(0, "a", &key[..18]), added(0, "b"), piece(2, "b", &key[18..]), end.clone()],
+        vec![added(0, "a"), added(2, "b"), piece(0, "a", &key[..18]), created.clone(), piece(2, "b", &key[18..]), end.clone()],
+        vec![added(0, "a"), added(2, "b"), piece(0, "a", &key[..18]), piece(2, "b", &key[18..]), end.clone()],
+    ] {
+        let stream = events.iter().fold(String::new(), |mut text, event| {
+            let _ = write!(text, "data: {event}\n\n");
+            text
+        });
+        let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+        assert!(!out.contains(&key[18..]), "{out}");
+    }
+    // What is said in another order than it came could become a value by that.
+    let events = [added(0, "a"), added(1, "b"), piece(1, "b", &key[18..]), piece(0, "a", &key[..18]), end];
+    let stream = events.iter().fold(String::new(), |mut text, event| {
+        let _ = write!(text, "data: {event}\n\n");
+        text
+    });
+    let out = answer("/v1/responses", 200, "text/event-stream", &stream).unwrap();
+    assert!(out.find(&key[18..]).unwrap() < out.find(&key[..18]).unwrap(), "{out}");
+}
+
+#[test]
+fn arguments_that_come_with_a_piece_beside_them_are_said_under_unique_keys() {
+    let added = json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": "i", "type": "function_call", "name": "f", "arguments": ""}});
+    let done = json!({"type": "response.function_call_arguments.done", "output_index": 0, "item_id": "i", "delta": "x", "arguments": "{}"});
+    let end = json!({"type": "response.completed", "response": {"output": []}});
+    let out = answer("/v1/responses", 200, "text/event-stream", &format!("data: {added}\n\ndata: {done}\n\ndata: {end}\n\n")).unwrap();
+    for line in out.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        assert!(Json::read(line.as_bytes()).is_ok(), "{line}");
     }
 }

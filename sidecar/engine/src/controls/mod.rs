@@ -116,7 +116,13 @@ pub trait AnswerText: fmt::Debug + Send {
     fn push(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(&'static str));
     /// The text pauses while another goes on: gives out what is held back, where that is no finding as it stands.
     fn pause(&mut self, _out: &mut String) {}
-    /// Part of a finding was given out at a pause, so that the answer can't go on.
+    /// A part of the text ends, and all of it is given out as it was judged by itself.
+    fn end_part(&mut self) {}
+    /// How many bytes at the end of what was said are held back.
+    fn unsure(&self) -> usize {
+        0
+    }
+    /// Part of a finding was given out at a pause or with an earlier part, so that the answer can't go on.
     fn is_torn(&self) -> bool {
         false
     }

@@ -79,6 +79,14 @@ impl AnswerText for Redacting {
         self.scanner.pause(out);
     }
 
+    fn end_part(&mut self) {
+        self.scanner.end_part();
+    }
+
+    fn unsure(&self) -> usize {
+        self.scanner.unsure()
+    }
+
     fn is_torn(&self) -> bool {
         self.scanner.is_torn()
     }

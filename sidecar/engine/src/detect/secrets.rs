@@ -317,14 +317,39 @@ impl Scanner {
     /// The text pauses, and another goes on: gives out what is held back, if it holds nothing as it stands: what would be given out if
     /// the text ended here. Should it go on and turn that into part of a value, the scanner is torn, so that the value's rest stays.
     pub fn pause(&mut self, out: &mut String) {
+        if !self.holds_a_value() {
+            self.release(out);
+        }
+    }
+
+    /// A part of the text ends, which was given out as it reads by itself. Should the next part turn its end into part of a value, the
+    /// scanner is torn.
+    pub fn end_part(&mut self) {
+        if self.holds_a_value() {
+            self.finish(&mut String::new(), &mut |_| {});
+        } else {
+            self.release(&mut String::new());
+        }
+    }
+
+    /// How many bytes at the end of the text were not given out.
+    #[must_use]
+    pub fn unsure(&self) -> usize {
+        self.held.len() - self.released
+    }
+
+    /// Whether there would be a value in what is held back, if the text ended here.
+    fn holds_a_value(&self) -> bool {
         let mut holds_a_value = false;
         if self.released < self.held.len() {
             self.clone().finish(&mut String::new(), &mut |_| holds_a_value = true);
         }
-        if !holds_a_value {
-            out.push_str(&self.held[self.released..]);
-            self.released = self.held.len();
-        }
+        holds_a_value
+    }
+
+    fn release(&mut self, out: &mut String) {
+        out.push_str(&self.held[self.released..]);
+        self.released = self.held.len();
     }
 
     /// Part of a value was given out before it could be known for one. What follows must not be.

@@ -42,6 +42,9 @@ pub(super) struct Speaker {
     shape: Option<Shape>,
     tally: Tally,
     channels: Vec<Channel>,
+    /// Texts of one kind that come in parts, and that clients join. Each part is judged by itself, once what it says behind the others is
+    /// known for no value.
+    joined: Vec<Joined>,
     /// For values that are there as a whole.
     value: Vec<Open>,
     /// The server said that another one makes this answer.
@@ -65,20 +68,37 @@ struct Channel {
     ended: bool,
 }
 
-impl Channel {
-    /// Nothing of what has to be redacted was given out at a pause.
-    fn is_whole(&self) -> Result<(), Refusal> {
-        if self.open.iter().any(|open| open.text.is_torn()) {
-            return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
-        }
-        Ok(())
+/// What all parts of one kind say.
+#[derive(Debug)]
+struct Joined {
+    name: &'static str,
+    open: Vec<Open>,
+    /// What of the part can't be judged by itself yet.
+    kept: String,
+}
+
+impl Joined {
+    /// What of the part can.
+    fn give(&mut self) -> Result<String, Refusal> {
+        is_whole(&self.open)?;
+        let unsure = self.open.iter().map(|open| open.text.unsure()).max().unwrap_or_default();
+        let sure = self.kept.len().saturating_sub(unsure);
+        Ok(self.kept.drain(..sure).collect())
     }
+}
+
+/// Nothing of what has to be redacted was given out at a pause, or with an earlier part.
+fn is_whole(open: &[Open]) -> Result<(), Refusal> {
+    if open.iter().any(|open| open.text.is_torn()) {
+        return Err(unreadable_answer("a text goes on, behind another, in the middle of what has to be redacted"));
+    }
+    Ok(())
 }
 
 impl Speaker {
     pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally) -> Self {
         let value = open_all(&policy);
-        Self { policy, shape, tally, channels: Vec::new(), value, is_remote: false }
+        Self { policy, shape, tally, channels: Vec::new(), joined: Vec::new(), value, is_remote: false }
     }
 
     /// A text that is there as a whole.
@@ -106,8 +126,54 @@ impl Speaker {
             return if piece.is_empty() { Ok(String::new()) } else { Err(unreadable_answer("it goes on behind its end")) };
         }
         let out = push_through(&mut channel.open, piece, &mut self.tally);
-        channel.is_whole()?;
+        is_whole(&channel.open)?;
         Ok(out)
+    }
+
+    /// The next piece of a part, read behind the other parts of its kind; gives what of the part may be judged by itself now.
+    fn say_joined(&mut self, name: &'static str, piece: &str) -> Result<String, Refusal> {
+        let place = self.joined.iter().position(|joined| joined.name == name).unwrap_or_else(|| {
+            self.joined.push(Joined { name, open: open_all(&self.policy), kept: String::new() });
+            self.joined.len() - 1
+        });
+        let joined = &mut self.joined[place];
+        joined.kept.push_str(piece);
+        for Open { text, .. } in &mut joined.open {
+            text.push(piece, &mut String::new(), &mut |_| {});
+        }
+        joined.give()
+    }
+
+    /// A part pauses while something else goes on; gives what may be judged all the same.
+    fn pause_joined(&mut self, name: &'static str) -> Result<String, Refusal> {
+        let Some(joined) = self.joined.iter_mut().find(|joined| joined.name == name) else { return Ok(String::new()) };
+        joined.open.iter_mut().for_each(|open| open.text.pause(&mut String::new()));
+        joined.give()
+    }
+
+    /// A part ends; gives the rest of it.
+    fn end_joined(&mut self, name: &'static str) -> Result<String, Refusal> {
+        let Some(joined) = self.joined.iter_mut().find(|joined| joined.name == name) else { return Ok(String::new()) };
+        joined.open.iter_mut().for_each(|open| open.text.end_part());
+        is_whole(&joined.open)?;
+        Ok(std::mem::take(&mut joined.kept))
+    }
+
+    /// A part that is there as a whole, read behind the others of its kind.
+    fn judge_joined(&mut self, name: &'static str, text: &str) -> Result<(), Refusal> {
+        self.say_joined(name, text)?;
+        self.end_joined(name).map(drop)
+    }
+
+    /// A fragment of a call belongs to a choice.
+    fn begin_call(&mut self, choice: u64) -> Result<(), Refusal> {
+        // So that the end of a choice that says nothing else is known, too.
+        self.say(choice, "tool_calls", "")?;
+        if self.channels.iter().any(|channel| channel.choice == choice && channel.ended) {
+            // Clients would join it with a call that was judged and said.
+            return Err(unreadable_answer("it goes on behind its end"));
+        }
+        Ok(())
     }
 
     /// Other channels of a choice pause while these go on; gives what they still have to say, so that it is said before.
@@ -130,7 +196,7 @@ impl Speaker {
         for channel in self.channels.iter_mut().filter(|channel| choice.is_none_or(|choice| choice == channel.choice)) {
             channel.ended = true;
             let text = finish_through(&mut channel.open, &mut self.tally);
-            channel.is_whole()?;
+            is_whole(&channel.open)?;
             if !text.is_empty() {
                 rest.push((channel.choice, channel.name, text));
             }
@@ -166,6 +232,19 @@ impl Speaker {
             kept.push(call);
         }
         Ok(kept)
+    }
+
+    /// Takes out calls that break off in their arguments, where the answer says that it ends for its length: nobody can judge them, or
+    /// call by them. Clients know from the reason that something is missing.
+    fn drop_cut_calls<C>(&mut self, finish: Option<&Json>, calls: &mut Vec<C>, call: impl Fn(&C) -> &Call) {
+        if finish.and_then(Json::as_str) == Some("length") {
+            let before = calls.len();
+            calls.retain(|of| match &call(of).arguments {
+                Arguments::Text(text) => text.trim().is_empty() || Json::read(text.as_bytes()).is_ok(),
+                Arguments::Value(_) => true,
+            });
+            self.tally.dropped += (before - calls.len()) as u64;
+        }
     }
 
     /// Judges the arguments of a call that are JSON in a string.
@@ -433,9 +512,13 @@ impl WholeJudge {
             Frame::Event(mut event) => {
                 self.speaker.judge_rest(&mut event)?;
                 for speech in &mut event.speeches {
-                    for (_, text) in &mut speech.texts {
+                    for (name, text) in &mut speech.texts {
+                        if shape == Shape::AnthropicMessage {
+                            self.speaker.judge_joined(name, text)?;
+                        }
                         self.speaker.judge_value(text);
                     }
+                    self.speaker.drop_cut_calls(speech.finish.as_ref(), &mut speech.calls, |call| call);
                     speech.calls = self.speaker.judge_calls(std::mem::take(&mut speech.calls))?;
                 }
                 wire::encode_event(&event, shape, &mut out);
@@ -476,7 +559,18 @@ pub enum Ending {
 struct Collected {
     /// What the event of its first fragment said of itself: the choice, the role, the channels. It says no text any more.
     speech: Speech,
+    /// Its number by the server. The call itself bears the one that goes to the client.
+    index: Option<u64>,
     call: Call,
+}
+
+impl Collected {
+    /// Whether a fragment begins another call, though it bears the number of this one: most of the parsers of Ollama 0.17.4 give every call
+    /// the number nought. Some versions of vLLM give each fragment an id of its own, but no name.
+    fn is_another(&self, fragment: &Call) -> bool {
+        let ids = [&self.call.id, &fragment.id].map(|id| id.as_deref().unwrap_or_default());
+        ids.iter().all(|id| !id.is_empty()) && ids[0] != ids[1] && !self.call.name.is_empty() && !fragment.name.is_empty()
+    }
 }
 
 /// Judges an answer as it arrives.
@@ -678,6 +772,12 @@ impl StreamJudge {
             if !last_words.speeches.is_empty() {
                 self.write(out, |out| wire::encode_event(&last_words, shape, out));
             }
+            for speech in event.speeches.iter().filter(|speech| speech.finish.is_some()) {
+                let of_choice = |of: &Collected| of.speech.choice == speech.choice;
+                let (mut calls, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.calls).into_iter().partition(of_choice);
+                self.speaker.drop_cut_calls(speech.finish.as_ref(), &mut calls, |of| &of.call);
+                self.calls = calls.into_iter().chain(others).collect();
+            }
             for choice in ends {
                 self.end(choice, shape, out)?;
             }
@@ -712,7 +812,7 @@ impl StreamJudge {
         let (ending, staying): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.calls).into_iter().partition(|of| choice.is_none_or(|choice| choice == of.speech.choice));
         self.calls = staying;
-        for Collected { speech, call } in ending {
+        for Collected { speech, call, .. } in ending {
             let calls = self.speaker.judge_calls(vec![call])?;
             if !calls.is_empty() {
                 self.say(Speech { calls, ..speech }, shape, out);
@@ -743,7 +843,8 @@ impl StreamJudge {
     /// Collects fragments of tool calls, which can't be judged one by one.
     fn collect(&mut self, speech: &Speech, fragments: Vec<Call>) -> Result<(), Refusal> {
         let choice = speech.choice;
-        for fragment in fragments {
+        for mut fragment in fragments {
+            self.speaker.begin_call(choice)?;
             let size = |call: &Call| {
                 call.name.len()
                     + call.id.as_ref().map_or(0, String::len)
@@ -754,11 +855,11 @@ impl StreamJudge {
             if self.call_bytes > MAX_CALL_BYTES || self.calls.len() >= MAX_CALLS {
                 return Err(unreadable_answer("its tool calls are too large"));
             }
-            let known = self.calls.iter_mut().rev().find(|Collected { speech: of, call }| {
-                of.choice == choice
-                    && (fragment.index.is_some() && call.index == fragment.index || fragment.index.is_none() && fragment.id.is_none())
-            });
-            if let Some(Collected { call, .. }) = known {
+            let of_choice = self.calls.iter_mut().rev().filter(|of| of.speech.choice == choice);
+            let known = of_choice
+                .into_iter()
+                .find(|of| fragment.index.is_some() && of.index == fragment.index || fragment.index.is_none() && fragment.id.is_none());
+            if let Some(Collected { call, .. }) = known.filter(|of| !of.is_another(&fragment)) {
                 call.name.push_str(&fragment.name);
                 call.id = call.id.take().or(fragment.id);
                 match (&mut call.arguments, fragment.arguments) {
@@ -770,7 +871,15 @@ impl StreamJudge {
             let texts = speech.texts.iter().map(|(name, _)| (*name, String::new())).collect();
             // One event may begin many calls, so that a long role would be said once for each.
             let role = speech.role.clone().filter(|role| role.len() <= MAX_HEAD_BYTES);
-            self.calls.push(Collected { speech: Speech { choice, role, texts, ..Speech::default() }, call: fragment });
+            let index = fragment.index;
+            let taken = |index| self.calls.iter().any(|of| of.speech.choice == choice && of.call.index == index);
+            if index.is_some() && taken(index) {
+                // Clients join by the number what bears the same: two calls would become one, which was not judged.
+                let most = self.calls.iter().filter(|of| of.speech.choice == choice).filter_map(|of| of.call.index).max();
+                let next = most.and_then(|most| most.checked_add(1));
+                fragment.index = Some(next.ok_or_else(|| unreadable_answer("its tool calls are too many"))?);
+            }
+            self.calls.push(Collected { speech: Speech { choice, role, texts, ..Speech::default() }, index, call: fragment });
         }
         Ok(())
     }

@@ -208,7 +208,8 @@ pub(super) fn write_array<T>(items: impl IntoIterator<Item = T>, out: &mut Vec<u
     out.push(b']');
 }
 
-/// Writes a string: what RFC 8259, section 7, asks to be escaped, in the short way where there is one, and all else as it is.
+/// Writes a string: what RFC 8259, section 7, asks to be escaped, in the short way where there is one, and all else as it is, but for
+/// U+2028 and U+2029, which are escaped as servers in Go do: clients in Python take them for the end of a line, and cut the value there.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     out.push(b'"');
@@ -218,6 +219,16 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(&left[..plain]);
         let Some(&byte) = left.get(plain) else { break };
         left = &left[plain + 1..];
+        if byte == SEPARATOR[0] {
+            match left {
+                [second, third @ (0xa8 | 0xa9), rest @ ..] if *second == SEPARATOR[1] => {
+                    out.extend_from_slice(if *third == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+                    left = rest;
+                }
+                _ => out.push(byte),
+            }
+            continue;
+        }
         let short = match byte {
             b'\n' => b'n',
             b'\r' => b'r',
@@ -235,7 +246,10 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// How many bytes come before the first one that is to be escaped.
+/// How the characters U+2028 and U+2029 begin, and others.
+const SEPARATOR: [u8; 2] = [0xe2, 0x80];
+
+/// How many bytes come before the first one that is to be escaped, or begins what may have to be.
 fn plain_bytes(text: &[u8]) -> usize {
     for (place, word) in text.as_chunks::<8>().0.iter().enumerate() {
         let plain = plain_bytes_of(*word);
@@ -246,7 +260,7 @@ fn plain_bytes(text: &[u8]) -> usize {
     match text.last_chunk::<8>() {
         // What it shares with the word before is plain.
         Some(word) => text.len() - 8 + plain_bytes_of(*word),
-        None => text.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\')).unwrap_or(text.len()),
+        None => text.iter().position(|byte| *byte < 0x20 || matches!(*byte, b'"' | b'\\' | 0xe2)).unwrap_or(text.len()),
     }
 }
 
@@ -258,7 +272,8 @@ fn plain_bytes_of(word: [u8; 8]) -> usize {
     // so that only the first mark tells.
     let less = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
     let word = u64::from_le_bytes(word);
-    let marks = less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+    let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+    let marks = less(word, 0x20) | is(b'"') | is(b'\\') | is(SEPARATOR[0]);
     marks.trailing_zeros() as usize / 8
 }
 
@@ -475,13 +490,98 @@ mod tests {
     #[test]
     fn strings_are_written_as_a_library_writes_them() {
         let bytes: Vec<u8> = (0..=0x7f).chain(*b"plain text \"quoted\" and \\ more\n").collect();
-        let text = String::from_utf8(bytes).unwrap() + "\u{80}\u{ff}\u{7ff}\u{ffff}\u{10ffff}é\u{2028}end";
+        let text = String::from_utf8(bytes).unwrap() + "\u{80}\u{ff}\u{7ff}\u{ffff}\u{10ffff}é“\u{2027}\u{2028}\u{2029}\u{202a}…end";
         let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
         for (i, &from) in places.iter().enumerate() {
             for &to in places.iter().skip(i).take(40) {
                 let mut out = Vec::new();
                 write_string(&text[from..to], &mut out);
-                assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(&text[from..to]).unwrap());
+                assert_eq!(String::from_utf8(out).unwrap(), as_a_library_writes_it(&text[from..to]));
+            }
+        }
+    }
+
+    fn as_a_library_writes_it(value: &(impl serde::Serialize + ?Sized)) -> String {
+        serde_json::to_string(value).unwrap().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
+    }
+
+    #[test]
+    fn what_clients_take_for_the_end_of_a_line_is_escaped() {
+        for byte in 0..=u8::MAX {
+            for (place, third) in [0x80, 0xa7, 0xa8, 0xa9, 0xaa].into_iter().enumerate() {
+                let Ok(text) = String::from_utf8(vec![0xe2, byte, third]) else { continue };
+                let (mut out, text) = (Vec::new(), ["1234567890", &text].concat()[place..].to_owned());
+                write_string(&text, &mut out);
+                let ends_lines = byte == 0x80 && [0xa8, 0xa9].contains(&third);
+                assert_eq!(out.is_ascii(), ends_lines, "{text:?}");
+                assert_eq!(Json::read(&out).unwrap(), Json::String(text));
+            }
+        }
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+        use serde_json::Value;
+
+        use super::*;
+
+        fn text() -> impl Strategy<Value = String> {
+            let odd = prop::sample::select(vec![
+                '"', '\\', '\n', '\u{1f}', '\u{20}', '\u{7f}', '\u{80}', '\u{85}', '!', '#', '[', ']', '“', '—', '\u{2028}', '\u{2029}',
+                'ⅽ', '\u{e0a8}',
+            ]);
+            let piece = prop_oneof![4 => "[a-z ]{0,9}", 2 => odd.prop_map(String::from), 1 => any::<String>()];
+            prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+        }
+
+        fn tree() -> impl Strategy<Value = Value> {
+            let leaf = prop_oneof![
+                Just(Value::Null),
+                any::<bool>().prop_map(Value::from),
+                any::<i64>().prop_map(Value::from),
+                any::<u64>().prop_map(Value::from),
+                any::<f64>().prop_filter("written as a whole number", |number| *number != 0.0).prop_map(Value::from),
+                text().prop_map(Value::from),
+            ];
+            leaf.prop_recursive(4, 32, 6, |inner| {
+                prop_oneof![
+                    prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                    prop::collection::vec((text(), inner), 0..6).prop_map(|entries| Value::Object(entries.into_iter().collect())),
+                ]
+            })
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+            #[test]
+            fn a_tree_is_written_as_a_library_writes_it_and_read_as_it_was(tree in tree()) {
+                let library = as_a_library_writes_it(&tree);
+                let read = Json::read(serde_json::to_string(&tree).unwrap().as_bytes()).unwrap();
+                let mut out = Vec::new();
+                read.write(&mut out);
+                prop_assert_eq!(std::str::from_utf8(&out).unwrap(), &library);
+                prop_assert_eq!(Json::read(&out).unwrap(), read);
+            }
+
+            #[test]
+            fn an_object_that_is_written_field_by_field_is_the_tree_of_its_fields(texts in prop::collection::vec(text(), 3), number in any::<u64>(), tree in tree(), is in any::<Option<bool>>()) {
+                let read = Json::read(tree.to_string().as_bytes()).unwrap();
+                let written = crate::wire::fields::body(|out| {
+                    out.string("a", Some(&texts[0]));
+                    out.string("none", None);
+                    out.number("b", number);
+                    out.bool("c", is);
+                    out.object("d", |out| out.put("e", &read));
+                    out.any_trees("empty", &[]);
+                    out.objects("f", &texts, |text, out| out.string("g", Some(text)));
+                    out.object("h", |_| {});
+                });
+                let mut expected = serde_json::json!({"a": texts[0], "b": number, "d": {"e": tree}, "f": texts.iter().map(|text| serde_json::json!({"g": text})).collect::<Vec<_>>(), "h": {}});
+                if let Some(is) = is {
+                    expected["c"] = is.into();
+                }
+                prop_assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), expected);
             }
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! The invariant: blocks that go to the client are counted without a gap, whatever was taken out between them, since clients keep them by
 //! their number; and a call is said only once it was judged as a whole.
+//!
+//! Servers open a block before they have closed the one before it, and close that late: Ollama 0.17.4 does so where a call comes right
+//! behind a thought, and llama.cpp's server with all blocks. The client gets each closed before the next.
 
 use super::{MAX_CALL_BYTES, StreamJudge, unreadable_answer};
 use crate::exchange::Ending;
@@ -13,6 +16,10 @@ use crate::wire::{Arguments, Call, Json, ObjectWriter};
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     open: Option<Open>,
+    /// How many blocks were closed here when the next one opened, which the server has still to close.
+    unclosed: u64,
+    /// What the last of them said, where it was a text and the server may still go on with it.
+    cut: Option<&'static str>,
     /// How many blocks the client has got.
     said: u64,
     /// Whether a call went to the client.
@@ -46,8 +53,10 @@ impl StreamJudge {
                 self.event_of("message_start", |event| event.object("message", |out| out.known(&message)), out);
             }
             Part::Open(index, said) => {
-                if self.blocks.open.is_some() {
-                    return Err(misplaced());
+                if let Some(open) = self.blocks.open.take() {
+                    self.blocks.unclosed += 1;
+                    self.blocks.cut = if let Is::Text(name) = open.is { Some(name) } else { None };
+                    self.close(open, out)?;
                 }
                 let is = match said {
                     Some(Said::Text(name, text)) => {
@@ -68,8 +77,16 @@ impl StreamJudge {
                 None => self.speaker.tally.dropped += 1,
             },
             Part::Close(index) => {
-                let open = self.blocks.open.take().filter(|open| open.index == index).ok_or_else(misplaced)?;
-                self.close(open, out)?;
+                if let Some(open) = self.blocks.open.take_if(|open| open.index == index) {
+                    self.close(open, out)?;
+                } else if self.blocks.unclosed > 0 {
+                    self.blocks.unclosed -= 1;
+                    if self.blocks.unclosed == 0 {
+                        self.blocks.cut = None;
+                    }
+                } else {
+                    return Err(misplaced());
+                }
             }
             Part::Delta(mut delta, usage) => {
                 if self.blocks.open.is_some() {
@@ -115,10 +132,17 @@ impl StreamJudge {
 
     /// A piece of the open block.
     fn piece(&mut self, index: u64, name: &'static str, piece: &str, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        if self.blocks.open.is_none() && self.blocks.cut.take_if(|cut| *cut == name).is_some() {
+            // To the server it was open all the time.
+            self.blocks.unclosed -= 1;
+            self.start_block(|block| encode_text(name, "", block), out);
+            self.blocks.open = Some(Open { index, is: Is::Text(name) });
+        }
         let open = self.blocks.open.as_mut().filter(|open| open.index == index);
         match open.map(|open| &mut open.is) {
             Some(Is::Text(of)) if *of == name => {
-                let text = self.speaker.say(index, name, piece)?;
+                let piece = self.speaker.say_joined(name, piece)?;
+                let text = self.speaker.say(index, name, &piece)?;
                 self.say_piece(name, &text, out);
                 Ok(())
             }
@@ -138,7 +162,9 @@ impl StreamJudge {
     fn close(&mut self, open: Open, out: &mut Vec<u8>) -> Result<(), Refusal> {
         match open.is {
             Is::Text(name) => {
-                let rest: String = self.speaker.end(Some(open.index))?.into_iter().map(|(_, _, text)| text).collect();
+                let last = self.speaker.end_joined(name)?;
+                let mut rest = self.speaker.say(open.index, name, &last)?;
+                rest.extend(self.speaker.end(Some(open.index))?.into_iter().map(|(_, _, text)| text));
                 self.say_piece(name, &rest, out);
             }
             Is::Call(mut call, arguments) => {
