@@ -4,10 +4,13 @@
 //! rule that contradicts another is an error with its place, not something to pass over.
 
 mod document;
+mod error;
 mod sections;
 pub mod settings;
+mod yaml;
 
-pub use document::{GuardPolicy, Metadata, PolicyError, Spec};
+pub use document::{GuardPolicy, Metadata, Spec};
+pub use error::{Place, PolicyError, nearest};
 pub use sections::{
     Cloud, From, KindName, ManagementSpec, ModelsSpec, NetworkSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec,
     UnknownFields,
