@@ -198,6 +198,10 @@ impl TranscriptionRequest {
             if seen.contains(&name) && !name.ends_with("[]") {
                 return Err(DecodeError::SameField { path: "the form".into() });
             }
+            // Forms are matched exactly. What is forwarded always says `model`, and another spelling beside it could be read in its place.
+            if name == "model" && part.name != "model" {
+                return Err(DecodeError::SameField { path: "the form".into() });
+            }
             seen.push(name);
             if part.filename.is_some() || part.name == FILE {
                 if part.name != FILE {
@@ -326,6 +330,7 @@ mod tests {
         assert!(decode_request(Body::OpenAiTranscription, good.as_bytes()).is_ok());
         for odd in [
             Vec::new(),
+            form(&[("\"Model\"", "x")]),
             b"--b1--\r\n".to_vec(),
             format!("preamble\r\n{good}").into_bytes(),
             format!("\r\n{good}").into_bytes(),
