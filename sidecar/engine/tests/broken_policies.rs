@@ -184,7 +184,7 @@ const SPECS: &[(&str, &str)] = &[
     ),
     (
         "spec: {models: {allow: [\"b\\u212a*\"]}}",
-        "line 4, column 25: spec.models.allow[0]: 'bK*' fits no name that a model can have: it would allow nothing",
+        "line 4, column 25: spec.models.allow[0]: 'b\u{212a}*' fits no name that a model can have: it would allow nothing",
     ),
     ("spec: {models: {default: \"a\\tb\"}}", "line 4, column 26: spec.models.default: 'a\\tb' is no name that a model can have"),
     ("spec: {models: {default: \"a\\tb\"}}\n---\nkind: Pod", "line 6, column 1: there is more than one document"),

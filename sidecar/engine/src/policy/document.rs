@@ -82,6 +82,19 @@ struct Head {
     kind: String,
 }
 
+/// What any object says of itself.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    kind: Option<String>,
+}
+
+/// Whether there is more in a text than marks, directives, comments and white space.
+fn says_something(document: &str) -> bool {
+    let is_empty = |line: &str| line.is_empty() || line == "---" || line == "..." || line.starts_with(['#', '%']);
+    !document.lines().all(|line| is_empty(line.trim()))
+}
+
 impl GuardPolicy {
     /// Reads a document.
     pub fn read(yaml: &str) -> Result<Self, PolicyError> {
@@ -97,6 +110,26 @@ impl GuardPolicy {
             error.at(place)
         })?;
         Ok((document, judged))
+    }
+
+    /// The documents of a text, each behind as many empty lines as stand before it, so that places in it are places in the text, with the
+    /// kind that it says it is of. What is no YAML has none.
+    #[must_use]
+    pub fn documents(text: &str) -> Vec<(String, Option<String>)> {
+        let mut documents = vec![String::new()];
+        for (line, content) in text.split_inclusive('\n').enumerate() {
+            // Three dashes at the start of a line stand nowhere but between documents (YAML 1.2.2, section 9.1.2).
+            let rest = content.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+            if rest.is_some() && documents.last().is_some_and(|document| says_something(document)) {
+                documents.push("\n".repeat(line));
+            }
+            if let Some(document) = documents.last_mut() {
+                document.push_str(content);
+            }
+        }
+        documents.retain(|document| says_something(document));
+        let kind = |document: &String| Tree::read(document).ok()?.decode::<Kind>().ok()?.kind;
+        documents.into_iter().map(|document| (kind(&document), document)).map(|(kind, document)| (document, kind)).collect()
     }
 
     /// The tree of a document of this kind and version.

@@ -17,3 +17,6 @@ pub use sections::{
 };
 
 pub use crate::verdict::{Mode, UnknownMode};
+
+/// The document's JSON Schema (2020-12), for editors and other tools. A test keeps it as the types are.
+pub const SCHEMA: &str = include_str!("../../schema/guardpolicy.v1alpha1.json");

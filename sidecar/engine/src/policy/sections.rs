@@ -37,23 +37,23 @@ pub enum KindName {
     Secrets,
     /// E-mail addresses, social security numbers and payment cards.
     PersonalData,
-    /// [`crate::detect::secrets::Kind::HuggingfaceToken`]
+    /// Access tokens of Hugging Face: `hf_…`.
     HuggingfaceToken,
-    /// [`crate::detect::secrets::Kind::OpenaiKey`]
+    /// API keys of OpenAI: `sk-…`.
     OpenaiKey,
-    /// [`crate::detect::secrets::Kind::AwsAccessKey`]
+    /// Access key ids of AWS: `AKIA…`.
     AwsAccessKey,
-    /// [`crate::detect::secrets::Kind::GithubToken`]
+    /// Personal access tokens of GitHub: `ghp_…`.
     GithubToken,
-    /// [`crate::detect::secrets::Kind::GithubOauth`]
+    /// OAuth tokens of GitHub: `gho_…`.
     GithubOauth,
-    /// [`crate::detect::secrets::Kind::JwtToken`]
+    /// JSON Web Tokens (RFC 7519).
     JwtToken,
-    /// [`crate::detect::secrets::Kind::Email`]
+    /// E-mail addresses.
     Email,
-    /// [`crate::detect::secrets::Kind::Ssn`]
+    /// Social security numbers of the United States.
     Ssn,
-    /// [`crate::detect::secrets::Kind::CreditCard`]
+    /// Payment cards' numbers.
     CreditCard,
 }
 
