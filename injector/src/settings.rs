@@ -169,7 +169,6 @@ pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, Str
     // The line and the column would be those of a text that nobody has seen.
     let policy = GuardPolicy::read(&serde_json::Value::Object(document).to_string()).map_err(|error| error.without_place().to_string())?;
     Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
-    crate::network_policy::from(&policy)?;
     let written = serde_json::to_vec_pretty(&policy).map_or(usize::MAX, |text| text.len());
     if written > POLICY_BYTES {
         return Err(format!("written out it has {written} bytes; at most {POLICY_BYTES} fit into a ConfigMap"));

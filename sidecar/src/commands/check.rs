@@ -17,8 +17,7 @@ const AFTER_HELP: &str = "\
 A file may hold several documents, and other objects of Kubernetes among them: these are named and
 not judged. A file without any GuardPolicy is an error.
 
-It ends with 0 if every policy is sound, with 1 if one isn't, and with 2 if a file can't be read.
-Whether spec.network.from names peers as Kubernetes knows them is seen when the policy is applied.";
+It ends with 0 if every policy is sound, with 1 if one isn't, and with 2 if a file can't be read.";
 
 /// What a policy file may have. Kubernetes keeps one object to 1.5 MiB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Mode;
 use super::error::PolicyError;
-use super::sections::{ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
+use super::network::NetworkSpec;
+use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
 use super::yaml::Tree;
 
 /// The API group and version of the document.

@@ -5,15 +5,16 @@
 
 mod document;
 mod error;
+mod network;
 mod sections;
 pub mod settings;
 mod yaml;
 
 pub use document::{GuardPolicy, Metadata, Spec};
 pub use error::{Place, PolicyError, nearest};
+pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use sections::{
-    Cloud, From, KindName, ManagementSpec, ModelsSpec, NetworkSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec,
-    UnknownFields,
+    Cloud, From, KindName, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, UnknownFields,
 };
 
 pub use crate::verdict::{Mode, UnknownMode};

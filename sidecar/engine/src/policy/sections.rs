@@ -188,23 +188,6 @@ pub enum Opening {
     Refuse,
 }
 
-/// Who may reach the model's port. The injector makes a `NetworkPolicy` of it; the guard itself doesn't look at it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct NetworkSpec {
-    /// `NetworkPolicyPeers` of Kubernetes. Absent: everyone.
-    #[serde(deserialize_with = "peers_if_there", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>"))]
-    pub from: Option<Vec<serde_json::Value>>,
-}
-
-/// As [`list_if_there`].
-fn peers_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<serde_json::Value>>, D::Error> {
-    let list = Option::<Vec<serde_json::Value>>::deserialize(deserializer)?;
-    list.map(Some).ok_or_else(|| serde::de::Error::custom("there is no list behind the key: name peers, or leave the key out"))
-}
-
 /// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.
 fn list_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let list = Option::<Vec<String>>::deserialize(deserializer)?;
