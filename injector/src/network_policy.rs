@@ -154,30 +154,13 @@ pub(crate) fn standing(there: &NetworkPolicy, wanted: &NetworkPolicy) -> Standin
     }
 }
 
-/// The peers of a policy's `network.from`, if they are peers. A typing error must not widen what is open.
+/// The peers of a policy's `network.from`, as Kubernetes has them.
 pub(crate) fn from(policy: &GuardPolicy) -> Result<Option<Vec<NetworkPolicyPeer>>, String> {
     let Some(from) = &policy.spec.network.from else { return Ok(None) };
-    if from.is_empty() {
-        return Err("spec.network.from: [] would mean everyone to Kubernetes: name peers, or leave the key out".into());
-    }
-    let peer = |(place, value): (usize, &serde_json::Value)| {
-        let wrong = |why: &str| format!("spec.network.from[{place}]: {why}");
-        let peer: NetworkPolicyPeer = serde_json::from_value(value.clone()).map_err(|error| wrong(&error.to_string()))?;
-        if peer == NetworkPolicyPeer::default()
-            || peer.ip_block.is_some() && (peer.pod_selector.is_some() || peer.namespace_selector.is_some())
-        {
-            return Err(wrong("a peer has a podSelector, a namespaceSelector or both, or an ipBlock alone"));
-        }
-        for selector in [&peer.pod_selector, &peer.namespace_selector].into_iter().flatten() {
-            Selector::try_from(selector.clone()).map_err(|error| wrong(&error.to_string()))?;
-        }
-        // What isn't there again was not understood.
-        if serde_json::to_value(&peer).ok().as_ref() != Some(value) {
-            return Err(wrong("it has a key that Kubernetes doesn't know"));
-        }
-        Ok(peer)
-    };
-    from.iter().enumerate().map(peer).collect::<Result<_, _>>().map(Some)
+    // Older settings may hold what is refused by now.
+    policy.spec.network.check().map_err(|error| error.to_string())?;
+    let peers = from.iter().map(|peer| serde_json::from_value(serde_json::to_value(peer)?));
+    peers.collect::<Result<_, serde_json::Error>>().map(Some).map_err(|error| format!("spec.network.from: {error}"))
 }
 
 fn policy(namespace: &str, name: &str, pod_selector: LabelSelector, ingress: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
@@ -320,9 +303,9 @@ mod tests {
     #[test]
     fn peers_that_kubernetes_would_read_otherwise_are_refused() {
         let read = |from: &serde_json::Value| {
-            let mut policy = GuardPolicy::built_in();
-            policy.spec.network.from = Some(from.as_array().unwrap().clone());
-            super::from(&policy)
+            let text =
+                json!({"apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "spec": {"network": {"from": from}}}).to_string();
+            GuardPolicy::read(&text).map_err(|error| error.to_string()).and_then(|policy| super::from(&policy))
         };
         assert_eq!(read(&json!([team()])), Ok(Some(vec![team()])));
         assert_eq!(super::from(&GuardPolicy::built_in()), Ok(None));

@@ -166,21 +166,14 @@ pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, Str
             document.insert(key.clone(), value.clone());
         }
     }
-    let policy = GuardPolicy::read(&serde_json::Value::Object(document).to_string()).map_err(|error| plainly(&error.to_string()))?;
+    // The line and the column would be those of a text that nobody has seen.
+    let policy = GuardPolicy::read(&serde_json::Value::Object(document).to_string()).map_err(|error| error.without_place().to_string())?;
     Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
-    crate::network_policy::from(&policy)?;
     let written = serde_json::to_vec_pretty(&policy).map_or(usize::MAX, |text| text.len());
     if written > POLICY_BYTES {
         return Err(format!("written out it has {written} bytes; at most {POLICY_BYTES} fit into a ConfigMap"));
     }
     Ok(policy)
-}
-
-/// What is wrong, without where: the line and the column are those of a text that nobody has seen.
-fn plainly(error: &str) -> String {
-    let line = error.lines().next().unwrap_or_default();
-    let said = line.strip_prefix("error: line ").and_then(|rest| rest.split_once(": ")).map_or(line, |(_, said)| said);
-    said.to_owned()
 }
 
 /// What the annotations of a workload said when these settings were made, as far as it shows.

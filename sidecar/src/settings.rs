@@ -255,6 +255,6 @@ async fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn compile(bytes: &[u8], standing: Standing) -> Result<Arc<Policy>, PolicyError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| PolicyError::Form("the file is not UTF-8".into()))?;
-    Policy::compile(&GuardPolicy::read(text)?, &standing)
+    let text = std::str::from_utf8(bytes).map_err(|_| PolicyError::new("", "the file is not UTF-8"))?;
+    GuardPolicy::read_and(text, |document| Policy::compile(document, &standing)).map(|(_, policy)| policy)
 }

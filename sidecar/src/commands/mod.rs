@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod check;
 mod demo;
 mod drain;
 mod init;
@@ -18,6 +19,8 @@ use clap::{CommandFactory, FromArgMatches};
 pub(crate) enum Command {
     /// Guard a port: the model server's clients connect here
     Run(Box<run::Args>),
+    /// Judge policy files, before they meet traffic
+    Check(check::Args),
     /// Play what the guard is for, with an embedded model server
     Demo(demo::Args),
     /// End a running guard gracefully
@@ -48,6 +51,7 @@ impl Command {
     pub(crate) fn run(self) -> ExitCode {
         match self {
             Self::Run(args) => run::run(*args),
+            Self::Check(args) => check::run(&args),
             Self::Demo(args) => demo::run(&args),
             Self::Drain(args) => drain::run(&args),
             Self::Init(args) => init::run(&args),

@@ -25,6 +25,7 @@ impl Policy {
     pub fn compile(document: &GuardPolicy, standing: &Standing) -> Result<Arc<Self>, PolicyError> {
         let spec = &document.spec;
         let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
+        spec.network.check()?;
         let controls = all(spec, &resolve)?;
         let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
         let mode = strictest.max(resolve(None));

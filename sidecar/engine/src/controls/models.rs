@@ -66,13 +66,23 @@ enum Place {
 impl Models {
     pub(super) fn new(spec: &ModelsSpec, mode: Mode) -> Result<Self, PolicyError> {
         let models = Self { mode, allowed: Allowed::new(spec.allow.as_deref())?, default: spec.default.clone(), cloud: spec.cloud };
+        for (place, name) in spec.allow.iter().flatten().enumerate() {
+            // What a pattern stands for may be anywhere.
+            if !name.contains('*') && matches!(models.fault(name, Family::OpenAi), Some(Fault::Cloud)) {
+                let reason = format!("'{name}' runs in a cloud, which models.cloud denies: it would never be allowed");
+                return Err(PolicyError::in_spec(format!("models.allow[{place}]"), reason));
+            }
+        }
+        if spec.default.as_ref().is_some_and(|default| default.trim().is_empty()) {
+            return Err(PolicyError::in_spec("models.default", "it is empty: leave it out where there is none"));
+        }
         let reason = models.default.as_deref().and_then(|default| match models.fault(default, Family::OpenAi)? {
             Fault::Cloud => Some(format!("'{default}' runs in a cloud, which models.cloud denies")),
-            Fault::Name => Some(format!("'{default}' is no name that a model can have")),
+            Fault::Name => Some(format!("'{}' is no name that a model can have", default.escape_debug())),
             Fault::NotAllowed | Fault::Unknown => Some(format!("'{default}' is not among models.allow")),
         });
         match reason {
-            Some(reason) => Err(PolicyError::Value { path: "models.default".into(), reason }),
+            Some(reason) => Err(PolicyError::in_spec("models.default", reason)),
             None => Ok(models),
         }
     }
@@ -190,7 +200,15 @@ impl Allowed {
     pub(super) fn new(patterns: Option<&[String]>) -> Result<Self, PolicyError> {
         let Some(patterns) = patterns else { return Ok(Self(None)) };
         if let Some(place) = patterns.iter().position(|pattern| pattern.trim().is_empty()) {
-            return Err(PolicyError::Value { path: format!("models.allow[{place}]"), reason: "it is empty".into() });
+            return Err(PolicyError::in_spec(format!("models.allow[{place}]"), "it is empty"));
+        }
+        let matches_nothing = |pattern: &String| {
+            let name = pattern.trim().replace('*', "x");
+            !ModelName::read(&name).is_taken() && !may_be_foreign(&name)
+        };
+        if let Some(place) = patterns.iter().position(matches_nothing) {
+            let reason = format!("'{}' fits no name that a model can have: it would allow nothing", patterns[place].escape_debug());
+            return Err(PolicyError::in_spec(format!("models.allow[{place}]"), reason));
         }
         let pattern = |pattern: &String| Pattern {
             readings: Reader::ALL.map(|reader| (reader, canonical_pattern(pattern, reader))),

@@ -14,7 +14,7 @@ impl Protocol {
     pub(super) fn new(spec: &ProtocolSpec, mode: Mode) -> Result<Self, PolicyError> {
         // A name that no field can have would guard nothing.
         if let Some(place) = spec.fields.iter().position(String::is_empty) {
-            return Err(PolicyError::Value { path: format!("protocol.fields[{place}]"), reason: "it is empty".into() });
+            return Err(PolicyError::in_spec(format!("protocol.fields[{place}]"), "it is empty"));
         }
         Ok(Self { spec: spec.clone(), mode })
     }

@@ -38,8 +38,8 @@ impl Redaction {
             None => Kind::ALL.to_vec(),
             Some(names) if names.is_empty() => {
                 // A reader could take it for every kind, as other empty lists are, or for none.
-                let reason = "it is empty: leave it out for every kind, or name those that are meant".into();
-                return Err(PolicyError::Value { path: "redaction.kinds".into(), reason });
+                let reason = "it is empty: leave it out for every kind, or name those that are meant";
+                return Err(PolicyError::in_spec("redaction.kinds", reason));
             }
             Some(names) => names.iter().flat_map(|name| name.kinds()).copied().collect(),
         };

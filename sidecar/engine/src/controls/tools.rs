@@ -21,16 +21,16 @@ impl Tools {
             for (place, name) in names.iter().enumerate() {
                 let path = || format!("tools.{list}[{place}]");
                 if name.trim().is_empty() {
-                    return Err(PolicyError::Value { path: path(), reason: "it is empty".into() });
+                    return Err(PolicyError::in_spec(path(), "it is empty"));
                 }
                 if name.trim() != name {
-                    return Err(PolicyError::Value {
-                        path: path(),
-                        reason: format!("'{name}' has white space around it, and names are exact"),
-                    });
+                    return Err(PolicyError::in_spec(
+                        path(),
+                        format!("'{}' has white space around it, and names are exact", name.escape_debug()),
+                    ));
                 }
                 if list != "block" && blocked.contains(name) {
-                    return Err(PolicyError::Value { path: path(), reason: format!("'{name}' is also in tools.block, which wins") });
+                    return Err(PolicyError::in_spec(path(), format!("'{name}' is also in tools.block, which wins")));
                 }
             }
         }

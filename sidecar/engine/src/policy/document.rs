@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
-use super::sections::{ManagementSpec, ModelsSpec, NetworkSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
+use super::error::PolicyError;
+use super::network::NetworkSpec;
+use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
+use super::yaml::Tree;
 
 /// The API group and version of the document.
 pub(super) const API_VERSION: &str = "llm-guard.io/v1alpha1";
@@ -72,48 +75,79 @@ pub struct Spec {
     pub network: NetworkSpec,
 }
 
-/// Why a document is no policy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// It isn't YAML of the right form.
-    #[error("{0}")]
-    Form(String),
-    /// It is something else than a policy of this version.
-    #[error("{field} is '{found}'; this guard reads {expected}")]
-    Other {
-        /// Which of the two fields says so.
-        field: &'static str,
-        /// What stands there.
-        found: String,
-        /// What should.
-        expected: &'static str,
-    },
-    /// A value contradicts another, or fits nothing.
-    #[error("spec.{path}: {reason}")]
-    Value {
-        /// Where.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// It is too large.
-    #[error("the policy has {0} bytes; at most {limit} are read", limit = MAX_BYTES)]
-    TooLarge(usize),
+/// What tells a policy from other objects.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: String,
+    kind: String,
+}
+
+/// What any object says of itself.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    kind: Option<String>,
+}
+
+/// Whether there is more in a text than marks, directives, comments and white space.
+fn says_something(document: &str) -> bool {
+    let is_empty = |line: &str| line.is_empty() || line == "---" || line == "..." || line.starts_with(['#', '%']);
+    !document.lines().all(|line| is_empty(line.trim()))
 }
 
 impl GuardPolicy {
     /// Reads a document.
     pub fn read(yaml: &str) -> Result<Self, PolicyError> {
-        if yaml.len() > MAX_BYTES {
-            return Err(PolicyError::TooLarge(yaml.len()));
-        }
-        let document: Self = serde_saphyr::from_str(yaml).map_err(|error| PolicyError::Form(error.to_string().trim_end().to_owned()))?;
-        for (field, found, expected) in [("apiVersion", &document.api_version, API_VERSION), ("kind", &document.kind, KIND)] {
-            if found != expected {
-                return Err(PolicyError::Other { field, found: found.clone(), expected });
+        Self::tree(yaml)?.decode()
+    }
+
+    /// Reads a document, and has `judge` see whether what it says makes sense: what that finds is said with its place.
+    pub fn read_and<T>(yaml: &str, judge: impl FnOnce(&Self) -> Result<T, PolicyError>) -> Result<(Self, T), PolicyError> {
+        let tree = Self::tree(yaml)?;
+        let document = tree.decode()?;
+        let judged = judge(&document).map_err(|error| {
+            let place = tree.place_of(error.path());
+            error.at(place)
+        })?;
+        Ok((document, judged))
+    }
+
+    /// The documents of a text, each behind as many empty lines as stand before it, so that places in it are places in the text, with the
+    /// kind that it says it is of. What is no YAML has none.
+    #[must_use]
+    pub fn documents(text: &str) -> Vec<(String, Option<String>)> {
+        let mut documents = vec![String::new()];
+        for (line, content) in text.split_inclusive('\n').enumerate() {
+            // Three dashes at the start of a line stand nowhere but between documents (YAML 1.2.2, section 9.1.2).
+            let rest = content.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+            if rest.is_some() && documents.last().is_some_and(|document| says_something(document)) {
+                documents.push("\n".repeat(line));
+            }
+            if let Some(document) = documents.last_mut() {
+                document.push_str(content);
             }
         }
-        Ok(document)
+        documents.retain(|document| says_something(document));
+        let kind = |document: &String| Tree::read(document).ok()?.decode::<Kind>().ok()?.kind;
+        documents.into_iter().map(|document| (kind(&document), document)).map(|(kind, document)| (document, kind)).collect()
+    }
+
+    /// The tree of a document of this kind and version.
+    fn tree(yaml: &str) -> Result<Tree, PolicyError> {
+        if yaml.len() > MAX_BYTES {
+            return Err(PolicyError::new("", format!("the policy has {} bytes; at most {MAX_BYTES} are read", yaml.len())));
+        }
+        let tree = Tree::read(yaml)?;
+        // What is written for another version is not to be judged by the keys of this one.
+        let head: Head = tree.decode()?;
+        for (field, found, expected) in [("apiVersion", &head.api_version, API_VERSION), ("kind", &head.kind, KIND)] {
+            if found != expected {
+                let error = PolicyError::new(field, format!("'{found}' is something else; this guard reads {expected}"));
+                return Err(error.at(tree.place_of(field)));
+            }
+        }
+        Ok(tree)
     }
 
     /// The policy that holds where there is none: every control with its defaults.
@@ -135,12 +169,12 @@ mod tests {
             (format!("{head}  mode: strict\n"), "strict"),
             (format!("{head}  tools:\n    allow:\n    block: [a]\n"), "[] allows nothing"),
             (format!("{head}  models: {{allow: null}}\n"), "[] allows nothing"),
-            (format!("{head}  models: {{allow: llama}}\n"), "sequence"),
+            (format!("{head}  models: {{allow: llama}}\n"), "a list is expected"),
             (format!("{head}  models: {{cloud: never}}\n"), "never"),
             (format!("{head}  management:\n    allow:\n"), "[] allows nothing"),
             (format!("{head}  management: {{allow: [sign-out]}}\n"), "sign-out"),
-            (format!("{head}  protocol: {{images: yes}}\n"), "yes"),
-            (format!("{head}  tools: {{allow: [], allow: []}}\n"), "duplicate"),
+            (format!("{head}  protocol: {{images: yes}}\n"), "there is a boolean"),
+            (format!("{head}  tools: {{allow: [], allow: []}}\n"), "stands here twice"),
             ("apiVersion: v1\nkind: GuardPolicy\n".into(), "this guard reads llm-guard.io/v1alpha1"),
             ("apiVersion: llm-guard.io/v1alpha1\nkind: Pod\n".into(), "this guard reads GuardPolicy"),
             ("[".into(), "line 1"),
@@ -159,7 +193,7 @@ mod tests {
             "{mode: hard}",
             "{models: {allow: []}, tools: {allow: []}}",
             "{models: {cloud: allow}}",
-            "{models: {allow: [a, 'b:*'], default: a, mode: soft, cloud: deny}, tools: {block: [x], highRisk: [y], allow: [z]}}",
+            "{models: {allow: [a, 'b:*'], default: a, mode: soft, cloud: deny}, tools: {block: [x], highRisk: [w], allow: [z]}}",
             "{redaction: {kinds: []}, promptInjection: {mode: monitor}, management: {mode: hard}}",
             "{redaction: {kinds: [secrets, creditCard]}}",
             "{management: {allow: [pull, create], from: anyone}, protocol: {unknownFields: drop, fields: [top_k], images: allow}}",

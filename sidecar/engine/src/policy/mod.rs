@@ -4,13 +4,20 @@
 //! rule that contradicts another is an error with its place, not something to pass over.
 
 mod document;
+mod error;
+mod network;
 mod sections;
 pub mod settings;
+mod yaml;
 
-pub use document::{GuardPolicy, Metadata, PolicyError, Spec};
+pub use document::{GuardPolicy, Metadata, Spec};
+pub use error::{Place, PolicyError, nearest};
+pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use sections::{
-    Cloud, From, KindName, ManagementSpec, ModelsSpec, NetworkSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec,
-    UnknownFields,
+    Cloud, From, KindName, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, UnknownFields,
 };
 
 pub use crate::verdict::{Mode, UnknownMode};
+
+/// The document's JSON Schema (2020-12), for editors and other tools. A test keeps it as the types are.
+pub const SCHEMA: &str = include_str!("../../schema/guardpolicy.v1alpha1.json");

@@ -37,23 +37,23 @@ pub enum KindName {
     Secrets,
     /// E-mail addresses, social security numbers and payment cards.
     PersonalData,
-    /// [`crate::detect::secrets::Kind::HuggingfaceToken`]
+    /// Access tokens of Hugging Face: `hf_…`.
     HuggingfaceToken,
-    /// [`crate::detect::secrets::Kind::OpenaiKey`]
+    /// API keys of OpenAI: `sk-…`.
     OpenaiKey,
-    /// [`crate::detect::secrets::Kind::AwsAccessKey`]
+    /// Access key ids of AWS: `AKIA…`.
     AwsAccessKey,
-    /// [`crate::detect::secrets::Kind::GithubToken`]
+    /// Personal access tokens of GitHub: `ghp_…`.
     GithubToken,
-    /// [`crate::detect::secrets::Kind::GithubOauth`]
+    /// OAuth tokens of GitHub: `gho_…`.
     GithubOauth,
-    /// [`crate::detect::secrets::Kind::JwtToken`]
+    /// JSON Web Tokens (RFC 7519).
     JwtToken,
-    /// [`crate::detect::secrets::Kind::Email`]
+    /// E-mail addresses.
     Email,
-    /// [`crate::detect::secrets::Kind::Ssn`]
+    /// Social security numbers of the United States.
     Ssn,
-    /// [`crate::detect::secrets::Kind::CreditCard`]
+    /// Payment cards' numbers.
     CreditCard,
 }
 
@@ -186,23 +186,6 @@ pub enum Opening {
     Allow,
     /// It doesn't.
     Refuse,
-}
-
-/// Who may reach the model's port. The injector makes a `NetworkPolicy` of it; the guard itself doesn't look at it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct NetworkSpec {
-    /// `NetworkPolicyPeers` of Kubernetes. Absent: everyone.
-    #[serde(deserialize_with = "peers_if_there", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<serde_json::Map<String, serde_json::Value>>>"))]
-    pub from: Option<Vec<serde_json::Value>>,
-}
-
-/// As [`list_if_there`].
-fn peers_if_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<serde_json::Value>>, D::Error> {
-    let list = Option::<Vec<serde_json::Value>>::deserialize(deserializer)?;
-    list.map(Some).ok_or_else(|| serde::de::Error::custom("there is no list behind the key: name peers, or leave the key out"))
 }
 
 /// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.

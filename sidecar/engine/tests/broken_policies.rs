@@ -1,0 +1,238 @@
+//! Broken policies, and the exact message that each gets.
+
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::policy::GuardPolicy;
+use llm_guard_engine::policy::settings::Standing;
+
+const HEAD: &str = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\n";
+
+fn said(yaml: &str) -> String {
+    match GuardPolicy::read_and(yaml, |document| Policy::compile(document, &Standing::default())) {
+        Ok(_) => "it is accepted".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// What stands behind the head, from line 4 on, and what is said of it.
+const SPECS: &[(&str, &str)] = &[
+    (
+        "spec: {redacton: {}}",
+        "line 4, column 8: spec.redacton: nobody reads this key: did you mean 'redaction'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+    ),
+    (
+        "spec:\n  promptinjection: {mode: hard}",
+        "line 5, column 3: spec.promptinjection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+    ),
+    (
+        "spec:\n  prompt_injection: {}",
+        "line 5, column 3: spec.prompt_injection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+    ),
+    (
+        "spec:\n  toolz:\n    allow: [a]",
+        "line 5, column 3: spec.toolz: nobody reads this key: did you mean 'tools'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+    ),
+    (
+        "spec: {xyzzy: 1}",
+        "line 4, column 8: spec.xyzzy: nobody reads this key. There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+    ),
+    ("spec: {mode: strict}", "line 4, column 14: spec.mode: nobody knows 'strict'. There are: monitor, soft, hard"),
+    ("spec: {mode: Hard}", "line 4, column 14: spec.mode: nobody knows 'Hard': did you mean 'hard'? There are: monitor, soft, hard"),
+    ("spec: {mode: sft}", "line 4, column 14: spec.mode: nobody knows 'sft': did you mean 'soft'? There are: monitor, soft, hard"),
+    ("spec: {mode: true}", "line 4, column 14: spec.mode: one of monitor, soft, hard is expected, and there is a boolean"),
+    ("spec: {mode: 1}", "line 4, column 14: spec.mode: one of monitor, soft, hard is expected, and there is a number"),
+    ("spec: {mode: [soft]}", "line 4, column 14: spec.mode: one of monitor, soft, hard is expected, and there is a list"),
+    ("spec: {mode: {soft: true}}", "line 4, column 14: spec.mode: one of monitor, soft, hard is expected, and there is a mapping"),
+    ("spec: soft", "line 4, column 7: spec: a mapping is expected, and there is a text"),
+    ("spec: [soft]", "line 4, column 7: spec: a mapping is expected, and there is a list"),
+    ("spec: 7", "line 4, column 7: spec: a mapping is expected, and there is a number"),
+    ("spek: {}", "line 4, column 1: spek: nobody reads this key: did you mean 'spec'? There are: apiVersion, kind, metadata, spec"),
+    ("spec: {mode: soft}\nstatus: {}", "line 5, column 1: status: nobody reads this key. There are: apiVersion, kind, metadata, spec"),
+    (
+        "spec:\n  tools:\n    allow:\n    block: [a]",
+        "line 6, column 10: spec.tools.allow: there is no list behind the key: [] allows nothing, and leaving the key out allows everything",
+    ),
+    ("spec: {tools: {allow: search}}", "line 4, column 23: spec.tools.allow: a list is expected, and there is a text"),
+    (
+        "spec: {tools: {allow: [1]}}",
+        "line 4, column 24: spec.tools.allow[0]: a text is expected, and there is a number; as a text it stands in quotes",
+    ),
+    (
+        "spec: {tools: {allow: [true]}}",
+        "line 4, column 24: spec.tools.allow[0]: a text is expected, and there is a boolean; as a text it stands in quotes",
+    ),
+    ("spec: {tools: {allow: [~]}}", "line 4, column 24: spec.tools.allow[0]: a text is expected, and there is nothing"),
+    ("spec: {tools: {allow: [{name: a}]}}", "line 4, column 24: spec.tools.allow[0]: a text is expected, and there is a mapping"),
+    ("spec: {tools: {allow: [['a']]}}", "line 4, column 24: spec.tools.allow[0]: a text is expected, and there is a list"),
+    ("spec: {tools: {allow: {a: b}}}", "line 4, column 23: spec.tools.allow: a list is expected, and there is a mapping"),
+    ("spec: {tools: {allow: ['']}}", "line 4, column 24: spec.tools.allow[0]: it is empty"),
+    ("spec: {tools: {allow: [a, ' b']}}", "line 4, column 27: spec.tools.allow[1]: ' b' has white space around it, and names are exact"),
+    ("spec: {tools: {block: [a], allow: [b, a]}}", "line 4, column 39: spec.tools.allow[1]: 'a' is also in tools.block, which wins"),
+    ("spec: {tools: {block: [a], highRisk: [a]}}", "line 4, column 39: spec.tools.highRisk[0]: 'a' is also in tools.block, which wins"),
+    ("spec: {tools: {block: ~}}", "line 4, column 23: spec.tools.block: a list is expected, and there is nothing"),
+    (
+        "spec: {tools: {highrisk: [a]}}",
+        "line 4, column 16: spec.tools.highrisk: nobody reads this key: did you mean 'highRisk'? There are: mode, allow, block, highRisk",
+    ),
+    (
+        "spec: {tools: {high_risk: [a]}}",
+        "line 4, column 16: spec.tools.high_risk: nobody reads this key: did you mean 'highRisk'? There are: mode, allow, block, highRisk",
+    ),
+    ("spec: {tools: [a]}", "line 4, column 15: spec.tools: a mapping is expected, and there is a list"),
+    ("spec: {tools: a}", "line 4, column 15: spec.tools: a mapping is expected, and there is a text"),
+    ("spec: {models: {allow: llama}}", "line 4, column 24: spec.models.allow: a list is expected, and there is a text"),
+    (
+        "spec: {models: {allow: ~}}",
+        "line 4, column 24: spec.models.allow: there is no list behind the key: [] allows nothing, and leaving the key out allows everything",
+    ),
+    ("spec: {models: {allow: ['']}}", "line 4, column 25: spec.models.allow[0]: it is empty"),
+    (
+        "spec: {models: {alow: [a]}}",
+        "line 4, column 17: spec.models.alow: nobody reads this key: did you mean 'allow'? There are: mode, allow, default, cloud",
+    ),
+    (
+        "spec: {models: {default: 1.0}}",
+        "line 4, column 26: spec.models.default: a text is expected, and there is a number; as a text it stands in quotes",
+    ),
+    ("spec: {models: {default: [a]}}", "line 4, column 26: spec.models.default: a text is expected, and there is a list"),
+    ("spec: {models: {default: ''}}", "line 4, column 26: spec.models.default: it is empty: leave it out where there is none"),
+    ("spec: {models: {allow: [a], default: b}}", "line 4, column 38: spec.models.default: 'b' is not among models.allow"),
+    (
+        "spec: {models: {default: 'gpt-oss:120b-cloud'}}",
+        "line 4, column 26: spec.models.default: 'gpt-oss:120b-cloud' runs in a cloud, which models.cloud denies",
+    ),
+    ("spec: {models: {cloud: never}}", "line 4, column 24: spec.models.cloud: nobody knows 'never'. There are: deny, allow"),
+    ("spec: {models: {cloud: true}}", "line 4, column 24: spec.models.cloud: one of deny, allow is expected, and there is a boolean"),
+    ("spec: {models: {cloud: yes}}", "line 4, column 24: spec.models.cloud: one of deny, allow is expected, and there is a boolean"),
+    ("spec: {redaction: {kinds: secrets}}", "line 4, column 27: spec.redaction.kinds: a list is expected, and there is a text"),
+    (
+        "spec: {redaction: {kinds: []}}",
+        "line 4, column 27: spec.redaction.kinds: it is empty: leave it out for every kind, or name those that are meant",
+    ),
+    (
+        "spec: {redaction: {kinds: [emial]}}",
+        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'emial': did you mean 'email'? There are: secrets, personalData, huggingfaceToken, openaiKey, awsAccessKey, githubToken, githubOauth, jwtToken, email, ssn, creditCard",
+    ),
+    (
+        "spec: {redaction: {kinds: [secrets, creditcard]}}",
+        "line 4, column 37: spec.redaction.kinds[1]: nobody knows 'creditcard': did you mean 'creditCard'? There are: secrets, personalData, huggingfaceToken, openaiKey, awsAccessKey, githubToken, githubOauth, jwtToken, email, ssn, creditCard",
+    ),
+    (
+        "spec: {redaction: {kinds: [passport]}}",
+        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'passport'. There are: secrets, personalData, huggingfaceToken, openaiKey, awsAccessKey, githubToken, githubOauth, jwtToken, email, ssn, creditCard",
+    ),
+    (
+        "spec: {redaction: {kind: [email]}}",
+        "line 4, column 20: spec.redaction.kind: nobody reads this key: did you mean 'kinds'? There are: mode, kinds",
+    ),
+    (
+        "spec: {management: {allow: ~}}",
+        "line 4, column 28: spec.management.allow: there is no list behind the key: [] allows nothing, and leaving the key out allows pull",
+    ),
+    (
+        "spec: {management: {allow: [sign-out]}}",
+        "line 4, column 29: spec.management.allow[0]: nobody knows 'sign-out'. There are: pull, push, create, copy, delete, aliases, account, web",
+    ),
+    (
+        "spec: {management: {allow: [pul]}}",
+        "line 4, column 29: spec.management.allow[0]: nobody knows 'pul': did you mean 'pull'? There are: pull, push, create, copy, delete, aliases, account, web",
+    ),
+    ("spec: {management: {from: nobody}}", "line 4, column 27: spec.management.from: nobody knows 'nobody'. There are: pod, anyone"),
+    (
+        "spec: {protocol: {unknownFields: pass}}",
+        "line 4, column 34: spec.protocol.unknownFields: nobody knows 'pass'. There are: drop, inspect, refuse",
+    ),
+    (
+        "spec: {protocol: {unknownFields: dropp}}",
+        "line 4, column 34: spec.protocol.unknownFields: nobody knows 'dropp': did you mean 'drop'? There are: drop, inspect, refuse",
+    ),
+    ("spec: {protocol: {fields: top_k}}", "line 4, column 27: spec.protocol.fields: a list is expected, and there is a text"),
+    ("spec: {protocol: {fields: ['']}}", "line 4, column 28: spec.protocol.fields[0]: it is empty"),
+    (
+        "spec: {protocol: {images: yes}}",
+        "line 4, column 27: spec.protocol.images: one of allow, refuse is expected, and there is a boolean",
+    ),
+    (
+        "spec: {protocol: {image: allow}}",
+        "line 4, column 19: spec.protocol.image: nobody reads this key: did you mean 'images'? There are: unknownFields, fields, context, template, images, audio, modelPrompts",
+    ),
+    (
+        "spec: {protocol: {modelprompts: allow}}",
+        "line 4, column 19: spec.protocol.modelprompts: nobody reads this key: did you mean 'modelPrompts'? There are: unknownFields, fields, context, template, images, audio, modelPrompts",
+    ),
+    ("spec: {network: {from: everyone}}", "line 4, column 24: spec.network.from: a list is expected, and there is a text"),
+    (
+        "spec: {network: {from: ~}}",
+        "line 4, column 24: spec.network.from: there is no list behind the key: name peers, or leave the key out",
+    ),
+    ("spec: {network: {form: []}}", "line 4, column 18: spec.network.form: nobody reads this key: did you mean 'from'? There are: from"),
+    ("spec: {mode: soft, mode: hard}", "line 4, column 20: 'mode' stands here twice"),
+    (
+        "spec:\n  tools:\n    allow:\n      - a\n   block: [b]",
+        "line 8, column 4: this is no YAML: while parsing a block mapping, did not find expected key",
+    ),
+    ("spec:\n\tmode: soft", "line 5, column 2: this is no YAML: tabs disallowed within this context (block indentation)"),
+    ("spec: {mode: *nobody}", "line 4, column 14: this is no YAML: alias references unknown anchor"),
+    ("spec: {mode: soft", "line 4, column 7: this is no YAML: unclosed bracket '{'"),
+    (
+        "spec: {models: {allow: ['gpt-oss:120b-cloud']}}",
+        "line 4, column 25: spec.models.allow[0]: 'gpt-oss:120b-cloud' runs in a cloud, which models.cloud denies: it would never be allowed",
+    ),
+    ("spec: {models: {default: ' '}}", "line 4, column 26: spec.models.default: it is empty: leave it out where there is none"),
+    (
+        "spec: {models: {allow: [a, \"b\\nc\"]}}",
+        "line 4, column 28: spec.models.allow[1]: 'b\\nc' fits no name that a model can have: it would allow nothing",
+    ),
+    (
+        "spec: {models: {allow: [\"b\\u212a*\"]}}",
+        "line 4, column 25: spec.models.allow[0]: 'b\u{212a}*' fits no name that a model can have: it would allow nothing",
+    ),
+    ("spec: {models: {default: \"a\\tb\"}}", "line 4, column 26: spec.models.default: 'a\\tb' is no name that a model can have"),
+    ("spec: {models: {default: \"a\\tb\"}}\n---\nkind: Pod", "line 6, column 1: there is more than one document"),
+];
+
+/// Whole documents.
+const DOCUMENTS: &[(&str, &str)] = &[
+    ("", "line 1, column 1: the key 'apiVersion' is missing"),
+    ("# nothing\n", "line 2, column 1: the key 'apiVersion' is missing"),
+    ("[]", "line 1, column 1: a mapping is expected, and there is a list"),
+    ("text", "line 1, column 1: a mapping is expected, and there is a text"),
+    ("kind: GuardPolicy\n", "line 1, column 1: the key 'apiVersion' is missing"),
+    ("apiVersion: llm-guard.io/v1alpha1\n", "line 1, column 1: the key 'kind' is missing"),
+    (
+        "apiVersion: v1\nkind: GuardPolicy\n",
+        "line 1, column 13: apiVersion: 'v1' is something else; this guard reads llm-guard.io/v1alpha1",
+    ),
+    ("apiVersion: llm-guard.io/v1alpha1\nkind: Pod\n", "line 2, column 7: kind: 'Pod' is something else; this guard reads GuardPolicy"),
+    (
+        "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: 7}\n",
+        "line 3, column 18: metadata.name: a text is expected, and there is a number; as a text it stands in quotes",
+    ),
+    (
+        "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: p\n",
+        "line 3, column 11: metadata: a mapping is expected, and there is a text",
+    ),
+    ("\u{0}", "line 1, column 1: this is no YAML: unexpected character: `\\u{0}'"),
+];
+
+#[test]
+fn each_broken_document_gets_its_message() {
+    for (document, expected) in DOCUMENTS {
+        assert_eq!(said(document), *expected, "{document}");
+    }
+}
+
+#[test]
+fn what_is_nested_too_deeply_or_too_large_is_an_error() {
+    for deep in ["[", "{a: ", "- ", "? "] {
+        let said = said(&format!("{HEAD}spec:\n  {}", deep.repeat(100_000)));
+        assert!(said.contains("nested more than 32 levels deep"), "{said}");
+    }
+    assert_eq!(said(&"#".repeat(1024 * 1024 + 1)), "the policy has 1048577 bytes; at most 1048576 are read");
+}
+
+#[test]
+fn each_broken_spec_gets_its_message() {
+    for (spec, expected) in SPECS {
+        assert_eq!(said(&format!("{HEAD}{spec}")), *expected, "{spec}");
+    }
+}

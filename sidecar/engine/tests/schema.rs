@@ -1,0 +1,228 @@
+//! The policy's schema and its reference page, made of the types themselves:
+//!
+//!     LLM_GUARD_WRITE_DOCS=1 cargo test -p llm-guard-engine --features schema --test schema
+//!
+//! writes both; without the variable they are compared, so that neither can be old.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::policy::settings::Standing;
+use llm_guard_engine::policy::{GuardPolicy, Spec};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+/// For each section, in the order of the page, an example that stands below `spec`.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("promptInjection", "promptInjection: {mode: hard}\n"),
+    ("redaction", "redaction:\n  mode: soft\n  kinds: [secrets, email, creditCard]\n"),
+    ("models", "models:\n  allow: [\"llama3.2:*\", \"qwen3:8b\"]\n  default: \"llama3.2:3b\"\n"),
+    ("tools", "tools:\n  allow: [search_docs, send_email]\n  highRisk: [send_email]\n"),
+    ("management", "management:\n  allow: [pull, create]   # while the pod starts, from its own hooks\n  from: pod\n"),
+    ("protocol", "protocol:\n  unknownFields: refuse\n  fields: [top_k, min_p]   # what vLLM takes beyond OpenAI's API\n  images: allow\n"),
+    (
+        "network",
+        "network:\n  from:\n    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: chat}}\n    - ipBlock: {cidr: 10.0.0.0/24}\n",
+    ),
+];
+
+const INTRODUCTION: &str = "\
+# GuardPolicy
+
+One document, `llm-guard.io/v1alpha1`, as a file (`--policy`) and as a custom resource. This page is made from the types that read it.
+
+    apiVersion: llm-guard.io/v1alpha1
+    kind: GuardPolicy
+    metadata: {name: support-bot}
+    spec: {}
+
+`spec: {}` is a whole policy: every control with its defaults, in `monitor`. `llm-guard-sidecar check FILE` says whether a policy is
+sound, and with `--explain` in which mode each control would run and why. `llm-guard-sidecar check --schema` prints the schema, which an
+editor takes by a first line such as `# yaml-language-server: $schema=guardpolicy.v1alpha1.json`.
+
+A key that nobody knows is an error, and so is a bare `yes`, `1.0` or `null` where a text or a list is expected. A section without
+anything in it has its defaults.
+";
+
+/// Takes out what says nothing to a reader: that a key may also be null, how wide a number is, and what schemars calls a type.
+fn settle(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            for key in ["$schema", "title", "default", "format"] {
+                // A property may have such a name.
+                if !members.get(key).is_some_and(Value::is_object) {
+                    members.remove(key);
+                }
+            }
+            if let Some(Value::Array(options)) = members.remove("anyOf") {
+                let mut options = options.into_iter().filter(|option| option.get("type") != Some(&json!("null")));
+                if let (Some(Value::Object(option)), None) = (options.next(), options.next()) {
+                    for (key, value) in option {
+                        members.entry(key).or_insert(value);
+                    }
+                }
+            }
+            if let Some(Value::Array(types)) = members.get("type") {
+                let first = types.iter().find(|kind| **kind != json!("null")).cloned().unwrap_or_default();
+                members.insert("type".into(), first);
+            }
+            if let Some(Value::Array(options)) = members.get_mut("enum") {
+                options.retain(|option| !option.is_null());
+            }
+            members.values_mut().for_each(settle);
+        }
+        Value::Array(items) => items.iter_mut().for_each(settle),
+        _ => {}
+    }
+}
+
+fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut spec = settings.into_generator().into_root_schema_for::<Spec>().to_value();
+    settle(&mut spec);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "GuardPolicy",
+        "description": "A policy for one workload, several, or a guard that runs on its own.",
+        "type": "object",
+        "required": ["apiVersion", "kind"],
+        "properties": {
+            "apiVersion": {"const": "llm-guard.io/v1alpha1"},
+            "kind": {"const": "GuardPolicy"},
+            "metadata": {"type": "object", "description": "As of any Kubernetes object.", "properties": {"name": {"type": "string"}}},
+            "spec": spec,
+        },
+        "additionalProperties": false,
+    })
+}
+
+fn properties(schema: &Value) -> &Map<String, Value> {
+    schema["properties"].as_object().unwrap_or_else(|| panic!("{schema} has no keys"))
+}
+
+/// The keys of a section, the mode before all others.
+fn in_order(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let (mode, others): (Vec<_>, Vec<_>) = properties(schema).iter().partition(|(key, _)| *key == "mode");
+    mode.into_iter().chain(others).map(|(key, field)| (key.as_str(), field))
+}
+
+/// A description in one line.
+fn said(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Values that a key takes, each with what it means.
+type Values = Vec<(String, String)>;
+
+/// The values that a schema takes.
+fn values(schema: &Value) -> Values {
+    let name = |value: &Value| value.as_str().map(|name| format!("`{name}`"));
+    if let Some(options) = schema["oneOf"].as_array() {
+        let each = options.iter().flat_map(|option| match &option["const"] {
+            Value::Null => values(option),
+            value => name(value).map(|name| (name, said(option))).into_iter().collect(),
+        });
+        return each.collect();
+    }
+    if let Some(options) = schema["enum"].as_array() {
+        return options.iter().filter_map(name).map(|name| (name, String::new())).collect();
+    }
+    Vec::new()
+}
+
+fn kind(schema: &Value) -> String {
+    let values = values(schema);
+    if !values.is_empty() {
+        return values.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
+    }
+    match schema["type"].as_str() {
+        Some("array") => match self::kind(&schema["items"]).as_str() {
+            "text" => "list of texts".into(),
+            "mapping" => "list of mappings".into(),
+            values => format!("list of {values}"),
+        },
+        Some("string") => "text".into(),
+        Some("boolean") => "`true` `false`".into(),
+        Some("object") => "mapping".into(),
+        other => panic!("nobody has said how {other:?} is called: {schema}"),
+    }
+}
+
+fn page(schema: &Value) -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let spec = properties(&schema["properties"]["spec"]);
+    let _ = write!(page, "\n## spec\n\n| key | values | what |\n| --- | --- | --- |\n");
+    for (key, section) in in_order(&schema["properties"]["spec"]) {
+        let kind = if section["properties"].is_object() { format!("[section](#{})", key.to_lowercase()) } else { kind(section) };
+        let _ = writeln!(page, "| `{key}` | {kind} | {} |", said(section));
+    }
+    for (section, example) in EXAMPLES {
+        let of = &spec[*section];
+        let _ = write!(page, "\n## {section}\n\n{}\n\n| key | values | what |\n| --- | --- | --- |\n", said(of));
+        for (key, field) in in_order(of) {
+            let _ = writeln!(page, "| `{key}` | {} | {} |", kind(field), said(field).replace('|', "\\|"));
+        }
+        // Each table of values once, under all the keys that take them.
+        let mut tables: Vec<(Vec<&str>, Values)> = Vec::new();
+        for (key, field) in in_order(of).filter(|(key, _)| *key != "mode") {
+            let values = values(if field["items"].is_object() { &field["items"] } else { field });
+            if values.iter().all(|(_, said)| said.is_empty()) {
+                continue;
+            }
+            match tables.iter_mut().find(|(_, earlier)| *earlier == values) {
+                Some((keys, _)) => keys.push(key),
+                None => tables.push((vec![key], values)),
+            }
+        }
+        for (keys, values) in tables {
+            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+            let _ = write!(page, "\nThe values of {}:\n\n| value | what |\n| --- | --- |\n", keys.join(", "));
+            for (name, said) in values {
+                let _ = writeln!(page, "| {name} | {said} |");
+            }
+        }
+        let _ = write!(page, "\n```yaml\nspec:\n");
+        for line in example.lines() {
+            let _ = writeln!(page, "  {line}");
+        }
+        page.push_str("```\n");
+    }
+    page
+}
+
+fn is_written(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    if std::env::var_os("LLM_GUARD_WRITE_DOCS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written == text, "{} is old: LLM_GUARD_WRITE_DOCS=1 makes it new", path.display());
+}
+
+#[test]
+fn the_schema_and_the_page_say_what_the_types_say() {
+    let schema = schema();
+    is_written("sidecar/engine/schema/guardpolicy.v1alpha1.json", &format!("{schema:#}\n"));
+    is_written("docs/policy.md", &page(&schema));
+}
+
+#[test]
+fn every_section_has_an_example_that_is_sound_and_nothing_on_the_page_is_unsaid() {
+    let schema = schema();
+    for (section, of) in properties(&schema["properties"]["spec"]) {
+        assert!(!said(of).is_empty(), "{section} is not explained");
+        if !of["properties"].is_object() {
+            continue;
+        }
+        for (key, field) in properties(of) {
+            assert!(!said(field).is_empty(), "{section}.{key} is not explained");
+        }
+        let example = EXAMPLES.iter().find(|(name, _)| name == section).unwrap_or_else(|| panic!("{section} has no example")).1;
+        let indented = example.trim_end().replace('\n', "\n  ");
+        let yaml = format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec:\n  {indented}\n");
+        let judged = GuardPolicy::read_and(&yaml, |document| Policy::compile(document, &Standing::default()));
+        let (document, _) = judged.unwrap_or_else(|error| panic!("{section}: {error}"));
+        assert_ne!(document.spec, Spec::default(), "{section}'s example says nothing");
+    }
+}

@@ -1,0 +1,349 @@
+//! `check`: judges policy files before they meet traffic.
+//!
+//! The invariant: what it accepts, a guard loads, since both read and compile it by the same code. It connects to nothing and changes
+//! nothing.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+use llm_guard_engine::controls::{Control, Policy};
+use llm_guard_engine::policy::settings::Standing;
+use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError, SCHEMA};
+use llm_guard_engine::verdict::ControlId;
+use serde_json::{Value, json};
+
+const AFTER_HELP: &str = "\
+A file may hold several documents, and other objects of Kubernetes among them: these are named and
+not judged. A file without any GuardPolicy is an error.
+
+It ends with 0 if every policy is sound, with 1 if one isn't, and with 2 if a file can't be read.";
+
+/// What a policy file may have. Kubernetes keeps one object to 1.5 MiB.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// The files; `-` is standard input
+    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    files: Vec<String>,
+    /// How to say it: `text` for people, `json` for programs, `sarif` (2.1.0) for code review
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Show in which mode each control would run, and why
+    #[arg(long)]
+    explain: bool,
+    /// Judge as where the workload or its namespace says llm-guard.io/mode: MODE
+    #[arg(long, value_name = "MODE", value_parser = clap::value_parser!(Mode))]
+    mode: Option<Mode>,
+    /// Judge as where the namespace says llm-guard.io/minimum-mode: MODE
+    #[arg(long, value_name = "MODE", value_parser = clap::value_parser!(Mode))]
+    floor: Option<Mode>,
+    /// Print the document's JSON Schema
+    #[arg(long, conflicts_with_all = ["files", "explain", "mode", "floor", "format"])]
+    schema: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Sarif,
+}
+
+/// What is said of one document, or of a file as a whole.
+#[derive(Debug)]
+struct Told {
+    file: String,
+    is: Is,
+}
+
+#[derive(Debug)]
+enum Is {
+    /// A sound policy: its name, and in which mode each control runs and why.
+    Sound(String, Vec<Row>),
+    /// Another object, of this kind.
+    Other(String),
+    Broken(PolicyError),
+    Unread(String),
+}
+
+#[derive(Debug)]
+struct Row {
+    control: ControlId,
+    mode: Mode,
+    why: &'static str,
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    if args.schema {
+        return say(SCHEMA, ExitCode::SUCCESS);
+    }
+    let standing = Standing { mode: args.mode, floor: args.floor, ..Standing::default() };
+    let mut told = Vec::new();
+    let mut texts = Vec::new();
+    for file in &args.files {
+        match read(file) {
+            Ok(text) => {
+                judge(file, &text, standing, &mut told);
+                texts.push((file.clone(), text));
+            }
+            Err(error) => told.push(Told { file: file.clone(), is: Is::Unread(error) }),
+        }
+    }
+    let text = match args.format {
+        Format::Text => as_text(&told, &texts, args.explain),
+        Format::Json => format!("{:#}\n", as_json(&told)),
+        Format::Sarif => format!("{:#}\n", as_sarif(&told)),
+    };
+    let status = if told.iter().any(|told| matches!(told.is, Is::Unread(_))) {
+        ExitCode::from(2)
+    } else if told.iter().any(|told| matches!(told.is, Is::Broken(_))) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    };
+    say(&text, status)
+}
+
+/// Prints a text, and gives the status with which to end: a reader who has seen enough is no error, a full disk is one.
+fn say(text: &str, status: ExitCode) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("check: {error}");
+            ExitCode::from(2)
+        }
+        _ => status,
+    }
+}
+
+fn read(file: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let input: Box<dyn std::io::Read> =
+        if file == "-" { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(file).map_err(|error| error.to_string())?) };
+    input.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("it has more than {MAX_FILE} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+fn judge(file: &str, text: &str, standing: Standing, told: &mut Vec<Told>) {
+    let documents = GuardPolicy::documents(text);
+    let mut tell = |is| told.push(Told { file: file.to_owned(), is });
+    let mut policies = 0;
+    for (document, kind) in documents {
+        match kind {
+            Some(kind) if kind != "GuardPolicy" => tell(Is::Other(kind)),
+            _ => {
+                policies += 1;
+                tell(match GuardPolicy::read_and(&document, |document| Policy::compile(document, &standing)) {
+                    Ok((document, policy)) => Is::Sound(document.metadata.name.clone(), rows(&document, &policy, standing)),
+                    Err(error) => Is::Broken(error),
+                });
+            }
+        }
+    }
+    if policies == 0 {
+        tell(Is::Broken(PolicyError::new("", "there is no GuardPolicy in it")));
+    }
+}
+
+fn rows(document: &GuardPolicy, policy: &Policy, standing: Standing) -> Vec<Row> {
+    let spec = &document.spec;
+    let own = |control| match control {
+        ControlId::PromptInjection => spec.prompt_injection.mode,
+        ControlId::Redaction => spec.redaction.mode,
+        ControlId::Models => spec.models.mode,
+        ControlId::Tools => spec.tools.mode,
+        ControlId::Management => spec.management.mode,
+        ControlId::Stop | ControlId::Identity | ControlId::Limits | ControlId::Protocol => None,
+    };
+    let row = |control: &dyn Control| {
+        let (control, mode) = (control.id(), control.mode());
+        let asked = Standing { floor: None, ..standing }.resolve(own(control), spec.mode);
+        let why = match (own(control), standing.mode) {
+            _ if asked < mode => "the floor",
+            (Some(own), Some(_)) if own > mode => "llm-guard.io/mode, which is lower than its own",
+            (Some(_), _) => "its own mode",
+            (None, Some(_)) => "llm-guard.io/mode",
+            (None, None) if spec.mode.is_some() => "the policy's mode",
+            (None, None) => "nothing says another",
+        };
+        Row { control, mode, why }
+    };
+    let mut rows: Vec<Row> = policy.controls.iter().map(|control| row(control.as_ref())).collect();
+    rows.insert(0, Row { control: ControlId::Protocol, mode: policy.mode, why: "the strictest of all" });
+    rows
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn as_text(told: &[Told], texts: &[(String, String)], explain: bool) -> String {
+    let mut out = String::new();
+    let (mut sound, mut broken) = (0, 0);
+    for Told { file, is } in told {
+        let line = match is {
+            Is::Sound(name, rows) => {
+                sound += 1;
+                let name = if name.is_empty() { "a policy without a name" } else { name };
+                let mut line = format!("{file}: {name}: sound\n");
+                if explain {
+                    let _ = writeln!(line, "    {:<18}{:<8}{:<9}by", "control", "OWASP", "mode");
+                    for Row { control, mode, why } in rows {
+                        let _ = writeln!(line, "    {:<18}{:<8}{:<9}{why}", control.name(), control.owasp().unwrap_or("-"), mode.name());
+                    }
+                }
+                line
+            }
+            Is::Other(kind) => format!("{file}: a {}: not judged\n", kind.escape_debug()),
+            Is::Broken(error) => {
+                broken += 1;
+                told_error(file, error, texts)
+            }
+            Is::Unread(error) => {
+                broken += 1;
+                format!("{file}: error: {error}\n")
+            }
+        };
+        out.push_str(&line);
+    }
+    let _ = writeln!(out, "{}, {}", plural(sound, "sound policy", "sound policies"), plural(broken, "error", "errors"));
+    out
+}
+
+/// An error, and the line in which it stands.
+fn told_error(file: &str, error: &PolicyError, texts: &[(String, String)]) -> String {
+    let Some(place) = error.place() else {
+        return format!("{file}: error: {error}\n");
+    };
+    let mut out = format!("{file}:{}:{}: error: {}\n", place.line, place.column, error.clone().without_place());
+    let text = texts.iter().find(|(name, _)| name == file).map_or("", |(_, text)| text);
+    let index = usize::try_from(place.line - 1).unwrap_or(usize::MAX);
+    if let Some(line) =
+        text.lines().nth(index).filter(|line| line.chars().count() <= 160 && !line.chars().any(|c| c.is_control() && c != '\t'))
+    {
+        let before: String =
+            line.chars().take(usize::try_from(place.column - 1).unwrap_or(usize::MAX)).map(|c| if c == '\t' { c } else { ' ' }).collect();
+        let _ = write!(out, "  {:>5} | {line}\n        | {before}^\n", place.line);
+    }
+    out
+}
+
+fn as_json(told: &[Told]) -> Value {
+    let entry = |Told { file, is }: &Told| match is {
+        Is::Sound(name, rows) => {
+            let controls = rows
+                .iter()
+                .map(|row| json!({"control": row.control.name(), "owasp": row.control.owasp(), "mode": row.mode.name(), "by": row.why}));
+            json!({"file": file, "verdict": "sound", "name": name, "controls": controls.collect::<Vec<_>>()})
+        }
+        Is::Other(kind) => json!({"file": file, "verdict": "notJudged", "kind": kind}),
+        Is::Broken(error) => {
+            let (line, column) = error.place().map(|place| (place.line, place.column)).unzip();
+            json!({"file": file, "verdict": "error", "line": line, "column": column, "path": error.path(), "reason": error.reason()})
+        }
+        Is::Unread(reason) => json!({"file": file, "verdict": "unread", "reason": reason}),
+    };
+    Value::Array(told.iter().map(entry).collect())
+}
+
+/// Source: SARIF 2.1.0 (OASIS), sections 3.13, 3.27 and 3.30.
+fn as_sarif(told: &[Told]) -> Value {
+    let result = |Told { file, is }: &Told| {
+        let (message, place) = match is {
+            Is::Broken(error) => (error.clone().without_place().to_string(), error.place()),
+            Is::Unread(reason) => (reason.clone(), None),
+            Is::Sound(..) | Is::Other(_) => return None,
+        };
+        let mut location = json!({"artifactLocation": {"uri": if file == "-" { "stdin" } else { file }}});
+        if let Some(place) = place {
+            location["region"] = json!({"startLine": place.line, "startColumn": place.column});
+        }
+        Some(json!({
+            "ruleId": "policy", "ruleIndex": 0, "level": "error", "message": {"text": message},
+            "locations": [{"physicalLocation": location}],
+        }))
+    };
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "columnKind": "unicodeCodePoints",
+            "tool": {"driver": {
+                "name": "llm-guard-sidecar check",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": [{"id": "policy", "shortDescription": {"text": "A GuardPolicy that no guard loads"}}],
+            }},
+            "results": told.iter().filter_map(result).collect::<Vec<_>>(),
+        }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str =
+        "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: good}\nspec: {mode: soft, tools: {mode: hard}}\n";
+    const BAD: &str = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: bad}\nspec:\n  tools:\n    alow: [a]\n";
+
+    fn judged(text: &str, standing: Standing) -> Vec<Told> {
+        let mut told = Vec::new();
+        judge("p.yaml", text, standing, &mut told);
+        told
+    }
+
+    #[test]
+    fn an_error_stands_where_it_stands_in_the_file() {
+        let text = format!("# first\n---\n{GOOD}---\nkind: Deployment\napiVersion: apps/v1\n--- # last\n{BAD}");
+        let told = judged(&text, Standing::default());
+        let said = as_text(&told, &[("p.yaml".to_owned(), text)], false);
+        assert_eq!(
+            said,
+            "p.yaml: good: sound\np.yaml: a Deployment: not judged\n\
+             p.yaml:16:5: error: spec.tools.alow: nobody reads this key: did you mean 'allow'? There are: mode, allow, block, highRisk\n     \
+             16 |     alow: [a]\n        |     ^\n1 sound policy, 1 error\n"
+        );
+    }
+
+    #[test]
+    fn a_file_without_a_policy_is_an_error() {
+        for text in ["", "# nothing\n---\n", "kind: Pod\n"] {
+            let told = judged(text, Standing::default());
+            assert!(matches!(&told.last().unwrap().is, Is::Broken(error) if error.reason() == "there is no GuardPolicy in it"), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_control_says_by_what_it_runs_in_its_mode() {
+        let rows = |standing| match &judged(GOOD, standing)[0].is {
+            Is::Sound(_, rows) => rows.iter().map(|row| (row.control, row.mode, row.why)).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let of = |standing, control| rows(standing).into_iter().find(|row| row.0 == control).map(|row| (row.1, row.2)).unwrap();
+        let plain = Standing::default();
+        assert_eq!(of(plain, ControlId::Redaction), (Mode::Soft, "the policy's mode"));
+        assert_eq!(of(plain, ControlId::Tools), (Mode::Hard, "its own mode"));
+        let calm = Standing::of(Some(Mode::Monitor));
+        assert_eq!(of(calm, ControlId::Tools), (Mode::Monitor, "llm-guard.io/mode, which is lower than its own"));
+        assert_eq!(of(Standing { floor: Some(Mode::Soft), ..calm }, ControlId::Models), (Mode::Soft, "the floor"));
+        assert_eq!(of(Standing::of(Some(Mode::Hard)), ControlId::Models), (Mode::Hard, "llm-guard.io/mode"));
+    }
+
+    #[test]
+    fn programs_get_the_same_as_people() {
+        let told = judged(&format!("{GOOD}---\n{BAD}"), Standing::default());
+        let json = as_json(&told);
+        assert_eq!(json[0]["verdict"], "sound");
+        assert_eq!((&json[1]["line"], &json[1]["column"], &json[1]["path"]), (&json!(11), &json!(5), &json!("spec.tools.alow")));
+        let sarif = as_sarif(&told);
+        let results = sarif["runs"][0]["results"].as_array().unwrap();
+        assert_eq!(results.len(), 1);
+        assert_eq!(results[0]["locations"][0]["physicalLocation"]["region"], json!({"startLine": 11, "startColumn": 5}));
+    }
+}
