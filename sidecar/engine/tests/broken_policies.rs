@@ -222,6 +222,25 @@ fn each_broken_document_gets_its_message() {
 }
 
 #[test]
+fn a_message_is_a_sentence_however_long_what_it_is_about_is() {
+    let long = "x".repeat(100_000);
+    for spec in [
+        format!("{{? {long} : 1}}"),
+        format!("{{mode: {long}}}"),
+        format!("{{models: {{allow: [{long}]}}}}"),
+        format!("{{models: {{allow: [a], default: {long}}}}}"),
+        format!("{{tools: {{allow: [{long}], block: [{long}]}}}}"),
+        format!("{{tools: {{allow: ['{long} ']}}}}"),
+        format!("{{network: {{from: [{{podSelector: {{matchLabels: {{? {long} : '{long}'}}}}}}]}}}}"),
+    ] {
+        let said = said(&format!("{HEAD}spec: {spec}"));
+        assert!(said.len() < 400 && said.starts_with("line 4"), "{} bytes", said.len());
+    }
+    let said = said(&format!("apiVersion: {long}\nkind: GuardPolicy\n"));
+    assert!(said.len() < 400 && said.starts_with("line 1"), "{said}");
+}
+
+#[test]
 fn what_is_nested_too_deeply_or_too_large_is_an_error() {
     for deep in ["[", "{a: ", "- ", "? "] {
         let said = said(&format!("{HEAD}spec:\n  {}", deep.repeat(100_000)));

@@ -5,7 +5,7 @@
 //! engine has to ask. In monitor nobody asks, so that there a model of the cloud is counted by its name and by its answers.
 
 use super::{Asked, Control, Finding, Placed, Remedy, by_mode, refuse};
-use crate::policy::{Cloud, Mode, ModelsSpec, PolicyError};
+use crate::policy::{Cloud, Mode, ModelsSpec, PolicyError, shown};
 use crate::verdict::ControlId;
 use crate::wire::names::{ModelName, OWN_REGISTRY, Reader, canonical_pattern, may_be_foreign};
 use crate::wire::whereabouts::{Places, Whereabouts};
@@ -69,7 +69,7 @@ impl Models {
         for (place, name) in spec.allow.iter().flatten().enumerate() {
             // What a pattern stands for may be anywhere.
             if !name.contains('*') && matches!(models.fault(name, Family::OpenAi), Some(Fault::Cloud)) {
-                let reason = format!("'{name}' runs in a cloud, which models.cloud denies: it would never be allowed");
+                let reason = format!("'{}' runs in a cloud, which models.cloud denies: it would never be allowed", shown(name));
                 return Err(PolicyError::in_spec(format!("models.allow[{place}]"), reason));
             }
         }
@@ -77,9 +77,9 @@ impl Models {
             return Err(PolicyError::in_spec("models.default", "it is empty: leave it out where there is none"));
         }
         let reason = models.default.as_deref().and_then(|default| match models.fault(default, Family::OpenAi)? {
-            Fault::Cloud => Some(format!("'{default}' runs in a cloud, which models.cloud denies")),
-            Fault::Name => Some(format!("'{}' is no name that a model can have", default.escape_debug())),
-            Fault::NotAllowed | Fault::Unknown => Some(format!("'{default}' is not among models.allow")),
+            Fault::Cloud => Some(format!("'{}' runs in a cloud, which models.cloud denies", shown(default))),
+            Fault::Name => Some(format!("'{}' is no name that a model can have", shown(default))),
+            Fault::NotAllowed | Fault::Unknown => Some(format!("'{}' is not among models.allow", shown(default))),
         });
         match reason {
             Some(reason) => Err(PolicyError::in_spec("models.default", reason)),
@@ -207,7 +207,7 @@ impl Allowed {
             !ModelName::read(&name).is_taken() && !may_be_foreign(&name)
         };
         if let Some(place) = patterns.iter().position(matches_nothing) {
-            let reason = format!("'{}' fits no name that a model can have: it would allow nothing", patterns[place].escape_debug());
+            let reason = format!("'{}' fits no name that a model can have: it would allow nothing", shown(&patterns[place]));
             return Err(PolicyError::in_spec(format!("models.allow[{place}]"), reason));
         }
         let pattern = |pattern: &String| Pattern {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
-use crate::policy::{Mode, PolicyError, ToolsSpec};
+use crate::policy::{Mode, PolicyError, ToolsSpec, shown};
 use crate::verdict::ControlId;
 
 #[derive(Debug)]
@@ -24,13 +24,10 @@ impl Tools {
                     return Err(PolicyError::in_spec(path(), "it is empty"));
                 }
                 if name.trim() != name {
-                    return Err(PolicyError::in_spec(
-                        path(),
-                        format!("'{}' has white space around it, and names are exact", name.escape_debug()),
-                    ));
+                    return Err(PolicyError::in_spec(path(), format!("'{}' has white space around it, and names are exact", shown(name))));
                 }
                 if list != "block" && blocked.contains(name) {
-                    return Err(PolicyError::in_spec(path(), format!("'{name}' is also in tools.block, which wins")));
+                    return Err(PolicyError::in_spec(path(), format!("'{}' is also in tools.block, which wins", shown(name))));
                 }
             }
         }

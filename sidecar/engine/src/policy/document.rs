@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Mode;
-use super::error::PolicyError;
+use super::error::{PolicyError, shown};
 use super::network::NetworkSpec;
 use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
 use super::yaml::Tree;
@@ -143,7 +143,7 @@ impl GuardPolicy {
         let head: Head = tree.decode()?;
         for (field, found, expected) in [("apiVersion", &head.api_version, API_VERSION), ("kind", &head.kind, KIND)] {
             if found != expected {
-                let error = PolicyError::new(field, format!("'{found}' is something else; this guard reads {expected}"));
+                let error = PolicyError::new(field, format!("'{}' is something else; this guard reads {expected}", shown(found)));
                 return Err(error.at(tree.place_of(field)));
             }
         }

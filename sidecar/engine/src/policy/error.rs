@@ -83,10 +83,18 @@ impl fmt::Display for Place {
     }
 }
 
+/// A text of the document's as it can stand in a sentence: what can't be seen is escaped, and what is long is cut.
+pub(crate) fn shown(text: &str) -> String {
+    const LONG: usize = 64;
+    let cut = text.char_indices().nth(LONG).map(|(place, _)| &text[..place]);
+    cut.unwrap_or(text).escape_debug().to_string() + if cut.is_some() { "…" } else { "" }
+}
+
 /// The name that was probably meant, if one is near enough: at most a third of its letters differ.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let same = name.to_lowercase();
+    // What is far longer than any name is none of them, and comparing it would take long.
+    let same = Some(name).filter(|name| name.len() <= 256)?.to_lowercase();
     let far = known.into_iter().map(|known| (strsim::damerau_levenshtein(&same, &known.to_lowercase()), known));
     let (distance, nearest) = far.min_by_key(|(distance, _)| *distance)?;
     (distance * 3 <= nearest.chars().count().max(3)).then_some(nearest)

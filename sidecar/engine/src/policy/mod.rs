@@ -11,6 +11,7 @@ pub mod settings;
 mod yaml;
 
 pub use document::{GuardPolicy, Metadata, Spec};
+pub(crate) use error::shown;
 pub use error::{Place, PolicyError, nearest};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use sections::{

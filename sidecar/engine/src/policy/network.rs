@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::PolicyError;
+use super::error::{PolicyError, shown};
 
 /// Who may reach the model's port. The injector makes a `NetworkPolicy` of it; the guard itself doesn't look at it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -136,12 +136,12 @@ impl Peer {
 impl LabelSelector {
     fn check(&self) -> Result<(), Wrong> {
         for (key, value) in self.match_labels.iter().flatten() {
-            let path = format!(".matchLabels.{}", key.escape_debug());
+            let path = format!(".matchLabels.{}", shown(key));
             if !is_label_key(key) {
                 return wrong(&path, "no label can be called so");
             }
             if !is_label_value(value) {
-                return wrong(&path, format!("no label can have the value '{}'", value.escape_debug()));
+                return wrong(&path, format!("no label can have the value '{}'", shown(value)));
             }
         }
         for (place, requirement) in self.match_expressions.iter().flatten().enumerate() {

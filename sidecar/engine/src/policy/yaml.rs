@@ -12,7 +12,7 @@ use serde::de::{
 };
 use serde_saphyr::Spanned;
 
-use super::error::{Place, PolicyError, nearest};
+use super::error::{Place, PolicyError, nearest, shown};
 
 /// How deeply values may be nested. What stands in a policy has eight levels; each takes stack while it is read.
 const MAX_DEPTH: usize = 32;
@@ -46,7 +46,7 @@ impl Tree {
             let said = error.without_snippet().to_string();
             let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said).to_owned();
             let reason = match said.strip_prefix("duplicate mapping key: ") {
-                Some(rest) => format!("'{}' stands here twice", rest.split_once(',').map_or(rest, |(key, _)| key)),
+                Some(rest) => format!("'{}' stands here twice", shown(rest.split_once(',').map_or(rest, |(key, _)| key))),
                 None if said.contains("depth") || said.contains("recursion") => format!("this is nested more than {MAX_DEPTH} levels deep"),
                 None if said.starts_with("multiple YAML documents") => "there is more than one document".to_owned(),
                 None => format!("this is no YAML: {said}"),
@@ -247,7 +247,7 @@ impl de::Error for Fault {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("nobody knows '{}'{}", variant.escape_debug(), choices(variant, expected)))
+        Self::new(format!("nobody knows '{}'{}", shown(variant), choices(variant, expected)))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -344,11 +344,11 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         self.value = self.entries.next();
         let Some((key, place, _)) = self.value else { return Ok(None) };
         let name: StrDeserializer<'_, Fault> = key.as_str().into_deserializer();
-        seed.deserialize(name).map(Some).map_err(|fault| fault.below(&key.escape_debug().to_string(), *place))
+        seed.deserialize(name).map(Some).map_err(|fault| fault.below(&shown(key), *place))
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
         let Some((key, _, value)) = self.value else { return Err(Fault::new("a value without its key".to_owned())) };
-        seed.deserialize(value).map_err(|fault| fault.below(&key.escape_debug().to_string(), value.place))
+        seed.deserialize(value).map_err(|fault| fault.below(&shown(key), value.place))
     }
 }
