@@ -1135,10 +1135,10 @@ fn a_value_that_is_spread_over_the_parts_of_an_answer_does_not_reach_a_client_th
                 assert!(!said.ends_with(&key[key.len() - 4..]), "{path} {is_stream}: {said}");
             }
             // What is a value by itself is one wherever it stands.
-            let whole = format!("[REDACTED_OPENAI_KEY]");
+            let whole = "[REDACTED_OPENAI_KEY]";
             for pieces in [["a", &key, " b"], ["see ", &key, ""], [&key, " ", &key], ["x@", &key, "a"]] {
                 let said = parts_of(path, is_stream, &pieces).unwrap();
-                assert_eq!(said, pieces.map(|piece| piece.replace(&key, &whole)).concat(), "{path} {is_stream}");
+                assert_eq!(said, pieces.map(|piece| piece.replace(&key, whole)).concat(), "{path} {is_stream}");
             }
             // What is none is said as it is.
             let pieces = ["Write to me@", "home, or ", "call 1234"];
