@@ -3,6 +3,7 @@
 //! The invariant: what it accepts, a guard loads, since both read and compile it by the same code. It connects to nothing and changes
 //! nothing.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
@@ -12,6 +13,8 @@ use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError, SCHEMA};
 use llm_guard_engine::verdict::ControlId;
 use serde_json::{Value, json};
+
+use super::reference::Reference;
 
 const AFTER_HELP: &str = "\
 A file may hold several documents, and other objects of Kubernetes among them: these are named and
@@ -26,7 +29,7 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// The files; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["schema", "from_env"])]
     files: Vec<String>,
     /// How to say it: `text` for people, `json` for programs, `sarif` (2.1.0) for code review
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -40,8 +43,11 @@ pub(crate) struct Args {
     /// Judge as where the namespace says llm-guard.io/minimum-mode: MODE
     #[arg(long, value_name = "MODE", value_parser = clap::value_parser!(Mode))]
     floor: Option<Mode>,
+    /// Print the policy that the reference gateway's settings come to: its variables, as its `.env` file has them
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "explain", "mode", "floor", "format"])]
+    from_env: Option<String>,
     /// Print the document's JSON Schema
-    #[arg(long, conflicts_with_all = ["files", "explain", "mode", "floor", "format"])]
+    #[arg(long, conflicts_with_all = ["files", "explain", "mode", "floor", "format", "from_env"])]
     schema: bool,
 }
 
@@ -80,6 +86,15 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if args.schema {
         return say(SCHEMA, ExitCode::SUCCESS);
     }
+    if let Some(file) = &args.from_env {
+        return match of_reference(file) {
+            Ok(text) => say(&text, ExitCode::SUCCESS),
+            Err(error) => {
+                eprintln!("check: {file}: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let standing = Standing { mode: args.mode, floor: args.floor, ..Standing::default() };
     let mut told = Vec::new();
     let mut texts = Vec::new();
@@ -105,6 +120,36 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         ExitCode::SUCCESS
     };
     say(&text, status)
+}
+
+/// The policy that the variables in a file come to, with what has to be known of it as comments.
+fn of_reference(file: &str) -> Result<String, String> {
+    let text = read(file)?;
+    let variables: Result<HashMap<String, String>, _> = dotenvy::from_read_iter(text.as_bytes()).collect();
+    // (What it says of a line has the line in it, and there may be a key.)
+    let variables = variables.map_err(|_| "it has a line that is no NAME=VALUE")?;
+    let reference = Reference::read(|name| variables.get(name).cloned()).map_err(|error| error.to_string())?;
+    let mut policy = reference.policy.ok_or("none of the reference gateway's variables is in it")?;
+    policy.metadata.name = "default".to_owned();
+    policy.spec.mode = Some(reference.mode.unwrap_or_default());
+    Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
+    let mut out = String::new();
+    for remark in &reference.remarks {
+        let _ = writeln!(out, "# {remark}.");
+    }
+    let flags = [
+        ("OLLAMA_BASE_URL", "--upstream"),
+        ("REQUEST_TIMEOUT_SECONDS", "--request-timeout"),
+        ("MAX_RETRIES", "--retries"),
+        ("REQUIRE_API_KEY", "LLM_GUARD_API_KEY"),
+        ("LOG_LEVEL", "--log-level"),
+        ("HOST", "--listen"),
+        ("PORT", "--listen"),
+    ];
+    for (variable, flag) in flags.into_iter().filter(|(variable, _)| variables.contains_key(*variable)) {
+        let _ = writeln!(out, "# {variable} is no matter of a policy: the guard reads it where it runs, or takes {flag}.");
+    }
+    Ok(out + &policy.to_yaml().map_err(|error| error.to_string())?)
 }
 
 /// Prints a text, and gives the status with which to end: a reader who has seen enough is no error, a full disk is one.
@@ -333,6 +378,43 @@ mod tests {
         assert_eq!(of(calm, ControlId::Tools), (Mode::Monitor, "llm-guard.io/mode, which is lower than its own"));
         assert_eq!(of(Standing { floor: Some(Mode::Soft), ..calm }, ControlId::Models), (Mode::Soft, "the floor"));
         assert_eq!(of(Standing::of(Some(Mode::Hard)), ControlId::Models), (Mode::Hard, "llm-guard.io/mode"));
+    }
+
+    fn of_env(text: &str) -> Result<String, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        of_reference(file.path().to_str().unwrap())
+    }
+
+    #[test]
+    fn the_reference_gateways_settings_come_to_a_policy_that_a_guard_loads() {
+        let said = of_env(
+            "# gateway\nexport ALLOWED_MODELS='llama2, yes,1.0'\nDEFAULT_MODEL=llama2\nENFORCEMENT_MODE=hard\n\
+             HIGH_RISK_TOOLS=send_email\nBLOCKED_TOOLS=\"shell\"\nALLOWED_TOOLS=shell,search\nPORT=8000\n",
+        )
+        .unwrap();
+        let policy = GuardPolicy::read(&said).unwrap();
+        assert_eq!(policy.metadata.name, "default");
+        assert_eq!(policy.spec.mode, Some(Mode::Hard));
+        assert_eq!(policy.spec.models.allow, Some(["llama2", "yes", "1.0"].map(str::to_owned).to_vec()));
+        assert_eq!((policy.spec.tools.allow, policy.spec.tools.block), (Some(vec!["search".to_owned()]), vec!["shell".to_owned()]));
+        assert!(said.starts_with("# ALLOWED_TOOLS has 1 that BLOCKED_TOOLS has too; blocked wins.\n# PORT is"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_gateways_settings_is_an_error_without_what_stands_there() {
+        let key = ["sk", "made", "up"].join("-");
+        for (text, expected) in [
+            (format!("API_KEY {key}\n"), "a line that is no NAME=VALUE"),
+            ("PORT=8000\n".to_owned(), "none of the reference gateway's variables"),
+            ("ENFORCEMENT_MODE=strict\n".to_owned(), "ENFORCEMENT_MODE must be monitor, soft or hard"),
+            ("ALLOWED_MODELS=gpt-oss:120b-cloud\n".to_owned(), "runs in a cloud"),
+        ] {
+            let said = of_env(&text).unwrap_err();
+            assert!(said.contains(expected) && !said.contains(&key), "{said}");
+        }
+        let said = of_env(&format!("ENFORCEMENT_MODE=soft\nREQUIRE_API_KEY=true\nAPI_KEY={key}\n")).unwrap();
+        assert!(!said.contains(&key) && said.contains("mode: soft"), "{said}");
     }
 
     #[test]

@@ -150,6 +150,15 @@ impl GuardPolicy {
         Ok(tree)
     }
 
+    /// The document as YAML, without what says nothing.
+    ///
+    /// # Errors
+    ///
+    /// Never but by a defect: all of it is what YAML can say.
+    pub fn to_yaml(&self) -> Result<String, PolicyError> {
+        serde_saphyr::to_string(self).map_err(|error| PolicyError::new("", error.to_string()))
+    }
+
     /// The policy that holds where there is none: every control with its defaults.
     #[must_use]
     pub fn built_in() -> Self {
