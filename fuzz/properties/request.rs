@@ -163,8 +163,8 @@ impl Judged {
                 let is_word = key == "type" && KINDS.contains(&said.as_str())
                     || key == "role" && ROLES.iter().any(|role| role.eq_ignore_ascii_case(said))
                     || (key == "name" || MODELS.contains(&path) || key == "type") && self.names.contains(said);
-                // JSON in a string says what it says as JSON.
-                let inner = if key == "arguments" { Tree::read(said.as_bytes()) } else { None };
+                // JSON in a string says what it says as JSON, unless it was judged as the string that it is to a server that doesn't know it.
+                let inner = if key == "arguments" && !self.says(said) { Tree::read(said.as_bytes()) } else { None };
                 match inner {
                     Some(inner) => self.all_of(&inner, path, ""),
                     None => assert!(is_word || self.says(said), "{path} is forwarded and nobody judged it: {said:?}"),

@@ -88,6 +88,22 @@ enum Is {
 
 /// What the blocks of these kinds may bear.
 const MARKS: &[&str] = &["cache_control", "citations"];
+/// All keys of blocks.
+const BLOCK_KEYS: &[&str] = &[
+    "type",
+    "text",
+    "source",
+    "thinking",
+    "signature",
+    "id",
+    "name",
+    "input",
+    "tool_use_id",
+    "content",
+    "is_error",
+    "cache_control",
+    "citations",
+];
 const CALLS: [&str; 2] = ["tool_use", "server_tool_use"];
 const RESULTS: [&str; 2] = ["tool_result", "web_search_tool_result"];
 
@@ -183,8 +199,8 @@ impl Content {
 impl Block {
     /// A block, if it is of a kind that is known.
     fn decode(json: Json) -> Result<Option<Self>, DecodeError> {
-        // 0.17.4 matches the keys of a block exactly; later versions don't, and what goes on means the same to both.
-        let mut fields = Fields::open(json)?;
+        // 0.17.4 matches the keys of a block exactly; later versions don't.
+        let mut fields = Fields::open_spelt(json, BLOCK_KEYS)?;
         let kind = fields.string("type")?.unwrap_or_default();
         let required = |fields: &mut Fields, name: &str| fields.string(name)?.ok_or(DecodeError::Missing { path: name.into() });
         let is = match kind.as_str() {

@@ -116,6 +116,19 @@ impl Fields {
         Ok(Self { entries, keys: Keys::Folded })
     }
 
+    /// Opens an object whose keys some servers match exactly and others without regard to case: one of `names` in another spelling, which they
+    /// would read in two ways, is refused.
+    pub fn open_spelt(json: Json, names: &[&'static str]) -> Result<Self, DecodeError> {
+        let fields = Self::open(json)?;
+        if let Keys::Folded = fields.keys {
+            let misspelt = |name: &&&str| fields.entries.iter().any(|(key, _)| key != **name && names_field(key, name));
+            if let Some(name) = names.iter().find(misspelt) {
+                return Err(wrong_type(name, "spelt in small letters"));
+            }
+        }
+        Ok(fields)
+    }
+
     /// Takes a field. `null` counts as absent, as it does to the server.
     pub fn any(&mut self, name: &str) -> Option<Json> {
         let keys = self.keys;
@@ -353,6 +366,15 @@ mod tests {
         let mut fields = open(r#"{"Model":"a","other":1}"#).unwrap();
         assert_eq!(fields.string("model").unwrap().as_deref(), Some("a"));
         assert_eq!(fields.left(), 1);
+    }
+
+    #[test]
+    fn a_key_that_one_server_reads_and_another_does_not_is_refused() {
+        let open = |body: &str| Fields::open_spelt(Json::read(body.as_bytes()).unwrap(), &["type", "text"]);
+        assert_eq!(open(r#"{"Type":"a","text":"b"}"#).unwrap_err().to_string(), "type must be spelt in small letters");
+        assert!(open("{\"te\u{17f}t\":\"b\"}").is_ok(), "it is another word");
+        let mut fields = open(r#"{"type":"a","text":"b","Other":1}"#).unwrap();
+        assert_eq!((fields.string("type").unwrap().as_deref(), fields.left()), (Some("a"), 2));
     }
 
     #[test]
