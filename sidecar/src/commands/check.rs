@@ -130,7 +130,7 @@ fn of_reference(file: &str) -> Result<String, String> {
     let variables = variables.map_err(|_| "it has a line that is no NAME=VALUE")?;
     let reference = Reference::read(|name| variables.get(name).cloned()).map_err(|error| error.to_string())?;
     let mut policy = reference.policy.ok_or("none of the reference gateway's variables is in it")?;
-    policy.metadata.name = "default".to_owned();
+    "default".clone_into(&mut policy.metadata.name);
     policy.spec.mode = Some(reference.mode.unwrap_or_default());
     Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
     let mut out = String::new();
