@@ -276,18 +276,7 @@ fn nearest(scope: Scope, key: &str) -> &'static str {
 /// Only of the beginning: the API server asks us before it looks how long a key is.
 fn distance(a: &str, b: &str) -> usize {
     let [a, b] = [a, b].map(|text| text.char_indices().nth(128).map_or(text, |(end, _)| &text[..end]));
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (line, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, other) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[b.len()]
+    strsim::levenshtein(a, b)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use llm_guard_engine::controls::{Control, Policy};
 use llm_guard_engine::policy::settings::Standing;
-use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError, SCHEMA};
+use llm_guard_engine::policy::{Document, GuardPolicy, Mode, PolicyError, SCHEMA};
 use llm_guard_engine::verdict::ControlId;
 use serde_json::{Value, json};
 
@@ -179,14 +179,14 @@ fn judge(file: &str, text: &str, standing: Standing, told: &mut Vec<Told>) {
     let documents = GuardPolicy::documents(text);
     let mut tell = |is| told.push(Told { file: file.to_owned(), is });
     let mut policies = 0;
-    for (document, kind) in documents {
+    for Document { text, lines_before, kind } in documents {
         match kind {
             Some(kind) if kind != "GuardPolicy" => tell(Is::Other(kind)),
             _ => {
                 policies += 1;
-                tell(match GuardPolicy::read_and(&document, |document| Policy::compile(document, &standing)) {
+                tell(match GuardPolicy::read_and(text, |document| Policy::compile(document, &standing)) {
                     Ok((document, policy)) => Is::Sound(document.metadata.name.clone(), rows(&document, &policy, standing)),
-                    Err(error) => Is::Broken(error),
+                    Err(error) => Is::Broken(error.below(lines_before)),
                 });
             }
         }
@@ -353,6 +353,26 @@ mod tests {
             "p.yaml: good: sound\np.yaml: a Deployment: not judged\n\
              p.yaml:16:5: error: spec.tools.alow: nobody reads this key: did you mean 'allow'? There are: mode, allow, block, highRisk\n     \
              16 |     alow: [a]\n        |     ^\n1 sound policy, 1 error\n"
+        );
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_marks_or_of_many_documents_takes_no_more_than_its_size() {
+        for (part, policies) in [("---\n", 0), ("# a\n", 0), ("a\n---\n", 200_000)] {
+            let text = part.repeat(200_000);
+            let documents = GuardPolicy::documents(&text);
+            assert_eq!(documents.len(), policies);
+            assert!(documents.iter().map(|document| document.text.len()).sum::<usize>() <= text.len());
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_nested_more_deeply_than_a_policy_may_be_is_another_object() {
+        let deep = format!("kind: CustomResourceDefinition\nspec:\n  {}a\n---\n{GOOD}", "- ".repeat(40));
+        let told = judged(&deep, Standing::default());
+        assert!(
+            matches!(&told[0].is, Is::Other(kind) if kind == "CustomResourceDefinition") && matches!(told[1].is, Is::Sound(..)),
+            "{told:?}"
         );
     }
 

@@ -90,10 +90,33 @@ struct Kind {
     kind: Option<String>,
 }
 
-/// Whether there is more in a text than marks, directives, comments and white space.
-fn says_something(document: &str) -> bool {
-    let is_empty = |line: &str| line.is_empty() || line == "---" || line == "..." || line.starts_with(['#', '%']);
-    !document.lines().all(|line| is_empty(line.trim()))
+/// Whether there is more in a line than a mark, a directive, a comment and white space.
+fn says_something(line: &str) -> bool {
+    let line = line.trim();
+    let line = line.strip_prefix("---").unwrap_or(line).trim_start();
+    !(line.is_empty() || line == "..." || line.starts_with(['#', '%']))
+}
+
+/// One document of several.
+#[derive(Clone, Debug)]
+pub struct Document<'t> {
+    /// What stands in it.
+    pub text: &'t str,
+    /// How many lines of the whole text stand before it.
+    pub lines_before: u64,
+    /// Of which kind it says that it is. What is no YAML may not say.
+    pub kind: Option<String>,
+}
+
+impl<'t> Document<'t> {
+    fn new(text: &'t str, lines_before: u64) -> Self {
+        let kind = || match Tree::read(text) {
+            Ok(tree) => tree.decode::<Kind>().ok()?.kind,
+            // Others' objects may be nested more deeply than is read here.
+            Err(_) => text.lines().find_map(|line| line.strip_prefix("kind:")).map(|kind| kind.trim().to_owned()),
+        };
+        Self { text, lines_before, kind: kind() }
+    }
 }
 
 impl GuardPolicy {
@@ -113,24 +136,30 @@ impl GuardPolicy {
         Ok((document, judged))
     }
 
-    /// The documents of a text, each behind as many empty lines as stand before it, so that places in it are places in the text, with the
-    /// kind that it says it is of. What is no YAML has none.
+    /// The documents of a text that say something.
     #[must_use]
-    pub fn documents(text: &str) -> Vec<(String, Option<String>)> {
-        let mut documents = vec![String::new()];
-        for (line, content) in text.split_inclusive('\n').enumerate() {
+    pub fn documents(text: &str) -> Vec<Document<'_>> {
+        let mut documents = Vec::new();
+        // Where the document begins, in bytes and in lines, and whether it says something so far.
+        let (mut begin, mut first, mut says) = (0, 0, false);
+        let mut place = 0;
+        for (line, content) in (0..).zip(text.split_inclusive('\n')) {
             // Three dashes at the start of a line stand nowhere but between documents (YAML 1.2.2, section 9.1.2).
-            let rest = content.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-            if rest.is_some() && documents.last().is_some_and(|document| says_something(document)) {
-                documents.push("\n".repeat(line));
+            let is_mark = content.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+            if is_mark && says {
+                documents.push(Document::new(&text[begin..place], first));
+                says = false;
             }
-            if let Some(document) = documents.last_mut() {
-                document.push_str(content);
+            if !says && is_mark {
+                (begin, first) = (place, line);
             }
+            says |= says_something(content);
+            place += content.len();
         }
-        documents.retain(|document| says_something(document));
-        let kind = |document: &String| Tree::read(document).ok()?.decode::<Kind>().ok()?.kind;
-        documents.into_iter().map(|document| (kind(&document), document)).map(|(kind, document)| (document, kind)).collect()
+        if says {
+            documents.push(Document::new(&text[begin..], first));
+        }
+        documents
     }
 
     /// The tree of a document of this kind and version.

@@ -56,6 +56,12 @@ impl PolicyError {
         self.place
     }
 
+    /// The same in a text of which so many lines stand before the document.
+    #[must_use]
+    pub fn below(self, lines: u64) -> Self {
+        Self { place: self.place.map(|place| Place { line: place.line + lines, ..place }), ..self }
+    }
+
     /// What is wrong and at which path, without the place: for documents whose text nobody has seen.
     #[must_use]
     pub fn without_place(self) -> Self {

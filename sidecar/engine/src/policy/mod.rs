@@ -10,7 +10,7 @@ mod sections;
 pub mod settings;
 mod yaml;
 
-pub use document::{GuardPolicy, Metadata, Spec};
+pub use document::{Document, GuardPolicy, Metadata, Spec};
 pub(crate) use error::shown;
 pub use error::{Place, PolicyError, nearest};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};

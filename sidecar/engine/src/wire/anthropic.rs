@@ -242,16 +242,12 @@ impl Block {
                 out.string("type", Some(kind));
                 out.string("id", Some(id));
                 out.string("name", Some(name));
-                if let Some(input) = input {
-                    out.put("input", input);
-                }
+                out.any("input", input.as_ref());
             }
             Is::Result { kind, id, content, is_error } => {
                 out.string("type", Some(kind));
                 out.string("tool_use_id", id.as_deref());
-                if let Some(content) = content {
-                    out.put("content", content);
-                }
+                out.any("content", content.as_ref());
                 out.bool("is_error", *is_error);
             }
         }
@@ -579,9 +575,7 @@ impl Request for MessagesRequest {
             }
             out.objects("messages", &self.messages, Message::encode);
             out.any_objects("tools", &self.tools, Tool::encode);
-            if let Some(choice) = &self.tool_choice {
-                out.put("tool_choice", choice);
-            }
+            out.any("tool_choice", self.tool_choice.as_ref());
             out.bool("stream", self.stream);
             out.known(&self.settings);
             out.rest(&self.unknown);

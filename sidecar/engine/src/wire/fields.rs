@@ -261,11 +261,24 @@ pub(crate) struct ObjectWriter<'a> {
 impl ObjectWriter<'_> {
     /// Adds a field, by a name that needs no escaping. What is given is where its value, exactly one, is to be written.
     pub(super) fn field(&mut self, name: &'static str) -> &mut Vec<u8> {
-        self.out.extend_from_slice(if self.is_empty { b"\"" } else { b",\"" });
-        self.is_empty = false;
+        self.begin_field();
+        self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
+    }
+
+    fn begin_field(&mut self) {
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
+        }
+    }
+
+    /// Adds a value as it was read, where there is one.
+    pub(super) fn any(&mut self, name: &'static str, value: Option<&Json>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
     }
 
     /// Adds a value as it was read.
@@ -331,10 +344,7 @@ impl ObjectWriter<'_> {
     /// Adds what is left of the fields that nobody took.
     pub(super) fn rest(&mut self, rest: &Rest) {
         for (name, value) in &rest.0 {
-            if !self.is_empty {
-                self.out.push(b',');
-            }
-            self.is_empty = false;
+            self.begin_field();
             write_string(name, self.out);
             self.out.push(b':');
             value.write(self.out);

@@ -552,9 +552,7 @@ impl Request for ResponsesRequest {
                 Some(Input::Items(items)) => out.objects("input", items, Item::encode),
             }
             out.any_objects("tools", &self.tools, Tool::encode);
-            if let Some(choice) = &self.tool_choice {
-                out.put("tool_choice", choice);
-            }
+            out.any("tool_choice", self.tool_choice.as_ref());
             out.bool("stream", self.stream);
             out.known(&self.settings);
             out.rest(&self.unknown);

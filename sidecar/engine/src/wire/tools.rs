@@ -38,9 +38,7 @@ impl Tool {
         tool.object("function", |function| {
             function.string("name", Some(&self.name));
             function.string("description", self.description.as_deref());
-            if let Some(parameters) = &self.parameters {
-                function.put("parameters", parameters);
-            }
+            function.any("parameters", self.parameters.as_ref());
             function.bool("strict", self.strict);
             function.rest(&self.unknown[1]);
         });
