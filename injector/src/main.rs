@@ -21,6 +21,7 @@ mod secrets;
 mod server;
 mod settings;
 mod signing;
+mod uses;
 mod webhook;
 
 use clap::Parser;

@@ -47,7 +47,7 @@ use crate::names::{
 pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
 pub(crate) use keys::Asked;
-pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Warning};
+pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Users, Warning};
 pub(crate) use port::PodSecurity;
 
 use detect::Told;

@@ -22,13 +22,17 @@ use crate::identity::{Identity, Kind, Whose};
 use crate::metrics::{Metrics, Webhook};
 use crate::names::POLICY;
 use crate::network_policy::{self, UNGUARDED, Ways};
-use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Warning};
+use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Users, Warning};
 use crate::server::{Reply, reply, text};
 use crate::settings::{Around, Trouble, read_policy};
+use crate::uses;
 use crate::webhook::{self, Review, Says, Verdict};
 
 /// How long a review waits for an injector that has just begun.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The most workloads that are read for the deletion of a policy; of more, the copies' word is taken.
+const MOST_READ: usize = 16;
 
 /// Answers reviews.
 pub(crate) struct Reviews {
@@ -87,6 +91,7 @@ impl Reviews {
         };
         let decided = match webhook {
             Webhook::Pods | Webhook::Workloads if !self.knows_the_cluster().await => Err(Undecided::TooEarly),
+            Webhook::Policies if review.operation == "DELETE" => self.policy_deleted(&review).await,
             Webhook::Pods => self.pod(&review).await,
             Webhook::Workloads => self.workload(&review).await,
             Webhook::PodUpdates => Ok(webhook::pod_changed(&review)),
@@ -207,6 +212,54 @@ impl Reviews {
             warnings.push(warning(trouble.to_string()));
         }
         Ok(verdict)
+    }
+
+    /// A policy is deleted. What somebody goes by stays, but where all of its namespace goes.
+    ///
+    /// Who goes by it, the copies say, and then the workloads themselves: what was annotated or deleted a moment ago is so. A pod that is
+    /// made in the same moment may come too late to be seen; then its settings stay in force without their policy, and an event says so.
+    async fn policy_deleted(&self, review: &Review) -> Result<Verdict, Undecided> {
+        let cluster = &self.applier.cluster;
+        let namespace = match cluster.read_namespace(&review.namespace).await {
+            Ok(namespace) if namespace.metadata.deletion_timestamp.is_none() => namespace.metadata,
+            Ok(_) | Err(ReadError::Missing(_)) => return Ok(Verdict::Allowed(Vec::new())),
+            Err(error) => return Err(error.into()),
+        };
+        if !self.knows_the_cluster().await {
+            return Err(Undecided::TooEarly);
+        }
+        // One of many that are deleted together is named by itself alone.
+        let policy = review.old_object["metadata"]["name"].as_str().unwrap_or(&review.name);
+        let annotations = namespace.annotations.unwrap_or_default();
+        let uid = namespace.uid.unwrap_or_default();
+        let pods = self.guarded(&review.namespace, &uid);
+        let mut workloads = cluster.workloads(&review.namespace);
+        let seen = uses::users(&review.namespace, &uid, &annotations, &pods, &workloads);
+        let using: Vec<Whose> = seen.iter().filter(|user| user.uses(policy)).map(|user| user.identity.whose().clone()).collect();
+        for whose in using.into_iter().take(MOST_READ) {
+            if let Whose::Workload(kind, name) = &whose {
+                match cluster.read_annotations(&review.namespace, *kind, name).await? {
+                    Some(annotations) => drop(workloads.insert(whose, annotations)),
+                    None => drop(workloads.remove(&whose)),
+                }
+            }
+        }
+        let users = uses::users(&review.namespace, &uid, &annotations, &pods, &workloads);
+        let names = uses::names_of_users(policy, &annotations, &review.namespace, &users);
+        if names.is_empty() {
+            return Ok(Verdict::Allowed(Vec::new()));
+        }
+        let field = Field::new(Of::Workload, format!("GuardPolicy {policy}"));
+        let refusal = Refusal { field, obstacle: Obstacle::InUse { users: Users(names) } };
+        Ok(Verdict::Refused(vec![refusal], Says::of("GuardPolicy", &review.namespace)))
+    }
+
+    /// The guarded pods of a namespace that aren't ending, from the copies.
+    fn guarded(&self, namespace: &str, uid: &str) -> Vec<Guarded> {
+        let cluster = &self.applier.cluster;
+        let within = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.deletion_timestamp.is_none();
+        let pods = cluster.pods.state_filter(|pod| within(pod));
+        pods.iter().filter_map(|pod| Guarded::of(pod, &cluster.uid, namespace, uid)).collect()
     }
 
     fn gather(

@@ -160,6 +160,10 @@ pub(crate) enum Obstacle {
     // Settings.
     #[error("{0}")]
     Settings(String),
+    #[error(
+        "it is in use and stays until it isn't: by {users}. Let them go by another policy (the annotation llm-guard.io/policy), or delete them first"
+    )]
+    InUse { users: Users },
 
     // Interception by port.
     #[error(
@@ -237,6 +241,21 @@ pub(crate) enum Warning {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct List(pub(crate) Vec<String>);
 
+/// Those who use something, in a refusal, which has more room than a warning: as many as are named, and how many more there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Users(pub(crate) Vec<String>);
+
+/// How many of them are named.
+const NAMED: usize = 20;
+
+impl fmt::Display for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(names) = self;
+        f.write_str(&names[..names.len().min(NAMED)].join(", "))?;
+        if names.len() > NAMED { write!(f, " and {} more", names.len() - NAMED) } else { Ok(()) }
+    }
+}
+
 /// How many characters of a list are written out.
 const LIST: usize = 80;
 
@@ -273,6 +292,13 @@ mod tests {
         let names: List = (0..100).map(|n| format!("container-{n}")).collect();
         let said = Warning::Hardened(names).to_string();
         assert!(said.contains("container-0, container-1") && said.contains(" and 94 more") && said.len() <= 256, "{said}");
+    }
+
+    #[test]
+    fn who_uses_something_is_named_up_to_a_bound() {
+        let users = |count: usize| Users((1..=count).map(|n| format!("Job/{n}")).collect()).to_string();
+        assert_eq!(users(2), "Job/1, Job/2");
+        assert!(users(20).ends_with(", Job/20") && users(21).ends_with(", Job/20 and 1 more"), "{}", users(21));
     }
 
     #[test]

@@ -246,6 +246,7 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
             ["labelled.workloads.llm-guard.io", "/validate/workloads", "Ignore"],
             ["pods.guarded.llm-guard.io", "/validate/pods", "Fail"],
             ["policies.llm-guard.io", "/validate/policies", "Fail"],
+            ["deletions.policies.llm-guard.io", "/validate/policies", "Fail"],
             ["namespaces.llm-guard.io", "/validate/namespaces", "Ignore"],
         ])
     );
@@ -260,10 +261,16 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
         assert_eq!(entry["timeoutSeconds"], 10, "{name}");
         for rule in entry["rules"].as_array().into_iter().flatten() {
             let operations = set_of(&rule["operations"]);
-            assert!(!operations.contains("DELETE") && !operations.contains("*"), "{name}: nothing is ever kept from being deleted");
+            let deletes = operations.contains("DELETE");
+            assert_eq!(deletes, name == "deletions.policies.llm-guard.io", "{name}: nothing else is ever kept from being deleted");
+            assert!(!operations.contains("*"), "{name}");
+            assert!(!deletes || rule["resources"] == json!(["guardpolicies"]), "{rule}");
         }
         // Policies and namespaces' keys are judged everywhere; pods and workloads not where the injector or the cluster itself would wait for it.
-        if !["policies.llm-guard.io", "namespaces.llm-guard.io"].iter().any(|everywhere| name == everywhere) {
+        if !["policies.llm-guard.io", "deletions.policies.llm-guard.io", "namespaces.llm-guard.io"]
+            .iter()
+            .any(|everywhere| name == everywhere)
+        {
             let left_out = entry["namespaceSelector"]["matchExpressions"].as_array().into_iter().flatten();
             let left_out = left_out.filter(|expression| expression["operator"] == "NotIn").map(|expression| set_of(&expression["values"]));
             let expected: BTreeSet<String> = ["kube-system", "llm-guard-system"].map(Into::into).into();

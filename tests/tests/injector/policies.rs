@@ -102,3 +102,59 @@ fn whoever_names_a_missing_policy_where_settings_are_in_force_learns_that_they_s
     // And so it is: the next pod is made.
     field.pod_of_deployment(&namespace, "second")
 }
+
+#[test]
+fn a_policy_in_use_is_not_deleted_and_the_refusal_names_its_users() -> io::Result<()> {
+    let (field, _injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    let api = &field.api;
+    let policy = |name: &str| {
+        let mut policy: Value = serde_json::from_str(&document(&namespace, &json!({"mode": "soft"})))?;
+        policy["metadata"]["name"] = json!(name);
+        api.apply(&policy.to_string())
+    };
+    for name in ["default", "named", "free"] {
+        policy(name)?;
+    }
+    field.deployment(&namespace, &json!({"llm-guard.io/policy": "named"}))?;
+    field.create(&namespace, &pod("bare", &json!({})))?;
+    let delete = |what: &[&str]| {
+        let mut arguments = vec!["-n", &namespace, "delete", "guardpolicy"];
+        arguments.extend_from_slice(what);
+        api.try_kubectl(&arguments, "")
+    };
+    // A workload that names it counts, though none of its pods runs yet.
+    for (name, users) in [("named", "Deployment/ollama"), ("default", "Pod/bare")] {
+        let ended = wait_until("the deletion is refused", SOON, || {
+            // By a dry run, for what isn't seen yet would be gone.
+            let ended = delete(&[name, "--dry-run=server"]).map_err(|error| error.to_string())?;
+            if ended.status.success() { Err(ended.printed) } else { Ok(ended.said) }
+        })?;
+        assert!(
+            ended.contains("deletions.policies.llm-guard.io") && ended.contains(&format!("in use and stays until it isn't: by {users}.")),
+            "{ended}"
+        );
+        assert!(!delete(&[name])?.status.success(), "{name}");
+    }
+    // Of many, those go that nobody uses.
+    let all = delete(&["--all"])?;
+    assert!(!all.status.success() && all.said.contains("Deployment/ollama"), "{}", all.said);
+    let left = api.kubectl(&["-n", &namespace, "get", "guardpolicies", "-o", "name"])?;
+    assert!(left.contains("/default") && left.contains("/named") && !left.contains("/free"), "{left}");
+
+    // What was annotated a moment ago counts, whatever the copies say.
+    api.kubectl(&["-n", &namespace, "annotate", "deployment", "ollama", "llm-guard.io/policy-"])?;
+    let ended = delete(&["named"])?;
+    assert!(ended.status.success(), "{}", ended.said);
+    policy("named")?;
+    api.kubectl(&["annotate", "namespace", &namespace, "llm-guard.io/policy=named"])?;
+    let ended = delete(&["named"])?;
+    assert!(ended.said.contains(&format!("Namespace/{namespace}")), "{}", ended.said);
+    // Nothing is held up in a namespace that ends. Nobody is here who would empty it.
+    api.kubectl(&["delete", "namespace", &namespace, "--wait=false"])?;
+    for name in ["named", "default"] {
+        let ended = delete(&[name])?;
+        assert!(ended.status.success(), "{name}: {}", ended.said);
+    }
+    Ok(())
+}
