@@ -338,7 +338,7 @@ pub(crate) fn network_policy_reference(namespace: &str, name: &str) -> ObjectRef
 }
 
 /// Milliseconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -21,6 +21,7 @@ mod secrets;
 mod server;
 mod settings;
 mod signing;
+mod status;
 mod uses;
 mod webhook;
 

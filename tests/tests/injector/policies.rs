@@ -1,11 +1,12 @@
 //! Policies: refused where no guard could load them, and without effect where they got in all the same.
 
 use std::io;
+use std::time::Duration;
 
 use llm_guard_tests::cluster::wait_until;
 use serde_json::{Value, json};
 
-use crate::field::{Field, INJECTOR, SOON, pod};
+use crate::field::{Field, INJECTOR, PlayedGuard, SOON, free_address, pod};
 
 fn document(namespace: &str, spec: &Value) -> String {
     json!({
@@ -156,5 +157,62 @@ fn a_policy_in_use_is_not_deleted_and_the_refusal_names_its_users() -> io::Resul
         let ended = delete(&[name])?;
         assert!(ended.status.success(), "{name}: {}", ended.said);
     }
+    Ok(())
+}
+
+#[test]
+fn a_policys_status_says_on_how_many_pods_it_is_in_force_and_two_injectors_agree_on_it() -> io::Result<()> {
+    let (field, _first) = Field::with_injector(&[])?;
+    let second = field.injector(free_address()?, &[])?;
+    second.wait_until_ready()?;
+    let namespace = field.namespace("a", &[])?;
+    let spec = |mode: &str| document(&namespace, &json!({"mode": mode, "tools": {"mode": mode}}));
+    field.api.apply(&spec("monitor"))?;
+    field.deployment(&namespace, &json!({}))?;
+    let guards = [PlayedGuard::start()?, PlayedGuard::start()?];
+    for (name, guard) in ["ollama-1-a", "ollama-1-b"].into_iter().zip(&guards) {
+        field.pod_of_deployment(&namespace, name)?;
+        field.run_at(&namespace, name, guard.address)?;
+    }
+    let policy = || field.api.json(&["-n", &namespace, "guardpolicy", "default"]);
+    let reaches = |summary: &str, condition: &str| {
+        wait_until(&format!("the status says {summary}"), SOON, || {
+            let policy = policy().map_err(|error| error.to_string())?;
+            let status = &policy["status"];
+            let holds = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "InForce");
+            let holds =
+                holds.is_some_and(|one| one["status"] == condition && one["observedGeneration"] == policy["metadata"]["generation"]);
+            if status["pods"]["summary"] == summary && holds { Ok(policy.clone()) } else { Err(status.to_string()) }
+        })
+    };
+    let waiting = reaches("0/2", "False")?;
+    // Once pods are older than a change, it is known how long that takes.
+    std::thread::sleep(Duration::from_secs(4));
+    field.api.apply(&spec("soft"))?;
+    let changed = wait_until("the change is seen", SOON, || {
+        let policy = policy().map_err(|error| error.to_string())?;
+        let digest = policy["status"]["workloads"][0]["digest"].as_str().unwrap_or_default().to_owned();
+        let is_new = waiting["status"]["workloads"][0]["digest"] != digest && waiting["status"]["digest"] != policy["status"]["digest"];
+        if is_new { Ok(digest) } else { Err(policy["status"].to_string()) }
+    })?;
+    guards[0].load(&changed);
+    reaches("1/2", "False")?;
+    guards[1].load(&changed);
+    reaches("2/2", "True")?;
+    let shown = field.api.kubectl(&["-n", &namespace, "get", "guardpolicies", "-o", "wide"])?;
+    let columns: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(columns[0], ["NAME", "MODE", "CONTROLS", "PODS", "ACCEPTED", "CHANGED", "LAG", "AGE"]);
+    assert_eq!(columns[1][..5], ["default", "soft", "tools", "2/2", "True"], "{shown}");
+    let lag = columns[1][6].strip_suffix('s').and_then(|lag| lag.parse::<f64>().ok());
+    assert!(lag.is_some_and(|lag| (0.0..30.0).contains(&lag)), "{shown}");
+
+    // Nothing is left to write, whoever looks; what somebody else writes there is put right.
+    std::thread::sleep(Duration::from_secs(2));
+    let before = policy()?["metadata"]["resourceVersion"].clone();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(policy()?["metadata"]["resourceVersion"], before);
+    let other = json!({"status": {"pods": {"summary": "9/9", "inForce": 9}}}).to_string();
+    field.api.kubectl(&["-n", &namespace, "patch", "guardpolicy", "default", "--subresource=status", "--type=merge", "-p", &other])?;
+    reaches("2/2", "True")?;
     Ok(())
 }
