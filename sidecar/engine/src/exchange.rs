@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
 
-use crate::controls::{Asked, Caller, Placed, Policy, Remedy, opening};
+use crate::controls::{Asked, Caller, Finding, Placed, Policy, Remedy, opening, system_prompt};
 use crate::policy::UnknownFields;
 use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
@@ -23,6 +23,9 @@ use answer::{Content, Speaker, judge_once};
 
 /// The most bytes of a request's body that are judged.
 pub const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
+
+/// How often another model may stand in for the one before it, each under its own rule.
+const MAX_STAND_INS: usize = 4;
 
 /// What stands in the place of a passage that was cut out.
 const CUT: &str = "[removed by llm-guard: prompt injection]";
@@ -122,6 +125,9 @@ pub enum Unpacked {
 /// One request and its answer.
 #[derive(Debug)]
 pub struct Exchange {
+    /// The document's policy, with its rules.
+    document: Arc<Policy>,
+    /// What holds for this request: until it is known which rule fits, the strictest of those that may.
     policy: Arc<Policy>,
     route: Option<&'static Route>,
     segment: Option<String>,
@@ -150,8 +156,10 @@ impl Exchange {
         };
         let family = route.map_or_else(|| Family::of_path(head.path), |route| route.family);
         let head_only = head.method == "HEAD";
+        let (strictest, is_settled) = policy.at_head(route, head.caller);
         let mut exchange = Self {
-            policy,
+            policy: strictest,
+            document: policy,
             route,
             segment,
             family,
@@ -162,11 +170,11 @@ impl Exchange {
             unplaced: None,
             tally: Tally::default(),
         };
-        let next = exchange.look_at(&found, head);
+        let next = exchange.look_at(&found, head, is_settled);
         (exchange, next)
     }
 
-    fn look_at(&mut self, found: &Lookup, head: &RequestHead<'_>) -> Next {
+    fn look_at(&mut self, found: &Lookup, head: &RequestHead<'_>, is_settled: bool) -> Next {
         let route = match found {
             Lookup::Found(route, _) => *route,
             Lookup::WrongMethod => return self.pass_or_refuse("wrong_method", 405, wire::WRONG_METHOD, "the route has no such method"),
@@ -174,7 +182,7 @@ impl Exchange {
         };
         // What no body can change needn't be waited for.
         let policy = Arc::clone(&self.policy);
-        for control in &policy.controls {
+        for control in policy.controls.iter().filter(|_| is_settled) {
             let Some(finding) = control.judge_head(route, self.caller) else { continue };
             if let Some(refusal) = finding.remedy.refusal(control.id(), finding.kind) {
                 self.tally.violation(control.id(), finding.kind, control.mode(), Action::Blocked);
@@ -182,7 +190,8 @@ impl Exchange {
             }
         }
         if route.body == Body::Raw {
-            return match self.ask_controls(&wire::Named(None)) {
+            let mut request = wire::Named(None);
+            return match self.settle(&mut request).and_then(|()| self.ask_controls(&request)) {
                 Err(refusal) => Next::Refuse(refusal),
                 Ok(_) => Next::Pass,
             };
@@ -245,10 +254,25 @@ impl Exchange {
         stopped()
     }
 
-    /// The mode of the exchange as a whole.
+    /// The mode of the exchange as a whole. Until its request was judged, the strictest that may come to hold for it.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.policy.mode
+    }
+
+    /// The policy that holds for it: the document's, or that of the rule that fits. Known for certain once its request was judged.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The digest of the system prompt in a body of this exchange's route, as a rule's `when.systemPrompts` has it. None where there is no
+    /// system prompt, or where it stands in several places.
+    #[must_use]
+    pub fn system_prompt(&self, body: &[u8]) -> Option<String> {
+        let route = self.route?;
+        let request = wire::decode_request(route.body, body).ok()?;
+        system_prompt(&self.asked(route, &*request))
     }
 
     /// The route's pattern, or `other`: a closed set.
@@ -302,9 +326,8 @@ impl Exchange {
                 return Ok(Forward::Original);
             }
         };
-        self.look_at_parts(&*request)?;
-        self.look_at_unknown_fields(&mut *request)?;
-        let remedies = self.ask_controls(&*request)?;
+        self.settle(&mut *request)?;
+        let remedies = self.judge_decoded(&mut *request)?;
         if self.policy.mode == Mode::Monitor {
             return Ok(Forward::Original);
         }
@@ -313,6 +336,44 @@ impl Exchange {
         let forward = Forward::Encoded { path: self.path(pattern), body: request.encode() };
         self.unplaced = Some(wire::Named(request.model().map(str::to_owned)));
         Ok(forward)
+    }
+
+    /// Judges a request under the policy that holds for it.
+    fn judge_decoded(&mut self, request: &mut dyn Request) -> Result<Remedies, Refusal> {
+        self.look_at_parts(request)?;
+        self.look_at_unknown_fields(request)?;
+        self.ask_controls(request)
+    }
+
+    /// Finds out which rule holds for a request, by the model that will answer it: where a policy has another model answer, the rule
+    /// that fits is that model's.
+    fn settle(&mut self, request: &mut dyn Request) -> Result<(), Refusal> {
+        let Some(route) = self.route.filter(|_| self.document.has_rules()) else { return Ok(()) };
+        for _ in 0..MAX_STAND_INS {
+            self.policy = self.document.of(&self.asked(route, request));
+            let Some((finding, mode)) = self.stand_in(route, request) else { return Ok(()) };
+            if let Some(action) = finding.remedy.action() {
+                self.tally.violation(ControlId::Models, finding.kind, mode, action);
+            }
+            if let Remedy::UseModel(model) | Remedy::NameModel(model) = finding.remedy {
+                request.set_model(&model);
+            }
+        }
+        self.violation(
+            ControlId::Models,
+            "not_allowed",
+            403,
+            "not_allowed",
+            "no model that the policy's rules put in the place of another is allowed",
+        )
+    }
+
+    /// What the policy says where it has another model answer than the one that the request names, if any.
+    fn stand_in(&self, route: &'static Route, request: &dyn Request) -> Option<(Finding, Mode)> {
+        let control = self.policy.controls.iter().find(|control| control.id() == ControlId::Models)?;
+        let mut findings = control.judge_request(&self.asked(route, request)).into_iter();
+        let stands_in = findings.find(|finding| matches!(finding.remedy, Remedy::UseModel(_) | Remedy::NameModel(_)))?;
+        Some((stands_in, control.mode()))
     }
 
     /// The model of which a control has to know where it runs, as far as that isn't in `places` yet. Each is asked for once.
@@ -350,7 +411,32 @@ impl Exchange {
             Err(error) => return self.protocol_violation("undecodable", 400, "invalid_body", error.to_string()).map(|()| None),
         };
         remedies.apply(&mut *request);
+        if self.document.has_rules() {
+            let before = Arc::clone(&self.policy);
+            self.settle(&mut *request)?;
+            if !Arc::ptr_eq(&before, &self.policy) {
+                self.judge_stand_in(&mut *request, places)?;
+            }
+        }
         Ok(Some(Forward::Encoded { path: self.path(route.pattern), body: request.encode() }))
+    }
+
+    /// Judges a request once more, since another rule holds for the model that stands in.
+    fn judge_stand_in(&mut self, request: &mut dyn Request, places: &Places) -> Result<(), Refusal> {
+        let remedies = self.judge_decoded(request)?;
+        remedies.apply(request);
+        self.tally.dropped += request.dropped() as u64;
+        self.unplaced = Some(wire::Named(request.model().map(str::to_owned)));
+        let found: Vec<_> = self.place_findings(places).collect();
+        self.unplaced = None;
+        for (id, mode, placed) in found {
+            if placed != Placed::Fine {
+                self.tally.violation(id, "place_unknown", mode, Action::Blocked);
+                let message = "the model that would stand in isn't known to be allowed by the rule that holds for it";
+                return Err(Refusal { status: 403, code: "not_allowed", message: message.into(), control: id });
+            }
+        }
+        Ok(())
     }
 
     fn place_findings<'e>(&'e self, places: &'e Places) -> impl Iterator<Item = (ControlId, Mode, Placed)> + 'e {

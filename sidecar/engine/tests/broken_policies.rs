@@ -17,23 +17,23 @@ fn said(yaml: &str) -> String {
 const SPECS: &[(&str, &str)] = &[
     (
         "spec: {redacton: {}}",
-        "line 4, column 8: spec.redacton: nobody reads this key: did you mean 'redaction'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+        "line 4, column 8: spec.redacton: nobody reads this key: did you mean 'redaction'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
     ),
     (
         "spec:\n  promptinjection: {mode: hard}",
-        "line 5, column 3: spec.promptinjection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+        "line 5, column 3: spec.promptinjection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
     ),
     (
         "spec:\n  prompt_injection: {}",
-        "line 5, column 3: spec.prompt_injection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+        "line 5, column 3: spec.prompt_injection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
     ),
     (
         "spec:\n  toolz:\n    allow: [a]",
-        "line 5, column 3: spec.toolz: nobody reads this key: did you mean 'tools'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+        "line 5, column 3: spec.toolz: nobody reads this key: did you mean 'tools'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
     ),
     (
         "spec: {xyzzy: 1}",
-        "line 4, column 8: spec.xyzzy: nobody reads this key. There are: mode, promptInjection, redaction, models, tools, management, protocol, network",
+        "line 4, column 8: spec.xyzzy: nobody reads this key. There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
     ),
     ("spec: {mode: strict}", "line 4, column 14: spec.mode: nobody knows 'strict'. There are: monitor, soft, hard"),
     ("spec: {mode: Hard}", "line 4, column 14: spec.mode: nobody knows 'Hard': did you mean 'hard'? There are: monitor, soft, hard"),
@@ -190,6 +190,172 @@ const SPECS: &[(&str, &str)] = &[
     ("spec: {models: {default: \"a\\tb\"}}\n---\nkind: Pod", "line 6, column 1: there is more than one document"),
 ];
 
+/// The same for rules.
+const RULES: &[(&str, &str)] = &[
+    ("spec: {rules: {when: {}}}", "line 4, column 15: spec.rules: a list is expected, and there is a mapping"),
+    ("spec: {rules: [{mode: hard}]}", "line 4, column 16: spec.rules[0]: the key 'when' is missing"),
+    (
+        "spec: {rules: [{when: {}, mode: hard}]}",
+        "line 4, column 23: spec.rules[0].when: it says nothing, so that every request would fit: what holds for all stands outside of the rules",
+    ),
+    (
+        "spec: {rules: [{when: ~, mode: hard}]}",
+        "line 4, column 23: spec.rules[0].when: it says nothing, so that every request would fit: what holds for all stands outside of the rules",
+    ),
+    (
+        "spec: {rules: [{wen: {models: [a]}, mode: hard}]}",
+        "line 4, column 17: spec.rules[0].wen: nobody reads this key: did you mean 'when'? There are: name, when, mode, promptInjection, redaction, models, tools, management, protocol",
+    ),
+    (
+        "spec: {rules: [{when: {model: [a]}, mode: hard}]}",
+        "line 4, column 24: spec.rules[0].when.model: nobody reads this key: did you mean 'models'? There are: models, routes, caller, tools, documents, systemPrompts",
+    ),
+    (
+        "spec: {rules: [{when: {models: a}, mode: hard}]}",
+        "line 4, column 32: spec.rules[0].when.models: a list is expected, and there is a text",
+    ),
+    ("spec: {rules: [{when: {models: []}, mode: hard}]}", "line 4, column 32: spec.rules[0].when.models: it is empty: nothing would fit"),
+    (
+        "spec: {rules: [{when: {models: ~}, mode: hard}]}",
+        "line 4, column 32: spec.rules[0].when.models: a list is expected, and there is nothing",
+    ),
+    ("spec: {rules: [{when: {models: ['']}, mode: hard}]}", "line 4, column 33: spec.rules[0].when.models[0]: it is empty"),
+    (
+        "spec: {rules: [{when: {routes: [/api/chta]}, mode: hard}]}",
+        "line 4, column 33: spec.rules[0].when.routes[0]: the guard knows no such route as '/api/chta': did you mean '/api/chat'?",
+    ),
+    (
+        "spec: {rules: [{when: {routes: ['/api/v1/*']}, mode: hard}]}",
+        "line 4, column 33: spec.rules[0].when.routes[0]: the guard knows no such route as '/api/v1/*'",
+    ),
+    (
+        "spec: {rules: [{when: {routes: [api/chat]}, mode: hard}]}",
+        "line 4, column 33: spec.rules[0].when.routes[0]: the guard knows no such route as 'api/chat': did you mean '/api/chat'?",
+    ),
+    (
+        "spec: {rules: [{when: {caller: analysts}, mode: hard}]}",
+        "line 4, column 32: spec.rules[0].when.caller: nobody knows 'analysts'. There are: pod, network",
+    ),
+    (
+        "spec: {rules: [{when: {tools: [search]}, mode: hard}]}",
+        "line 4, column 31: spec.rules[0].when.tools: true or false is expected, and there is a list",
+    ),
+    (
+        "spec: {rules: [{when: {documents: 'true'}, mode: hard}]}",
+        "line 4, column 35: spec.rules[0].when.documents: true or false is expected, and there is a text",
+    ),
+    (
+        "spec: {rules: [{when: {systemPrompts: [be kind]}, mode: hard}]}",
+        "line 4, column 40: spec.rules[0].when.systemPrompts[0]: 'be kind' is no digest: sha256: and 64 digits from 0 to f, as check --explain --request shows it",
+    ),
+    (
+        "spec: {rules: [{when: {routes: [/api/tags], models: [a]}, mode: hard}]}",
+        "line 4, column 53: spec.rules[0].when.models: no request can fit: none of the rule's routes names a model",
+    ),
+    (
+        "spec: {rules: [{when: {routes: [/api/generate], tools: true}, mode: hard}]}",
+        "line 4, column 56: spec.rules[0].when.tools: no request can fit: none of the rule's routes takes tools",
+    ),
+    (
+        "spec: {rules: [{when: {routes: [/v1/completions], documents: true}, mode: hard}]}",
+        "line 4, column 62: spec.rules[0].when.documents: no request can fit: none of the rule's routes takes documents",
+    ),
+    (
+        "spec: {rules: [{when: {routes: ['/api/tags', '/v1/embeddings'], models: [a], tools: true}, mode: hard}]}",
+        "line 4, column 85: spec.rules[0].when.tools: no request can fit: none of the rule's routes takes tools",
+    ),
+    (
+        "spec: {rules: [{when: {routes: ['/v1/models/:model', '/api/embed'], documents: true, tools: true}, mode: hard}]}",
+        "line 4, column 93: spec.rules[0].when.tools: no request can fit: none of the rule's routes takes tools",
+    ),
+    (
+        "spec: {rules: [{when: {models: [a]}, mode: hard}, {when: {models: [a], tools: true}, mode: soft}]}",
+        "line 4, column 58: spec.rules[1].when: nothing reaches this rule: rules[0] fits all that it fits",
+    ),
+    (
+        "spec: {rules: [{name: all, when: {models: ['*']}, mode: hard}, {when: {models: ['a*']}, mode: soft}]}",
+        "line 4, column 71: spec.rules[1].when: nothing reaches this rule: all fits all that it fits",
+    ),
+    (
+        "spec: {rules: [{when: {models: ['a:*']}, mode: hard}, {when: {models: [b, 'a:7b']}, mode: soft}]}",
+        "line 4, column 75: spec.rules[1].when.models[1]: nothing reaches this: rules[0] fits all of it",
+    ),
+    (
+        "spec: {rules: [{when: {models: [a]}, mode: hard}, {when: {models: ['registry.ollama.ai/library/A:latest']}, mode: soft}]}",
+        "line 4, column 58: spec.rules[1].when: nothing reaches this rule: rules[0] fits all that it fits",
+    ),
+    (
+        "spec: {rules: [{when: {routes: ['/api/*']}, mode: hard}, {when: {routes: [/v1/messages, /api/chat]}, mode: soft}]}",
+        "line 4, column 89: spec.rules[1].when.routes[1]: nothing reaches this: rules[0] fits all of it",
+    ),
+    (
+        "spec: {rules: [{when: {tools: true}, mode: hard}, {when: {tools: true}, mode: soft}]}",
+        "line 4, column 58: spec.rules[1].when: nothing reaches this rule: rules[0] fits all that it fits",
+    ),
+    (
+        "spec: {rules: [{when: {caller: pod}, mode: hard}, {when: {caller: pod, models: [a]}, mode: soft}]}",
+        "line 4, column 58: spec.rules[1].when: nothing reaches this rule: rules[0] fits all that it fits",
+    ),
+    (
+        "spec: {rules: [{when: {models: [a]}}]}",
+        "line 4, column 16: spec.rules[0]: it changes nothing, and there is no rule behind it that it would keep away",
+    ),
+    (
+        "spec: {rules: [{name: Analysts, when: {models: [a]}, mode: hard}]}",
+        "line 4, column 23: spec.rules[0].name: 'Analysts' is no name for a rule: up to 63 of a to z, 0 to 9 and -",
+    ),
+    (
+        "spec: {rules: [{name: a, when: {models: [a]}, mode: hard}, {name: a, when: {models: [b]}, mode: soft}]}",
+        "line 4, column 67: spec.rules[1].name: there is another rule of the name 'a'",
+    ),
+    (
+        "spec: {rules: [{name: ~, when: {models: [a]}, mode: hard}]}",
+        "line 4, column 23: spec.rules[0].name: a text is expected, and there is nothing",
+    ),
+    (
+        "spec: {rules: [{when: {models: [a]}, network: {from: []}}]}",
+        "line 4, column 38: spec.rules[0].network: nobody reads this key. There are: name, when, mode, promptInjection, redaction, models, tools, management, protocol",
+    ),
+    (
+        "spec: {rules: [{when: {models: [a]}, tools: {alow: [b]}}]}",
+        "line 4, column 46: spec.rules[0].tools.alow: nobody reads this key: did you mean 'allow'? There are: mode, allow, block, highRisk",
+    ),
+    (
+        "spec: {tools: {block: [b]}, rules: [{when: {models: [a]}, tools: {allow: [a, b]}}]}",
+        "line 4, column 78: spec.rules[0].tools.allow[1]: 'b' is also in tools.block, which wins",
+    ),
+    (
+        "spec: {tools: {allow: [b]}, rules: [{when: {models: [a]}, tools: {block: [b]}}]}",
+        "line 4, column 66: spec.rules[0].tools: 'b' is also in tools.block, which wins",
+    ),
+    (
+        "spec: {models: {allow: [b], default: b}, rules: [{when: {models: [a]}, models: {allow: [a]}}]}",
+        "line 4, column 80: spec.rules[0].models: 'b' is not among models.allow",
+    ),
+    (
+        "spec: {models: {allow: [b]}, rules: [{when: {models: [b, a]}, mode: hard}]}",
+        "line 4, column 58: spec.rules[0].when.models[1]: 'a' is not among models.allow, so that no such request passes: the rule can allow it",
+    ),
+    (
+        "spec: {rules: [{when: {models: ['gpt-oss:120b-cloud']}, mode: hard}]}",
+        "line 4, column 33: spec.rules[0].when.models[0]: 'gpt-oss:120b-cloud' runs in a cloud, which models.cloud denies: no such request passes",
+    ),
+    (
+        "spec: {models: {cloud: allow, allow: ['gpt-oss:120b-cloud']}, rules: [{when: {tools: true}, models: {cloud: deny}}]}",
+        "line 4, column 101: spec.rules[0].models: 'gpt-oss:120b-cloud' runs in a cloud, which models.cloud denies: it would never be allowed",
+    ),
+    (
+        "spec: {rules: [{when: {tools: true}, redaction: {kinds: []}}]}",
+        "line 4, column 57: spec.rules[0].redaction.kinds: it is empty: leave it out for every kind, or name those that are meant",
+    ),
+    ("spec: {tools: {block: [a], highRisk: ~}}", "line 4, column 38: spec.tools.highRisk: a list is expected, and there is nothing"),
+    ("spec: {models: {cloud: ~}}", "line 4, column 24: spec.models.cloud: one of deny, allow is expected, and there is nothing"),
+    (
+        "spec: {rules: [{when: {routes: [/api/embed, /api/generate], documents: true, systemPrompts: ['sha256:0000000000000000000000000000000000000000000000000000000000000000']}, mode: hard}]}",
+        "line 4, column 23: spec.rules[0].when: no request can fit: no route takes all of it",
+    ),
+];
+
 /// Whole documents.
 const DOCUMENTS: &[(&str, &str)] = &[
     ("", "line 1, column 1: the key 'apiVersion' is missing"),
@@ -251,7 +417,7 @@ fn what_is_nested_too_deeply_or_too_large_is_an_error() {
 
 #[test]
 fn each_broken_spec_gets_its_message() {
-    for (spec, expected) in SPECS {
+    for (spec, expected) in SPECS.iter().chain(RULES) {
         assert_eq!(said(&format!("{HEAD}{spec}")), *expected, "{spec}");
     }
 }

@@ -27,6 +27,21 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same for the rules.
+const RULES: &str = "\
+mode: soft
+tools: {allow: [search_docs], highRisk: [send_email]}
+rules:
+  - name: analysts-model
+    when: {models: [\"qwen3:8b\"], tools: true}
+    tools: {allow: [search_docs, run_query]}   # highRisk stays as it is above
+  - name: retrieved
+    when: {documents: true, routes: [/api/chat, \"/v1/*\"]}
+    promptInjection: {mode: hard}
+  - when: {caller: pod}
+    mode: monitor
+";
+
 const INTRODUCTION: &str = "\
 # GuardPolicy
 
@@ -43,6 +58,13 @@ editor takes by a first line such as `# yaml-language-server: $schema=guardpolic
 
 A key that nobody knows is an error, and so is a bare `yes`, `1.0` or `null` where a text or a list is expected. A section without
 anything in it has its defaults.
+";
+
+const RULES_IN_WORDS: &str = "
+Until a request's body is read, it isn't known which rule it fits. What can't be read, or comes over a route that nobody knows, is held to
+the strictest of the rules that it could be meant for. Where a policy has another model answer (`models.default`), the rule is that model's.
+A rule's modes stand under the annotations and above the floor as the document's own do. A rule, or an entry of its lists, that an earlier
+rule leaves nothing of is an error, and so is one that no route can carry.
 ";
 
 /// Takes out what says nothing to a reader: that a key may also be null, how wide a number is, and what schemars calls a type.
@@ -154,41 +176,71 @@ fn page(schema: &Value) -> String {
     let spec = properties(&schema["properties"]["spec"]);
     let _ = write!(page, "\n## spec\n\n| key | values | what |\n| --- | --- | --- |\n");
     for (key, section) in in_order(&schema["properties"]["spec"]) {
-        let kind = if section["properties"].is_object() { format!("[section](#{})", key.to_lowercase()) } else { kind(section) };
+        let kind = if key == "rules" || section["properties"].is_object() { link(key) } else { kind(section) };
         let _ = writeln!(page, "| `{key}` | {kind} | {} |", said(section));
     }
     for (section, example) in EXAMPLES {
         let of = &spec[*section];
-        let _ = write!(page, "\n## {section}\n\n{}\n\n| key | values | what |\n| --- | --- | --- |\n", said(of));
-        for (key, field) in in_order(of) {
-            let _ = writeln!(page, "| `{key}` | {} | {} |", kind(field), said(field).replace('|', "\\|"));
-        }
-        // Each table of values once, under all the keys that take them.
-        let mut tables: Vec<(Vec<&str>, Values)> = Vec::new();
-        for (key, field) in in_order(of).filter(|(key, _)| *key != "mode") {
-            let values = values(if field["items"].is_object() { &field["items"] } else { field });
-            if values.iter().all(|(_, said)| said.is_empty()) {
-                continue;
-            }
-            match tables.iter_mut().find(|(_, earlier)| *earlier == values) {
-                Some((keys, _)) => keys.push(key),
-                None => tables.push((vec![key], values)),
-            }
-        }
-        for (keys, values) in tables {
-            let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-            let _ = write!(page, "\nThe values of {}:\n\n| value | what |\n| --- | --- |\n", keys.join(", "));
-            for (name, said) in values {
-                let _ = writeln!(page, "| {name} | {said} |");
-            }
-        }
-        let _ = write!(page, "\n```yaml\nspec:\n");
-        for line in example.lines() {
-            let _ = writeln!(page, "  {line}");
-        }
-        page.push_str("```\n");
+        let _ = write!(page, "\n## {section}\n\n{}\n", said(of));
+        keys(of, &mut page);
+        yaml(example, &mut page);
     }
+    let rule = &spec["rules"]["items"];
+    let _ = write!(page, "\n## rules\n\nA list. {}\n", said(rule));
+    let mut own = rule.clone();
+    let sections: Vec<String> =
+        properties(rule).keys().filter(|key| EXAMPLES.iter().any(|(section, _)| section == key)).map(|key| format!("`{key}`")).collect();
+    if let Some(properties) = own["properties"].as_object_mut() {
+        properties.retain(|key, _| EXAMPLES.iter().all(|(section, _)| section != key));
+    }
+    keys(&own, &mut page);
+    let _ = write!(page, "\nAnd the sections {}, with the keys that they have above.\n", sections.join(", "));
+    let _ = write!(page, "\n### when\n\n{}\n", said(&rule["properties"]["when"]));
+    keys(&rule["properties"]["when"], &mut page);
+    page.push_str(RULES_IN_WORDS);
+    yaml(RULES, &mut page);
     page
+}
+
+/// Where a section is explained.
+fn link(section: &str) -> String {
+    format!("[section](#{})", section.to_lowercase())
+}
+
+/// The tables of a section's keys, and of their values.
+fn keys(of: &Value, page: &mut String) {
+    page.push_str("\n| key | values | what |\n| --- | --- | --- |\n");
+    for (key, field) in in_order(of) {
+        let kind = if key == "when" { link(key) } else { kind(field) };
+        let _ = writeln!(page, "| `{key}` | {kind} | {} |", said(field).replace('|', "\\|"));
+    }
+    // Each table of values once, under all the keys that take them.
+    let mut tables: Vec<(Vec<&str>, Values)> = Vec::new();
+    for (key, field) in in_order(of).filter(|(key, _)| *key != "mode") {
+        let values = values(if field["items"].is_object() { &field["items"] } else { field });
+        if values.iter().all(|(_, said)| said.is_empty()) {
+            continue;
+        }
+        match tables.iter_mut().find(|(_, earlier)| *earlier == values) {
+            Some((keys, _)) => keys.push(key),
+            None => tables.push((vec![key], values)),
+        }
+    }
+    for (keys, values) in tables {
+        let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        let _ = write!(page, "\nThe values of {}:\n\n| value | what |\n| --- | --- |\n", keys.join(", "));
+        for (name, said) in values {
+            let _ = writeln!(page, "| {name} | {said} |");
+        }
+    }
+}
+
+fn yaml(example: &str, page: &mut String) {
+    let _ = write!(page, "\n```yaml\nspec:\n");
+    for line in example.lines() {
+        let _ = writeln!(page, "  {line}");
+    }
+    page.push_str("```\n");
 }
 
 fn is_written(path: &str, text: &str) {
@@ -219,10 +271,25 @@ fn every_section_has_an_example_that_is_sound_and_nothing_on_the_page_is_unsaid(
             assert!(!said(field).is_empty(), "{section}.{key} is not explained");
         }
         let example = EXAMPLES.iter().find(|(name, _)| name == section).unwrap_or_else(|| panic!("{section} has no example")).1;
-        let indented = example.trim_end().replace('\n', "\n  ");
-        let yaml = format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec:\n  {indented}\n");
-        let judged = GuardPolicy::read_and(&yaml, |document| Policy::compile(document, &Standing::default()));
-        let (document, _) = judged.unwrap_or_else(|error| panic!("{section}: {error}"));
-        assert_ne!(document.spec, Spec::default(), "{section}'s example says nothing");
+        is_sound(section, example);
     }
+    let rule = &schema["properties"]["spec"]["properties"]["rules"]["items"];
+    for (key, field) in properties(rule).into_iter().chain(properties(&rule["properties"]["when"])) {
+        assert!(!said(field).is_empty(), "rules[].{key} is not explained");
+        // Who reaches the port is no matter of what is asked there; all else that a policy says, a rule can say.
+        assert!(properties(&schema["properties"]["spec"]).contains_key(key) || !field["properties"].is_object() || key == "when");
+    }
+    let sections = properties(&schema["properties"]["spec"]).keys().filter(|key| !["rules", "network"].contains(&key.as_str()));
+    for section in sections {
+        assert!(properties(rule).contains_key(section), "no rule can say anything of {section}");
+    }
+    is_sound("rules", RULES);
+}
+
+fn is_sound(section: &str, example: &str) {
+    let indented = example.trim_end().replace('\n', "\n  ");
+    let yaml = format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec:\n  {indented}\n");
+    let judged = GuardPolicy::read_and(&yaml, |document| Policy::compile(document, &Standing::default()));
+    let (document, _) = judged.unwrap_or_else(|error| panic!("{section}: {error}"));
+    assert_ne!(document.spec, Spec::default(), "{section}'s example says nothing");
 }

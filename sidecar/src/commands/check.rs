@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(policy.metadata.name, "default");
         assert_eq!(policy.spec.mode, Some(Mode::Hard));
         assert_eq!(policy.spec.models.allow, Some(["llama2", "yes", "1.0"].map(str::to_owned).to_vec()));
-        assert_eq!((policy.spec.tools.allow, policy.spec.tools.block), (Some(vec!["search".to_owned()]), vec!["shell".to_owned()]));
+        assert_eq!((policy.spec.tools.allow, policy.spec.tools.block), (Some(vec!["search".to_owned()]), Some(vec!["shell".to_owned()])));
         assert!(said.starts_with("# ALLOWED_TOOLS has 1 that BLOCKED_TOOLS has too; blocked wins.\n# PORT is"), "{said}");
     }
 

@@ -110,8 +110,13 @@ fn policy(get: &dyn Fn(&str) -> Option<String>, remarks: &mut Vec<String>) -> Gu
     };
     let (allow, high_risk) = (unless_blocked("ALLOWED_TOOLS"), unless_blocked("HIGH_RISK_TOOLS"));
     let allow = get("ALLOWED_TOOLS").map(|_| allow);
-    policy.spec.tools = ToolsSpec { mode: None, allow, block, high_risk };
+    policy.spec.tools = ToolsSpec { mode: None, allow, block: unless_empty(block), high_risk: unless_empty(high_risk) };
     policy
+}
+
+/// A list that says something.
+fn unless_empty(list: Vec<String>) -> Option<Vec<String>> {
+    (!list.is_empty()).then_some(list)
 }
 
 fn list(value: Option<String>) -> Vec<String> {
@@ -166,8 +171,11 @@ mod tests {
             (spec.models.allow.as_deref().unwrap(), spec.models.default.as_deref()),
             (&["a".to_owned(), "b:1".to_owned()][..], Some("b:1"))
         );
-        assert_eq!((spec.tools.allow.as_deref().unwrap(), &spec.tools.block[..]), (&["search".to_owned()][..], &["shell".to_owned()][..]));
-        assert_eq!(spec.tools.high_risk, ["mail"]);
+        assert_eq!(
+            (spec.tools.allow.as_deref().unwrap(), spec.tools.block.as_deref().unwrap()),
+            (&["search".to_owned()][..], &["shell".to_owned()][..])
+        );
+        assert_eq!(spec.tools.high_risk.as_deref().unwrap(), ["mail"]);
         assert_eq!((reference.mode, reference.retries, reference.request_seconds), (Some(Mode::Hard), Some(2), Some(30)));
         assert_eq!((reference.host, reference.port), (Some([0, 0, 0, 0].into()), Some(8000)));
         assert_eq!((reference.api_key.as_deref(), reference.log_raw_prompts), (Some("made-up"), Some(false)));

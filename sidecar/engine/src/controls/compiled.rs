@@ -1,11 +1,18 @@
-//! What a policy compiles to: its controls, each in its mode.
+//! What a policy compiles to: its controls, each in its mode, and the same once more for each of its rules.
 
 use std::sync::Arc;
 
-use super::{Control, Protocol, management, models, prompt_injection, redaction, tools};
+use super::scope::{AtHead, Context, Scope};
+use super::{Asked, Caller, Control, Protocol, management, models, prompt_injection, redaction, tools};
 use crate::policy::settings::Standing;
-use crate::policy::{GuardPolicy, PolicyError, Spec};
-use crate::verdict::Mode;
+use crate::policy::{GuardPolicy, PolicyError, RuleSpec, Spec, shown};
+use crate::verdict::{ControlId, Mode};
+use crate::wire::Route;
+
+/// The most rules that a policy may have: each is compiled by itself.
+const MAX_RULES: usize = 64;
+/// The most bytes of a rule's name.
+const MAX_NAME: usize = 63;
 
 /// A policy, ready to judge with.
 #[derive(Debug)]
@@ -17,30 +24,179 @@ pub struct Policy {
     /// What goes on of what no control can judge.
     pub protocol: Protocol,
     /// The controls, in the order in which a request meets them.
-    pub controls: Vec<Box<dyn Control>>,
+    pub controls: Vec<Arc<dyn Control>>,
+    /// The rule that makes it differ from the rest of the document.
+    pub rule: Option<Arc<str>>,
+    /// The document's rules, in their order.
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    scope: Scope,
+    policy: Arc<Policy>,
+}
+
+/// What of a document was compiled, to be used again where a rule leaves it as it is.
+struct Layer {
+    spec: Spec,
+    policy: Policy,
+}
+
+impl Layer {
+    fn new(spec: Spec, standing: &Standing, rule: Option<Arc<str>>, base: Option<&Self>) -> Result<Self, PolicyError> {
+        let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
+        let controls = all(&spec, &resolve, base)?;
+        let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
+        let mode = strictest.max(resolve(None));
+        let policy = Policy { mode, protocol: Protocol::new(&spec.protocol, mode)?, controls, rule, rules: Vec::new() };
+        Ok(Self { spec, policy })
+    }
 }
 
 impl Policy {
     /// Compiles a document, with the modes that stand around its own.
     pub fn compile(document: &GuardPolicy, standing: &Standing) -> Result<Arc<Self>, PolicyError> {
         let spec = &document.spec;
-        let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
         spec.network.check()?;
-        let controls = all(spec, &resolve)?;
-        let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
-        let mode = strictest.max(resolve(None));
-        Ok(Arc::new(Self { mode, protocol: Protocol::new(&spec.protocol, mode)?, controls }))
+        if spec.rules.len() > MAX_RULES {
+            let reason = format!("there are {} rules; at most {MAX_RULES} are read", spec.rules.len());
+            return Err(PolicyError::in_spec(format!("rules[{MAX_RULES}]"), reason));
+        }
+        let mut base = Layer::new(spec.clone(), standing, None, None)?;
+        let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len());
+        for (place, rule) in spec.rules.iter().enumerate() {
+            let path = format!("rules[{place}]");
+            let name = name(rule, &path, &rules)?;
+            let scope = Scope::new(&rule.when, &format!("{path}.when"))?;
+            is_reached(&scope, &rules, &path)?;
+            if rule.changes_nothing() && place + 1 == spec.rules.len() {
+                let reason = "it changes nothing, and there is no rule behind it that it would keep away";
+                return Err(PolicyError::in_spec(path, reason));
+            }
+            let layer = Layer::new(rule.over(spec), standing, Some(name), Some(&base)).map_err(|error| of_rule(error, rule, &path))?;
+            passes(rule, &layer, &path)?;
+            rules.push(Rule { scope, policy: Arc::new(layer.policy) });
+        }
+        base.policy.rules = rules;
+        Ok(Arc::new(base.policy))
+    }
+
+    /// The policy for a request of which only the head is known, and whether no body can change that. Where one can, it is the
+    /// strictest of all that may come to hold: what can't be read could be meant for any of them.
+    pub(crate) fn at_head(self: &Arc<Self>, route: Option<&Route>, caller: Caller) -> (Arc<Self>, bool) {
+        let mut strictest: Option<&Arc<Self>> = None;
+        let mut last = self;
+        for rule in &self.rules {
+            match rule.scope.at_head(route, caller) {
+                AtHead::No => {}
+                AtHead::Perhaps if strictest.is_some_and(|strictest| strictest.mode >= rule.policy.mode) => {}
+                AtHead::Perhaps => strictest = Some(&rule.policy),
+                AtHead::Yes => {
+                    last = &rule.policy;
+                    break;
+                }
+            }
+        }
+        match strictest {
+            None => (Arc::clone(last), true),
+            Some(strictest) => (Arc::clone(if strictest.mode > last.mode { strictest } else { last }), false),
+        }
+    }
+
+    /// The policy for a request: that of the first rule that fits, else the document's.
+    pub(crate) fn of(self: &Arc<Self>, asked: &Asked<'_>) -> Arc<Self> {
+        let context = Context::new(asked);
+        let fitting = self.rules.iter().find(|rule| rule.scope.fits(&context));
+        Arc::clone(fitting.map_or(self, |rule| &rule.policy))
+    }
+
+    /// Whether the document has rules.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// The policies of the document's rules, in their order.
+    pub fn of_rules(&self) -> impl Iterator<Item = &Arc<Self>> {
+        self.rules.iter().map(|rule| &rule.policy)
     }
 }
 
-/// Every control that a policy asks for, in the order in which a request meets them.
-fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode) -> Result<Vec<Box<dyn Control>>, PolicyError> {
+/// What a rule is called.
+fn name(rule: &RuleSpec, path: &str, earlier: &[Rule]) -> Result<Arc<str>, PolicyError> {
+    let Some(name) = &rule.name else { return Ok(path.into()) };
+    let at = |reason: String| Err(PolicyError::in_spec(format!("{path}.name"), reason));
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_plain) {
+        return at(format!("'{}' is no name for a rule: up to {MAX_NAME} of a to z, 0 to 9 and -", shown(name)));
+    }
+    if earlier.iter().any(|rule| rule.policy.rule.as_deref() == Some(name)) {
+        return at(format!("there is another rule of the name '{name}'"));
+    }
+    Ok(name.as_str().into())
+}
+
+/// Whether no earlier rule takes away all that this one is meant for, or all that an entry of its lists is.
+fn is_reached(scope: &Scope, earlier: &[Rule], path: &str) -> Result<(), PolicyError> {
+    let before = |scope: &Scope| earlier.iter().find(|rule| rule.scope.covers(scope)).and_then(|rule| rule.policy.rule.clone());
+    if let Some(earlier) = before(scope) {
+        return Err(PolicyError::in_spec(format!("{path}.when"), format!("nothing reaches this rule: {earlier} fits all that it fits")));
+    }
+    for (key, place, entry) in scope.entries() {
+        if let Some(earlier) = before(&entry) {
+            return Err(PolicyError::in_spec(
+                format!("{path}.when.{key}[{place}]"),
+                format!("nothing reaches this: {earlier} fits all of it"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the models that a rule is meant for get past it.
+fn passes(rule: &RuleSpec, layer: &Layer, path: &str) -> Result<(), PolicyError> {
+    for (place, name) in rule.when.models.iter().flatten().enumerate() {
+        if let Some(reason) = models::denied(&layer.spec.models, name)? {
+            return Err(PolicyError::in_spec(format!("{path}.when.models[{place}]"), format!("'{}' {reason}", shown(name))));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the document as a rule leaves it, at the rule.
+fn of_rule(error: PolicyError, rule: &RuleSpec, path: &str) -> PolicyError {
+    let written = serde_json::to_value(rule).unwrap_or_default();
+    let inside = error.path().strip_prefix("spec.").unwrap_or_default().to_owned();
+    // As far as the rule itself says it.
+    let mut said = &written;
+    let mut reached = format!("spec.{path}");
+    let mut keys = inside.split('.').peekable();
+    while let Some(key) = keys.next() {
+        let name = key.split('[').next().unwrap_or_default();
+        let Some(value) = said.get(name) else { break };
+        said = value;
+        reached = format!("{reached}.{}", if keys.peek().is_none() { key } else { name });
+    }
+    error.moved(reached)
+}
+
+/// Every control that a policy asks for, in the order in which a request meets them. What is as in `base` is taken from there.
+fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>) -> Result<Vec<Arc<dyn Control>>, PolicyError> {
+    let redaction = resolve(spec.redaction.mode);
+    let same = base.filter(|base| base.spec.redaction.kinds == spec.redaction.kinds);
+    let same = same
+        .and_then(|base| base.policy.controls.iter().find(|control| control.id() == ControlId::Redaction && control.mode() == redaction));
+    let redaction: Arc<dyn Control> = match same {
+        Some(same) => Arc::clone(same),
+        None => Arc::new(redaction::Redaction::new(&spec.redaction, redaction)?),
+    };
     Ok(vec![
-        Box::new(management::Management::new(spec, resolve)?),
-        Box::new(models::Models::new(&spec.models, resolve(spec.models.mode))?),
-        Box::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))),
-        Box::new(tools::Tools::new(&spec.tools, resolve(spec.tools.mode))?),
-        Box::new(redaction::Redaction::new(&spec.redaction, resolve(spec.redaction.mode))?),
+        Arc::new(management::Management::new(spec, resolve)?),
+        Arc::new(models::Models::new(&spec.models, resolve(spec.models.mode))?),
+        Arc::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))),
+        Arc::new(tools::Tools::new(&spec.tools, resolve(spec.tools.mode))?),
+        redaction,
     ])
 }
 

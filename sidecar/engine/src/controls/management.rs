@@ -19,7 +19,7 @@ impl Management {
     pub(super) fn new(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode) -> Result<Self, PolicyError> {
         Ok(Self {
             mode: resolve(spec.management.mode),
-            models: Allowed::new(spec.models.allow.as_deref())?,
+            models: Allowed::new(spec.models.allow.as_deref(), "models.allow")?,
             allowed: spec.management.allow.clone().unwrap_or_else(|| vec![Operation::Pull]),
             from: spec.management.from.unwrap_or(From::Pod),
         })

@@ -9,6 +9,7 @@ mod models;
 mod prompt_injection;
 mod protocol;
 mod redaction;
+mod scope;
 mod tools;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use std::fmt;
 
 pub use compiled::Policy;
 pub use protocol::{Protocol, opening};
+pub(crate) use scope::system_prompt;
 
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::whereabouts::Places;

@@ -65,7 +65,12 @@ enum Place {
 
 impl Models {
     pub(super) fn new(spec: &ModelsSpec, mode: Mode) -> Result<Self, PolicyError> {
-        let models = Self { mode, allowed: Allowed::new(spec.allow.as_deref())?, default: spec.default.clone(), cloud: spec.cloud };
+        let models = Self {
+            mode,
+            allowed: Allowed::new(spec.allow.as_deref(), "models.allow")?,
+            default: spec.default.clone(),
+            cloud: spec.cloud.unwrap_or(Cloud::Deny),
+        };
         for (place, name) in spec.allow.iter().flatten().enumerate() {
             // What a pattern stands for may be anywhere.
             if !name.contains('*') && matches!(models.fault(name, Family::OpenAi), Some(Fault::Cloud)) {
@@ -134,6 +139,19 @@ impl Models {
     }
 }
 
+/// Why no request for a model of this very name would get past a policy, if none would.
+pub(super) fn denied(spec: &ModelsSpec, name: &str) -> Result<Option<&'static str>, PolicyError> {
+    // What a pattern stands for may be anything.
+    if name.contains('*') {
+        return Ok(None);
+    }
+    Ok(Models::new(spec, Mode::Hard)?.fault(name, Family::OpenAi).map(|fault| match fault {
+        Fault::Cloud => "runs in a cloud, which models.cloud denies: no such request passes",
+        Fault::Name => "is no name that a model can have",
+        Fault::NotAllowed | Fault::Unknown => "is not among models.allow, so that no such request passes: the rule can allow it",
+    }))
+}
+
 impl Control for Models {
     fn id(&self) -> ControlId {
         ControlId::Models
@@ -186,21 +204,22 @@ impl Control for Models {
 }
 
 /// A list of model names; without one, every name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Allowed(Option<Vec<Pattern>>);
 
 /// One entry of the list, as each version reads it, and as it is written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pattern {
     readings: [(Reader, String); 2],
     text: String,
 }
 
 impl Allowed {
-    pub(super) fn new(patterns: Option<&[String]>) -> Result<Self, PolicyError> {
+    /// Reads a list that stands at `path`, below `spec`.
+    pub(super) fn new(patterns: Option<&[String]>, path: &str) -> Result<Self, PolicyError> {
         let Some(patterns) = patterns else { return Ok(Self(None)) };
         if let Some(place) = patterns.iter().position(|pattern| pattern.trim().is_empty()) {
-            return Err(PolicyError::in_spec(format!("models.allow[{place}]"), "it is empty"));
+            return Err(PolicyError::in_spec(format!("{path}[{place}]"), "it is empty"));
         }
         let matches_nothing = |pattern: &String| {
             let name = pattern.trim().replace('*', "x");
@@ -208,13 +227,32 @@ impl Allowed {
         };
         if let Some(place) = patterns.iter().position(matches_nothing) {
             let reason = format!("'{}' fits no name that a model can have: it would allow nothing", shown(&patterns[place]));
-            return Err(PolicyError::in_spec(format!("models.allow[{place}]"), reason));
+            return Err(PolicyError::in_spec(format!("{path}[{place}]"), reason));
         }
         let pattern = |pattern: &String| Pattern {
             readings: Reader::ALL.map(|reader| (reader, canonical_pattern(pattern, reader))),
             text: pattern.trim().to_owned(),
         };
         Ok(Self(Some(patterns.iter().map(pattern).collect())))
+    }
+
+    /// Each entry by itself.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Self> {
+        self.0.iter().flatten().map(|pattern| Self(Some(vec![pattern.clone()])))
+    }
+
+    /// Whether every name that is on the other list is on this one, as far as the patterns show it.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let Some(ours) = &self.0 else { return true };
+        // A star in a pattern is a character that nothing but a star stands for.
+        let does = |our: &str, their: &str| matches(our.as_bytes(), their.as_bytes());
+        let is_covered = |their: &Pattern| {
+            let both = |our: &&Pattern| our.readings.iter().zip(&their.readings).all(|((_, our), (_, their))| does(our, their));
+            // A name that is Ollama's own is never compared as it is written.
+            let is_own = !their.text.contains('*') && ModelName::read(&their.text).is_taken();
+            ours.iter().filter(both).any(|our| is_own || does(&our.text, &their.text))
+        };
+        other.0.as_ref().is_some_and(|theirs| theirs.iter().all(is_covered))
     }
 
     fn is_list(&self) -> bool {
@@ -275,7 +313,7 @@ mod tests {
     use super::*;
 
     fn allowed(patterns: &[&str], name: &str) -> bool {
-        Allowed::new(Some(&patterns.iter().map(ToString::to_string).collect::<Vec<_>>())).unwrap().contains(name)
+        Allowed::new(Some(&patterns.iter().map(ToString::to_string).collect::<Vec<_>>()), "models.allow").unwrap().contains(name)
     }
 
     #[test]
@@ -310,10 +348,10 @@ mod tests {
 
     #[test]
     fn without_a_list_everything_may_be_used_and_only_the_servers_own_registry_may_be_fetched_from() {
-        let open = Allowed::new(None).unwrap();
+        let open = Allowed::new(None, "models.allow").unwrap();
         assert!(open.contains("evil.example/a/b") && !open.contains_to_fetch("evil.example/a/b"));
         assert!(open.contains_to_fetch("llama3.2:3b") && !open.contains_to_fetch("http://registry.ollama.ai.evil.example/a/b"));
-        assert!(!Allowed::new(Some(&[])).unwrap().contains("llama3.2"));
+        assert!(!Allowed::new(Some(&[]), "models.allow").unwrap().contains("llama3.2"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! normalised text ([`crate::detect::normalise`]), so that width, case, look-alikes and invisible characters make no difference.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use super::{Asked, Control, Finding, Remedy, by_mode, refuse};
 use crate::detect::normalise::normalise;
@@ -120,16 +121,24 @@ const RULES: &[Rule] = &[
 #[derive(Debug)]
 pub(super) struct PromptInjection {
     mode: Mode,
-    rules: RegexSet,
+    rules: &'static Rules,
+}
+
+/// The rules, compiled. They are the same for every policy, and made once.
+#[derive(Debug)]
+struct Rules {
+    set: RegexSet,
     /// The rules about the system prompt, which its own protection mentions: with what may stand before that.
     protected: Vec<(usize, Regex)>,
 }
 
-impl PromptInjection {
-    pub(super) fn new(mode: Mode) -> Self {
+static COMPILED: LazyLock<Rules> = LazyLock::new(Rules::new);
+
+impl Rules {
+    fn new() -> Self {
         // Boundaries of ASCII words: for those of Unicode the library leaves its fast automata at the first letter of another script.
         let patterns = RULES.iter().map(|rule| rule.pattern.replace(r"\b", r"(?-u:\b)"));
-        let rules = RegexSet::new(patterns).expect("the patterns are constants, and a test compiles them");
+        let set = RegexSet::new(patterns).expect("the patterns are constants, and a test compiles them");
         let extraction = RULES.iter().enumerate().filter(|(_, rule)| rule.kind == EXTRACTION);
         let protected = extraction
             .map(|(number, rule)| {
@@ -137,12 +146,18 @@ impl PromptInjection {
                 (number, Regex::new(&pattern).expect("the patterns are constants, and a test compiles them"))
             })
             .collect();
-        Self { mode, rules, protected }
+        Self { set, protected }
+    }
+}
+
+impl PromptInjection {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, rules: &COMPILED }
     }
 
     /// Whether a rule's phrase stands there as an order. "Never reveal your system prompt" is the opposite of one.
     fn is_order(&self, number: usize, text: &str) -> bool {
-        let Some((_, regex)) = self.protected.iter().find(|(rule, _)| *rule == number) else {
+        let Some((_, regex)) = self.rules.protected.iter().find(|(rule, _)| *rule == number) else {
             return true;
         };
         regex.captures_iter(text).any(|phrase| phrase.get(1).is_none())
@@ -150,7 +165,7 @@ impl PromptInjection {
 
     fn kind(&self, text: &str, is_data: bool) -> Option<&'static str> {
         let first = |text: &str| {
-            let found = self.rules.matches(text);
+            let found = self.rules.set.matches(text);
             let mut numbers = found.iter().filter(|number| (is_data || !RULES[*number].data_only) && self.is_order(*number, text));
             numbers.next().map(|number| RULES[number].kind)
         };

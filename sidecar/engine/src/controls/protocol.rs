@@ -13,7 +13,7 @@ pub struct Protocol {
 impl Protocol {
     pub(super) fn new(spec: &ProtocolSpec, mode: Mode) -> Result<Self, PolicyError> {
         // A name that no field can have would guard nothing.
-        if let Some(place) = spec.fields.iter().position(String::is_empty) {
+        if let Some(place) = spec.fields.iter().flatten().position(String::is_empty) {
             return Err(PolicyError::in_spec(format!("protocol.fields[{place}]"), "it is empty"));
         }
         Ok(Self { spec: spec.clone(), mode })
@@ -22,7 +22,7 @@ impl Protocol {
     /// What becomes of a field that the API doesn't document. (In monitor it goes on as everything does, and is judged.)
     #[must_use]
     pub fn unknown_field(&self, name: &str) -> UnknownFields {
-        if self.spec.fields.iter().any(|known| known == name) {
+        if self.spec.fields.iter().flatten().any(|known| known == name) {
             return UnknownFields::Inspect;
         }
         self.spec.unknown_fields.unwrap_or(match self.mode {
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn a_field_that_nobody_documents_goes_on_inspected_in_soft_and_not_at_all_in_hard() {
         let of = |spec: ProtocolSpec, mode, name: &str| Protocol::new(&spec, mode).unwrap().unknown_field(name);
-        let named = || ProtocolSpec { fields: vec!["top_k".into()], ..ProtocolSpec::default() };
+        let named = || ProtocolSpec { fields: Some(vec!["top_k".into()]), ..ProtocolSpec::default() };
         assert_eq!(of(named(), Mode::Soft, "other"), UnknownFields::Inspect);
         assert_eq!(of(named(), Mode::Hard, "other"), UnknownFields::Drop);
         assert_eq!(of(named(), Mode::Hard, "top_k"), UnknownFields::Inspect);
         let refused = || ProtocolSpec { unknown_fields: Some(UnknownFields::Refuse), ..named() };
         assert_eq!(of(refused(), Mode::Soft, "other"), UnknownFields::Refuse);
         assert_eq!(of(refused(), Mode::Hard, "top_k"), UnknownFields::Inspect);
-        assert!(Protocol::new(&ProtocolSpec { fields: vec![String::new()], ..ProtocolSpec::default() }, Mode::Hard).is_err());
+        assert!(Protocol::new(&ProtocolSpec { fields: Some(vec![String::new()]), ..ProtocolSpec::default() }, Mode::Hard).is_err());
     }
 }

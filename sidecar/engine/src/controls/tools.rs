@@ -15,9 +15,11 @@ pub(super) struct Tools {
 impl Tools {
     pub(super) fn new(spec: &ToolsSpec, mode: Mode) -> Result<Self, PolicyError> {
         let allow = spec.allow.as_deref().unwrap_or_default();
+        let block = spec.block.as_deref().unwrap_or_default();
+        let high_risk = spec.high_risk.as_deref().unwrap_or_default();
         // A policy of the size that is read has room for lists of which not every pair can be looked at.
-        let blocked: HashSet<&String> = spec.block.iter().collect();
-        for (list, names) in [("allow", allow), ("block", &spec.block[..]), ("highRisk", &spec.high_risk[..])] {
+        let blocked: HashSet<&String> = block.iter().collect();
+        for (list, names) in [("allow", allow), ("block", block), ("highRisk", high_risk)] {
             for (place, name) in names.iter().enumerate() {
                 let path = || format!("tools.{list}[{place}]");
                 if name.trim().is_empty() {
@@ -38,10 +40,10 @@ impl Tools {
         let is_in = |list: &[String]| list.iter().any(|entry| entry == name);
         let denied =
             |kind, message: String| Finding { kind, remedy: by_mode(self.mode, || Remedy::RemoveTool(place), || refuse(403, message)) };
-        if is_in(&self.spec.block) {
+        if self.spec.block.as_deref().is_some_and(is_in) {
             return Some(denied("blocked", format!("tool '{name}' is blocked by the policy")));
         }
-        if is_in(&self.spec.high_risk) {
+        if self.spec.high_risk.as_deref().is_some_and(is_in) {
             return Some(denied("approval_required", format!("approval_required: tool '{name}' needs an approval")));
         }
         // The name of a tool that stands in no list is the client's or the model's text, and isn't repeated.
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn lists_are_asked_in_the_order_block_high_risk_allow() {
-        let spec = ToolsSpec { allow: Some(names(&["a"])), block: names(&["b"]), high_risk: names(&["c"]), ..ToolsSpec::default() };
+        let spec =
+            ToolsSpec { allow: Some(names(&["a"])), block: Some(names(&["b"])), high_risk: Some(names(&["c"])), ..ToolsSpec::default() };
         let tools = Tools::new(&spec, Mode::Hard).unwrap();
         let kind = |name| tools.judge_call(name).map(|finding| finding.kind);
         assert_eq!(kind("a"), None);
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn long_lists_are_compared_in_little_time() {
         let many = |kind: &str| (0..60_000).map(|number| format!("{kind}{number}")).collect::<Vec<_>>();
-        let spec = ToolsSpec { allow: Some(many("a")), block: many("b"), ..ToolsSpec::default() };
+        let spec = ToolsSpec { allow: Some(many("a")), block: Some(many("b")), ..ToolsSpec::default() };
         let began = std::time::Instant::now();
         assert!(Tools::new(&spec, Mode::Hard).is_ok());
         assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_tool_that_is_both_allowed_and_blocked_is_an_error() {
-        let spec = ToolsSpec { allow: Some(names(&["a"])), block: names(&["a"]), ..ToolsSpec::default() };
+        let spec = ToolsSpec { allow: Some(names(&["a"])), block: Some(names(&["a"])), ..ToolsSpec::default() };
         assert_eq!(Tools::new(&spec, Mode::Hard).unwrap_err().to_string(), "spec.tools.allow[0]: 'a' is also in tools.block, which wins");
     }
 }

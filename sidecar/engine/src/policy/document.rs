@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Mode;
 use super::error::{PolicyError, shown};
 use super::network::NetworkSpec;
+use super::rules::RuleSpec;
 use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
 use super::yaml::Tree;
 
@@ -73,6 +74,9 @@ pub struct Spec {
     /// Who may reach the model's port in a cluster.
     #[serde(skip_serializing_if = "is_default")]
     pub network: NetworkSpec,
+    /// What holds for some requests, on top of all this: for some models, callers, routes or contexts. The first rule that fits counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleSpec>,
 }
 
 /// What tells a policy from other objects.
@@ -236,6 +240,7 @@ mod tests {
             "{redaction: {kinds: [secrets, creditCard]}}",
             "{management: {allow: [pull, create], from: anyone}, protocol: {unknownFields: drop, fields: [top_k], images: allow}}",
             "{management: {allow: []}}",
+            "{rules: [{name: a, when: {models: [x], tools: true, documents: false}, tools: {block: []}, models: {cloud: deny}}]}",
             "{network: {from: [{namespaceSelector: {matchLabels: {team: chat}}}]}}",
         ] {
             let read = GuardPolicy::read(&format!("{head}spec: {spec}\n")).unwrap();

@@ -32,6 +32,12 @@ impl PolicyError {
         Self::new(format!("spec.{path}"), reason)
     }
 
+    /// The same at another path.
+    #[must_use]
+    pub(crate) fn moved(self, path: String) -> Self {
+        Self { path, ..self }
+    }
+
     /// The same, where it stands.
     #[must_use]
     pub(super) fn at(self, place: Option<Place>) -> Self {

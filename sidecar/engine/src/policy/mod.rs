@@ -6,6 +6,7 @@
 mod document;
 mod error;
 mod network;
+mod rules;
 mod sections;
 pub mod settings;
 mod yaml;
@@ -14,6 +15,7 @@ pub use document::{Document, GuardPolicy, Metadata, Spec};
 pub(crate) use error::shown;
 pub use error::{Place, PolicyError, nearest};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
+pub use rules::{CallerName, RuleSpec, WhenSpec};
 pub use sections::{
     Cloud, From, KindName, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, UnknownFields,
 };

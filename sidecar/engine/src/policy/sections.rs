@@ -72,18 +72,17 @@ pub struct ModelsSpec {
     /// The model for a request that names none and, in soft, for one that names another than the allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// Whether models may be used that the server has run by another, in its maker's cloud: `deny`, unless it says `allow`.
-    #[serde(skip_serializing_if = "is_default")]
-    pub cloud: Cloud,
+    /// Whether models may be used that the server has run by another, in its maker's cloud. Absent: `deny`.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Cloud>,
 }
 
 /// Whether what is asked may leave for a cloud.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Cloud {
     /// It may not.
-    #[default]
     Deny,
     /// It may.
     Allow,
@@ -101,11 +100,11 @@ pub struct ToolsSpec {
     #[serde(deserialize_with = "list_if_there", skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
     /// Tools that may never be used.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub block: Vec<String>,
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub block: Option<Vec<String>>,
     /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub high_risk: Vec<String>,
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub high_risk: Option<Vec<String>>,
 }
 
 /// Routes that change the server.
@@ -144,8 +143,8 @@ pub struct ProtocolSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown_fields: Option<UnknownFields>,
     /// Fields that the model server takes beyond what its API documents, by their exact names: they are inspected, and go on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<String>,
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Vec<String>>,
     /// Token ids of an earlier exchange (`context` of `/api/generate`), which nobody can read. Absent: `allow` in soft, `refuse` in hard.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<Opening>,
@@ -186,6 +185,72 @@ pub enum Opening {
     Allow,
     /// It doesn't.
     Refuse,
+}
+
+impl PromptInjectionSpec {
+    /// These keys, and below them those of another that these don't have.
+    pub(super) fn over(self, below: Self) -> Self {
+        let Self { mode } = self;
+        Self { mode: mode.or(below.mode) }
+    }
+}
+
+impl RedactionSpec {
+    /// As [`PromptInjectionSpec::over`].
+    pub(super) fn over(self, below: Self) -> Self {
+        let Self { mode, kinds } = self;
+        Self { mode: mode.or(below.mode), kinds: kinds.or(below.kinds) }
+    }
+}
+
+impl ModelsSpec {
+    /// As [`PromptInjectionSpec::over`].
+    pub(super) fn over(self, below: Self) -> Self {
+        let Self { mode, allow, default, cloud } = self;
+        Self { mode: mode.or(below.mode), allow: allow.or(below.allow), default: default.or(below.default), cloud: cloud.or(below.cloud) }
+    }
+}
+
+impl ToolsSpec {
+    /// As [`PromptInjectionSpec::over`].
+    pub(super) fn over(self, below: Self) -> Self {
+        let Self { mode, allow, block, high_risk } = self;
+        Self {
+            mode: mode.or(below.mode),
+            allow: allow.or(below.allow),
+            block: block.or(below.block),
+            high_risk: high_risk.or(below.high_risk),
+        }
+    }
+}
+
+impl ManagementSpec {
+    /// As [`PromptInjectionSpec::over`].
+    pub(super) fn over(self, below: Self) -> Self {
+        let Self { mode, allow, from } = self;
+        Self { mode: mode.or(below.mode), allow: allow.or(below.allow), from: from.or(below.from) }
+    }
+}
+
+impl ProtocolSpec {
+    /// As [`PromptInjectionSpec::over`].
+    pub(super) fn over(self, below: Self) -> Self {
+        let Self { unknown_fields, fields, context, template, images, audio, model_prompts } = self;
+        Self {
+            unknown_fields: unknown_fields.or(below.unknown_fields),
+            fields: fields.or(below.fields),
+            context: context.or(below.context),
+            template: template.or(below.template),
+            images: images.or(below.images),
+            audio: audio.or(below.audio),
+            model_prompts: model_prompts.or(below.model_prompts),
+        }
+    }
+}
+
+/// Reads what may be left out, but not left empty-handed.
+pub(super) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use super::fields::{DecodeError, Fields, Rest, body};
 use super::json::Json;
+use super::ollama;
 use super::tools::{bytes_in, setting_texts};
 use super::{Channel, Opaque, Request, Text, Unreadable};
 
@@ -30,6 +31,8 @@ pub(super) struct Names {
 }
 
 const MODEL: &[(&str, Option<&str>)] = &[("model", Some("name"))];
+/// The field of [`CREATE`] that holds a conversation.
+const MESSAGES: &str = "messages";
 const LOGIN: &[&str] = &["insecure", "username", "password"];
 
 /// `POST /api/show`
@@ -50,7 +53,7 @@ pub(super) const CREATE: Names = Names {
     texts: &[
         ("system", Channel::System),
         ("template", Channel::System),
-        ("messages", Channel::System),
+        (MESSAGES, Channel::System),
         ("parameters", Channel::System),
         ("license", Channel::Document),
     ],
@@ -123,7 +126,11 @@ impl ManagementRequest {
             Unreadable { is: Opaque::Never, path: name.into(), bytes }
         });
         let refused = refused.collect();
-        let texts = names.texts.iter().filter_map(|(name, channel)| Some((*name, *channel, fields.any(name)?))).collect();
+        let texts: Vec<(&str, Channel, Json)> =
+            names.texts.iter().filter_map(|(name, channel)| Some((*name, *channel, fields.any(name)?))).collect();
+        if let Some((name, _, messages)) = texts.iter().find(|(name, ..)| *name == MESSAGES) {
+            ollama::check_messages(messages).map_err(|error| error.within(name))?;
+        }
         let mut switches = Vec::with_capacity(names.switches.len());
         for name in names.switches {
             switches.extend(fields.bool(name)?.map(|value| (*name, value)));
@@ -250,6 +257,19 @@ mod tests {
             assert!(seen.contains(&(channel, expected.to_owned())), "{seen:?}");
         }
         assert_eq!(encoded(Body::OllamaCreate, text), text);
+    }
+
+    #[test]
+    fn a_conversation_that_a_model_is_made_with_is_read_in_one_way() {
+        for (messages, path) in [
+            (r#"[{"role":"user","content":"a","Content":"b"}]"#, "messages[0]"),
+            (r#"[{"role":"user"},{"tool_calls":[{"function":{"name":"a","Name":"b"}}]}]"#, "messages[1].tool_calls[0].function"),
+            (r#"{"role":"user"}"#, "messages must be an array"),
+            (r#"[{"role":7}]"#, "messages[0].role must be a string"),
+        ] {
+            let error = decode_request(Body::OllamaCreate, format!(r#"{{"model":"m","messages":{messages}}}"#).as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(path), "{messages}: {error}");
+        }
     }
 
     #[test]

@@ -376,6 +376,14 @@ pub trait Request: fmt::Debug + Send + Sync {
     fn set_model(&mut self, model: &str);
     /// Calls `each` for every text.
     fn texts(&self, each: &mut dyn FnMut(Text<'_>));
+    /// Calls `each` for every text of the system's. The same text may come twice.
+    fn system_texts(&self, each: &mut dyn FnMut(Cow<'_, str>)) {
+        self.texts(&mut |text| {
+            if text.channel == Channel::System {
+                each(text.text);
+            }
+        });
+    }
     /// Replaces all that those messages say for which `is_meant` says yes; it is asked of each, or of none where there are none.
     fn replace_messages(&mut self, _is_meant: &mut dyn FnMut(MessageIndex) -> bool, _by: &str) {}
     /// The names of the tools that are declared, in order; a request that can't declare any has none.

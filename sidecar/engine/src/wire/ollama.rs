@@ -30,6 +30,15 @@ pub struct ChatRequest {
     unknown: Rest,
 }
 
+/// Whether messages that another request brings along can be read in one way only, as a chat's.
+pub(super) fn check_messages(messages: &Json) -> Result<(), DecodeError> {
+    let Json::Array(messages) = messages else {
+        return Err(DecodeError::Type { path: String::new(), expected: "an array" });
+    };
+    let mut messages = messages.iter().enumerate();
+    messages.try_for_each(|(place, message)| Message::decode(message.clone()).map(|_| ()).map_err(|error| error.at(place)))
+}
+
 #[derive(Debug)]
 struct Message {
     role: String,
@@ -246,6 +255,14 @@ impl Request for GenerateRequest {
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
+    }
+
+    fn system_texts(&self, each: &mut dyn FnMut(Cow<'_, str>)) {
+        // A template of the client's own has a say in what becomes of it, and a raw prompt leaves it out.
+        let is_plain = self.template.as_deref().is_none_or(str::is_empty) && self.raw != Some(true) && self.context.is_empty();
+        if let Some(system) = self.system.as_deref().filter(|_| is_plain) {
+            each(Cow::Borrowed(system));
+        }
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
