@@ -375,7 +375,7 @@ impl Controller {
         };
         // Pods that outlive their workload keep its policy.
         let outlived = workload.is_none() && *identity.whose() != Whose::Bare;
-        let around = Around { namespace, workload: workload.as_ref().map(|workload| &workload.annotations) };
+        let around = Around { floor: self.applier.floor, namespace, workload: workload.as_ref().map(|workload| &workload.annotations) };
         let policy = if outlived { &held.metadata.name } else { around.policy_name(identity).0 }.to_owned();
         let pods = group.pods.iter().map(|(pod, _)| Loaded {
             uid: pod.uid.clone(),
@@ -403,19 +403,36 @@ impl Controller {
         let cluster = &self.applier.cluster;
         let lookup = |name: &str| policies.get(name).cloned();
         let settled = match identity.whose() {
-            Whose::Bare => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
+            Whose::Bare => {
+                self.applier
+                    .settle(identity, &Around { floor: self.applier.floor, namespace, workload: None }, lookup, map, least, false)
+                    .await
+            }
             Whose::Workload(kind, name) => match cluster.workload(identity.namespace(), *kind, name) {
                 Some(Workload { annotations, .. }) => {
-                    self.applier.settle(identity, &Around { namespace, workload: Some(&annotations) }, lookup, map, least, false).await
+                    self.applier
+                        .settle(
+                            identity,
+                            &Around { floor: self.applier.floor, namespace, workload: Some(&annotations) },
+                            lookup,
+                            map,
+                            least,
+                            false,
+                        )
+                        .await
                 }
                 // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
                 None => match self.applier.last(identity, map.as_ref(), least) {
                     Some(before) => {
                         let annotations = annotations_behind(&before);
-                        let around = Around { namespace, workload: Some(&annotations) };
+                        let around = Around { floor: self.applier.floor, namespace, workload: Some(&annotations) };
                         self.applier.settle(identity, &around, |_| Some(policy_behind(&before.policy, policies)), map, least, false).await
                     }
-                    None => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
+                    None => {
+                        self.applier
+                            .settle(identity, &Around { floor: self.applier.floor, namespace, workload: None }, lookup, map, least, false)
+                            .await
+                    }
                 },
             },
         };

@@ -68,7 +68,8 @@ pub(crate) fn users(
         if pods.is_empty() && annotations.as_ref().is_none_or(BTreeMap::is_empty) {
             return None;
         }
-        let around = Around { namespace: namespace_annotations, workload: annotations.as_ref() };
+        // A floor says nothing of which policy it is.
+        let around = Around { floor: None, namespace: namespace_annotations, workload: annotations.as_ref() };
         let policy = around.policy_name(&identity).0.to_owned();
         // By the namespace's word alone a workload that doesn't run isn't known to use it.
         let named = identity.policy().is_some() || annotations.as_ref().is_some_and(|annotations| annotations.contains_key(POLICY));

@@ -69,7 +69,7 @@ pub(crate) enum Obstacle {
     #[error("it is changed only by rolling out the workload's template: it counted when the pod was made")]
     Settled,
     #[error(
-        "the namespace has a floor (llm-guard.io/minimum-mode: {0}), under which no pod is exempt; take the label away, or have the floor lifted"
+        "there is a floor (llm-guard.io/minimum-mode: {0}, of the namespace or of the cluster), under which no pod is exempt; take the label away, or have the floor lifted"
     )]
     DisabledUnderFloor(Mode),
 
@@ -139,7 +139,7 @@ pub(crate) enum Obstacle {
     )]
     OtherServer { declared: String, guarded: u16 },
     #[error(
-        "{port} is a model server's, and the namespace has a floor (llm-guard.io/minimum-mode: {floor}), under which none stays unguarded; set llm-guard.io/port to it, or have the floor lifted"
+        "{port} is a model server's, and there is a floor (llm-guard.io/minimum-mode: {floor}, of the namespace or of the cluster), under which none stays unguarded; set llm-guard.io/port to it, or have the floor lifted"
     )]
     OpenUnderFloor { port: u16, floor: Mode },
     #[error("a gRPC probe of the model's port can't be asked through the guard; use httpGet, tcpSocket or exec")]
@@ -160,6 +160,10 @@ pub(crate) enum Obstacle {
     // Settings.
     #[error("{0}")]
     Settings(String),
+    #[error(
+        "{what}. That takes the verb {verb} on guardpolicies.llm-guard.io in the namespace {namespace}, which '{user}' doesn't have: ask for a RoleBinding to the ClusterRole llm-guard-{verb}, or leave it as it is"
+    )]
+    Verb { what: String, verb: &'static str, user: String, namespace: String },
     #[error(
         "it is in use and stays until it isn't: by {users}. Let them go by another policy (the annotation llm-guard.io/policy), or delete them first"
     )]
