@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// A GuardPolicy; a change is in force within about a second
     #[arg(long, value_name = "FILE", env = "LLM_GUARD_POLICY")]
     policy: Option<PathBuf>,
+    /// Another GuardPolicy, judged beside the one in force: what it would do is counted and logged, and nothing of it is done
+    #[arg(long, value_name = "FILE", env = "LLM_GUARD_SHADOW")]
+    shadow: Option<PathBuf>,
     /// monitor, soft or hard: stands in the place of the policy's mode, and no control goes above it
     #[arg(long, value_name = "MODE", env = "LLM_GUARD_MODE")]
     mode: Option<Mode>,
@@ -95,13 +98,13 @@ pub(crate) struct Args {
 #[command(next_help_heading = "In a pod (written by the injector; no environment variable counts there)")]
 struct PodArgs {
     /// Guard the model server of this pod: at the upstream's port of the loopback, IPv4 or IPv6, else of the pod's own addresses
-    #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode"])]
+    #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode", "shadow"])]
     in_pod: bool,
     /// The pod's own addresses; only there does a caller from outside the pod reach the model
     #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', requires = "in_pod")]
     pod_ips: Vec<IpAddr>,
     /// A folder with signed settings, which stand in the place of a policy and a mode; a change is in force within a second
-    #[arg(long, value_name = "FOLDER", requires_all = ["settings_for", "settings_key"], conflicts_with_all = ["policy", "mode"])]
+    #[arg(long, value_name = "FOLDER", requires_all = ["settings_for", "settings_key"], conflicts_with_all = ["policy", "mode", "shadow"])]
     settings: Option<PathBuf>,
     /// Whose settings count
     #[arg(long, value_name = "CLUSTER/NAMESPACE/KIND/NAME", requires = "settings")]
@@ -202,7 +205,7 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     let source = source(signed, args.policy, &mut reference);
     let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));
     let metrics = Arc::new(Metrics::new());
-    let (policy, seen) = InForce::load(source, args.mode.or(reference.mode)).await?;
+    let (policy, seen) = InForce::load(source, args.mode.or(reference.mode), args.shadow).await?;
     if policy.is_loaded() {
         metrics.mode(policy.now().policy.mode);
     }

@@ -141,7 +141,7 @@ impl Proxy {
             caller: Caller { over_loopback: is_own_loopback(peer.ip().to_canonical()) },
         };
         let current = self.policy.now();
-        let (mut exchange, next) = Exchange::begin(Arc::clone(&current.policy), &head);
+        let (mut exchange, next) = Exchange::begin_beside(Arc::clone(&current.policy), current.shadow.clone(), &head);
         let record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
         if let Some(refusal) = unreadable(&parts.headers, is_ambiguous) {
             let mut response = reply_error(record, exchange, End::refused(refusal));
@@ -527,10 +527,13 @@ impl Proxy {
         answer: Response<Incoming>,
         deadline: tokio::time::Instant,
     ) -> Response<ReplyBody> {
+        record.held_to(exchange.policy());
         let (mut parts, body) = answer.into_parts();
         remove_hop_by_hop(&mut parts.headers);
         if exchange.mode() > Mode::Monitor {
             judge_headers(&mut exchange, &mut parts.headers);
+        } else {
+            parts.headers.values().for_each(|value| exchange.look_at_header(&String::from_utf8_lossy(value.as_bytes())));
         }
         let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
         let head = AnswerHead {
@@ -670,6 +673,7 @@ fn unforwardable() -> Refusal {
 
 fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<ReplyBody> {
     let End { outcome, refusal } = end;
+    record.held_to(exchange.policy());
     let is_refused = outcome == Outcome::Refused && refusal.control != ControlId::Stop;
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (content_type, body) = exchange.family().error_reply(&refusal);

@@ -1,12 +1,14 @@
 //! One record for each exchange: what was asked of which route, what was found and done, how it ended. Written when the exchange
 //! ends, whatever its end, so also when the client goes away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::StatusCode;
-use llm_guard_engine::exchange::Tally;
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::exchange::{Shadowed, Tally};
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::Violation;
 use serde::Serialize;
@@ -57,6 +59,8 @@ pub(crate) struct Record {
     method: &'static str,
     route: &'static str,
     mode: Mode,
+    /// The policy's rule that holds, by its name.
+    rule: Option<Arc<str>>,
     started: Instant,
     status: StatusCode,
     content_hash: Option<String>,
@@ -79,6 +83,7 @@ impl Record {
             method: known_method(method),
             route,
             mode,
+            rule: None,
             started: Instant::now(),
             // What the client sees if it goes away before there is a status: nothing. The number is nginx's for that.
             status: StatusCode::from_u16(499).expect("499 is a status"),
@@ -100,6 +105,12 @@ impl Record {
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.recorder.metrics
+    }
+
+    /// Notes what the request was held to.
+    pub(crate) fn held_to(&mut self, policy: &Policy) {
+        self.mode = policy.mode;
+        self.rule.clone_from(&policy.rule);
     }
 
     /// Notes what was asked.
@@ -172,8 +183,10 @@ impl Drop for Record {
             route: self.route,
             status: self.status.as_u16(),
             mode: self.mode.name(),
+            rule: self.rule.as_deref(),
             outcome: outcome.name(),
-            violations: self.tally.violations.iter().map(|(violation, times)| ViolationLine::new(violation, *times)).collect(),
+            violations: ViolationLine::of(&self.tally.violations),
+            shadow: self.tally.shadow.as_deref().map(ShadowLine::of),
             content_hash: self.content_hash.as_deref(),
             raw_prompt: self.raw_prompt.as_deref(),
             request_bytes: self.request_bytes,
@@ -198,8 +211,12 @@ struct Line<'r> {
     route: &'static str,
     status: u16,
     mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'r str>,
     outcome: &'static str,
     violations: Vec<ViolationLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<ShadowLine<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_hash: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +228,30 @@ struct Line<'r> {
     streamed: bool,
     own_us: u64,
     duration_us: u64,
+}
+
+/// What the policy would have done that is judged beside the one in force.
+#[derive(Serialize)]
+struct ShadowLine<'r> {
+    verdict: &'static str,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    violations: Vec<ViolationLine>,
+}
+
+impl<'r> ShadowLine<'r> {
+    fn of(shadow: &'r Shadowed) -> Self {
+        Self {
+            verdict: shadow.verdict().name(),
+            mode: shadow.mode.name(),
+            rule: shadow.rule.as_deref(),
+            status: shadow.refused,
+            violations: ViolationLine::of(&shadow.violations),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -225,6 +266,10 @@ struct ViolationLine {
 }
 
 impl ViolationLine {
+    fn of(violations: &BTreeMap<Violation, u64>) -> Vec<Self> {
+        violations.iter().map(|(violation, times)| Self::new(violation, *times)).collect()
+    }
+
     fn new(violation: &Violation, count: u64) -> Self {
         let Violation { control, kind, mode, action } = *violation;
         Self { control: control.name(), owasp: control.owasp(), kind, mode: mode.name(), action: action.name(), count }
