@@ -142,7 +142,8 @@ impl Proxy {
         };
         let current = self.policy.now();
         let (mut exchange, next) = Exchange::begin_beside(Arc::clone(&current.policy), current.shadow.clone(), &head);
-        let record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        record.begins(&head);
         if let Some(refusal) = unreadable(&parts.headers, is_ambiguous) {
             let mut response = reply_error(record, exchange, End::refused(refusal));
             // Where the body ends is what can't be known.
@@ -352,6 +353,7 @@ impl Proxy {
                 let bytes = match self.read_body(exchange, &mut body, &mut share).await? {
                     Read::All(bytes) => bytes,
                     Read::TooMuch(begun) => {
+                        record.is_unread();
                         exchange.tally.uninspected("request_too_large", begun.len());
                         return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)), _share: Some(share) });
                     }
@@ -361,7 +363,10 @@ impl Proxy {
                 let plain = match unpacked {
                     Unpacked::AsItCame => bytes.clone(),
                     Unpacked::Bytes(plain) => plain.into(),
-                    Unpacked::Unread => return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
+                    Unpacked::Unread => {
+                        record.is_unread();
+                        return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) });
+                    }
                 };
                 record.asked(&plain);
                 let judged = exchange.judge_request(&plain);
@@ -542,6 +547,7 @@ impl Proxy {
             content_encoding: content_encoding.as_deref(),
             is_empty: body.is_end_stream(),
         };
+        record.answered(&head);
         let plan = match exchange.open_answer(&head) {
             Ok(plan) => plan,
             Err(refusal) => return reply_error(record, exchange, End { outcome: Outcome::UpstreamFailed, refusal }),
@@ -568,6 +574,9 @@ impl Proxy {
                     return reply_error(record, exchange, end);
                 }
                 Ok(bytes) => {
+                    if let WholeAnswer::Bytes(bytes, _) = &bytes {
+                        record.heard(bytes);
+                    }
                     let since = Instant::now();
                     let judged = judge_whole(&mut judge, bytes);
                     record.worked(Phase::Answer, since);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hmac::{Hmac, KeyInit, Mac};
 use http::StatusCode;
 use llm_guard_engine::controls::Policy;
-use llm_guard_engine::exchange::{Shadowed, Tally};
+use llm_guard_engine::exchange::{AnswerHead, RequestHead, Shadowed, Tally};
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::Violation;
 use serde::Serialize;
@@ -16,6 +16,8 @@ use sha2::Sha256;
 
 use super::logs;
 use super::metrics::{Metrics, Outcome, Phase};
+use super::recording::{Recording, Texts};
+use crate::recorded::Recorded;
 
 /// Writes records, and knows the key of the content hashes.
 pub(crate) struct Recorder {
@@ -23,6 +25,7 @@ pub(crate) struct Recorder {
     key: [u8; 32],
     log_raw_prompts: bool,
     quiet: bool,
+    recording: Option<Recording>,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -34,7 +37,12 @@ impl std::fmt::Debug for Recorder {
 impl Recorder {
     /// A recorder whose hashes can be compared with each other and with nothing else. `quiet` counts without writing lines.
     pub(crate) fn new(metrics: Arc<Metrics>, key: [u8; 32], log_raw_prompts: bool, quiet: bool) -> Self {
-        Self { metrics, key, log_raw_prompts, quiet }
+        Self { metrics, key, log_raw_prompts, quiet, recording: None }
+    }
+
+    /// Records exchanges with their texts, too.
+    pub(crate) fn recording(self, recording: Option<Recording>) -> Self {
+        Self { recording, ..self }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -65,6 +73,8 @@ pub(crate) struct Record {
     status: StatusCode,
     content_hash: Option<String>,
     raw_prompt: Option<String>,
+    /// With its texts, where that is asked for.
+    texts: Option<Box<Texts>>,
     request_bytes: u64,
     answer_bytes: u64,
     own_request: Duration,
@@ -89,6 +99,7 @@ impl Record {
             status: StatusCode::from_u16(499).expect("499 is a status"),
             content_hash: None,
             raw_prompt: None,
+            texts: None,
             request_bytes: 0,
             answer_bytes: 0,
             own_request: Duration::ZERO,
@@ -107,6 +118,39 @@ impl Record {
         &self.recorder.metrics
     }
 
+    /// Notes the request's head, where exchanges are recorded.
+    pub(crate) fn begins(&mut self, head: &RequestHead<'_>) {
+        if self.recorder.recording.is_some() {
+            self.texts = Some(Box::new(Texts::new(Recorded {
+                id: Some(self.request_id.clone()),
+                method: head.method.to_owned(),
+                path: head.path.to_owned(),
+                content_type: head.content_type.map(str::to_owned),
+                from_pod: head.caller.over_loopback,
+                ..Recorded::default()
+            })));
+        }
+    }
+
+    /// The request's body isn't known as a whole.
+    pub(crate) fn is_unread(&mut self) {
+        self.texts = None;
+    }
+
+    /// Notes the head of the model server's answer.
+    pub(crate) fn answered(&mut self, head: &AnswerHead<'_>) {
+        if let Some(texts) = &mut self.texts {
+            texts.answered(head.status, head.content_type);
+        }
+    }
+
+    /// Notes what the model server said, as it came.
+    pub(crate) fn heard(&mut self, bytes: &[u8]) {
+        if let Some(texts) = &mut self.texts {
+            texts.heard(bytes);
+        }
+    }
+
     /// Notes what the request was held to.
     pub(crate) fn held_to(&mut self, policy: &Policy) {
         self.mode = policy.mode;
@@ -116,6 +160,9 @@ impl Record {
     /// Notes what was asked.
     pub(crate) fn asked(&mut self, body: &[u8]) {
         self.request_bytes = body.len() as u64;
+        if let Some(texts) = &mut self.texts {
+            texts.asked(body);
+        }
         if !body.is_empty() && !self.recorder.quiet {
             self.content_hash = Some(self.recorder.hash(body));
             if self.recorder.log_raw_prompts {
@@ -168,6 +215,9 @@ impl Drop for Record {
             metrics.streams_open.dec();
         }
         metrics.count(&self.tally);
+        if let Some((texts, recording)) = self.texts.take().zip(self.recorder.recording.as_ref()) {
+            texts.end(recording);
+        }
         metrics.request(self.route, self.status, outcome, self.started.elapsed());
         metrics.own_share(Phase::Request, self.own_request);
         metrics.own_share(Phase::Answer, self.own_answer);

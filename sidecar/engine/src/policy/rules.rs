@@ -87,8 +87,9 @@ impl RuleSpec {
         *self == Self { name: self.name.clone(), when: self.when.clone(), ..Self::default() }
     }
 
-    /// What holds where it fits.
-    pub(crate) fn over(&self, below: &Spec) -> Spec {
+    /// What holds where it fits: this rule's keys, and below them the rest of the document.
+    #[must_use]
+    pub fn over(&self, below: &Spec) -> Spec {
         let Self { name: _, when: _, mode, prompt_injection, redaction, models, tools, management, protocol } = self.clone();
         let below = below.clone();
         Spec {
