@@ -20,12 +20,12 @@ use super::say;
 use crate::recorded::{self, Line, Logged, MAX_LINE};
 
 const AFTER_HELP: &str = "\
-A line of a recording is an exchange, as `run --record FILE` writes it: path, request and answer. A line
-of the guard's own log counts as well. It holds no texts, so that of it only modes can be decided again:
-what was found then, and whether the new policy would act on it.
+A line of a recording is an exchange, as `run --record FILE` writes it: path, request and answer.
+A line of the guard's own log counts as well. It holds no texts, so that of it only modes can be
+decided again: what was found then, and whether the new policy would act on it.
 
-Where a model runs isn't asked: every model counts as running here. An answer is the one to the request
-that was sent then, also where the new policy would have changed that.
+Where a model runs isn't asked: every model counts as running here. An answer is the one to the
+request that was sent then, also where the new policy would have changed that.
 
 It ends with 0 once all was judged, and with 2 if a file can't be read.";
 
