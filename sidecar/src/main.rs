@@ -4,6 +4,7 @@ mod commands;
 mod identity;
 mod intercept;
 mod proxy;
+mod recorded;
 mod room;
 mod settings;
 mod telemetry;

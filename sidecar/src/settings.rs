@@ -72,6 +72,8 @@ pub(crate) enum SettingsError {
 #[derive(Debug)]
 pub(crate) struct Current {
     pub(crate) policy: Arc<Policy>,
+    /// A policy that is judged beside it, and does nothing.
+    pub(crate) shadow: Option<Arc<Policy>>,
     /// Everything is refused.
     pub(crate) stop: bool,
     /// The SHA-256 of the settings' text, in hex; only signed settings have one.
@@ -82,7 +84,7 @@ pub(crate) struct Current {
 
 impl Current {
     fn unsigned(policy: Arc<Policy>) -> Self {
-        Self { policy, stop: false, digest: None, serial: 0 }
+        Self { policy, shadow: None, stop: false, digest: None, serial: 0 }
     }
 }
 
@@ -90,7 +92,6 @@ impl Current {
 #[derive(Debug)]
 pub(crate) struct InForce {
     source: Source,
-    standing: Standing,
     current: ArcSwap<Current>,
     /// What is wrong with what should be in force instead.
     error: ArcSwapOption<String>,
@@ -101,30 +102,40 @@ pub(crate) struct InForce {
 
 impl InForce {
     /// Loads the policy. `mode` stands above what it says. Signed settings are still to come: [`InForce::follow`] brings them.
-    pub(crate) async fn load(source: Source, mode: Option<Mode>) -> Result<(Arc<Self>, Vec<u8>), SettingsError> {
+    pub(crate) async fn load(
+        source: Source,
+        mode: Option<Mode>,
+        shadow: Option<PathBuf>,
+    ) -> Result<(Arc<Self>, Vec<Followed>), SettingsError> {
         let standing = Standing::of(mode);
-        let (current, bytes) = match &source {
-            Source::Fixed(document) => (Current::unsigned(Policy::compile(document, &standing).map_err(SettingsError::Fixed)?), Vec::new()),
+        let mut followed = Vec::new();
+        let mut current = match &source {
+            Source::Fixed(document) => Current::unsigned(Policy::compile(document, &standing).map_err(SettingsError::Fixed)?),
             Source::File(path) => {
-                let bytes = read(path).await.map_err(|source| SettingsError::Read { path: path.clone(), source })?;
-                let policy = compile(&bytes, standing).map_err(|source| SettingsError::File { path: path.clone(), source })?;
-                (Current::unsigned(policy), bytes)
+                let (policy, file) = Followed::load(path, Of::Policy, standing).await?;
+                followed.push(file);
+                Current::unsigned(policy)
             }
             Source::Signed(_) => {
                 let policy = Policy::compile(&GuardPolicy::built_in(), &standing).map_err(SettingsError::Fixed)?;
-                (Current { stop: true, ..Current::unsigned(policy) }, Vec::new())
+                Current { stop: true, ..Current::unsigned(policy) }
             }
         };
+        if let Some(path) = &shadow {
+            // It is to say what it would do by itself: a mode that stands above the policy in force is none of its business.
+            let (policy, file) = Followed::load(path, Of::Shadow, Standing::default()).await?;
+            followed.push(file);
+            current.shadow = Some(policy);
+        }
         let is_loaded = !matches!(source, Source::Signed(_));
         let in_force = Self {
             source,
-            standing,
             current: ArcSwap::from_pointee(current),
             error: ArcSwapOption::empty(),
             loaded: watch::Sender::new(is_loaded),
             stops: watch::Sender::new(false),
         };
-        Ok((Arc::new(in_force), bytes))
+        Ok((Arc::new(in_force), followed))
     }
 
     /// What holds for an exchange that begins now.
@@ -153,54 +164,31 @@ impl InForce {
         let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
-    /// Follows the source for ever. `seen` is what it said when it was loaded.
-    pub(crate) async fn follow(self: Arc<Self>, seen: Vec<u8>, metrics: Arc<Metrics>) {
+    /// Follows the source for ever. `files` are those that were read when it was loaded.
+    pub(crate) async fn follow(self: Arc<Self>, files: Vec<Followed>, metrics: Arc<Metrics>) {
         match &self.source {
-            Source::Fixed(_) => {}
-            Source::File(path) => self.follow_file(path, seen, &metrics).await,
+            Source::Fixed(_) | Source::File(_) => self.follow_files(files, &metrics).await,
             Source::Signed(signed) => self.follow_signed(signed, &metrics).await,
         }
     }
 
-    async fn follow_file(&self, path: &Path, mut seen: Vec<u8>, metrics: &Metrics) {
+    async fn follow_files(&self, mut files: Vec<Followed>, metrics: &Metrics) {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // A file that is gone, or can't be read, is told of once.
-        let mut unreadable = false;
-        let mut before = seen.clone();
-        loop {
+        while !files.is_empty() {
             ticks.tick().await;
-            let bytes = match read(path).await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    if !std::mem::replace(&mut unreadable, true) {
-                        metrics.reload(false);
-                        tracing::error!(path = %path.display(), %error, "the policy can't be read; the one in force stays");
-                    }
-                    continue;
-                }
-            };
-            unreadable = false;
-            let settled = bytes == before;
-            if settled && bytes != seen {
-                match compile(&bytes, self.standing) {
-                    Ok(policy) => {
-                        metrics.reload(true);
+            for file in &mut files {
+                let Some(policy) = file.look(metrics).await else { continue };
+                let Current { policy: before, shadow, .. } = &*self.now();
+                let (policy, shadow) = match file.of {
+                    Of::Policy => {
                         metrics.mode(policy.mode);
-                        tracing::info!(path = %path.display(), mode = policy.mode.name(), "the policy has changed and is in force");
-                        self.current.store(Arc::new(Current::unsigned(policy)));
+                        (policy, shadow.clone())
                     }
-                    Err(error) => {
-                        metrics.reload(false);
-                        // The place and the reason; what stands there may be no policy at all.
-                        let error = error.to_string();
-                        let error = error.lines().next().unwrap_or_default();
-                        tracing::error!(path = %path.display(), error, "the policy doesn't load; the one in force stays");
-                    }
-                }
-                seen.clone_from(&bytes);
+                    Of::Shadow => (Arc::clone(before), Some(policy)),
+                };
+                self.current.store(Arc::new(Current { shadow, ..Current::unsigned(policy) }));
             }
-            before = bytes;
         }
     }
 
@@ -225,7 +213,7 @@ impl InForce {
                 metrics.reload(true);
                 metrics.mode(current.policy.mode);
                 metrics.stop(current.stop);
-                let Current { policy, stop, digest, serial } = &current;
+                let Current { policy, stop, digest, serial, .. } = &current;
                 if let Some(memory) = &signed.memory
                     && let Err(error) = memory.keep(*serial).await
                 {
@@ -243,6 +231,84 @@ impl InForce {
                     tracing::info!(error, "no settings are in force yet");
                 }
                 self.error.store(error.map(Arc::new));
+            }
+        }
+    }
+}
+
+/// Which policy a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// The one in force.
+    Policy,
+    /// The one that is judged beside it.
+    Shadow,
+}
+
+impl Of {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// A policy's file, which is looked at again and again.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    path: PathBuf,
+    of: Of,
+    standing: Standing,
+    /// What was loaded, or refused, last.
+    seen: Vec<u8>,
+    /// What stood there at the last look.
+    before: Vec<u8>,
+    /// A file that is gone, or can't be read, is told of once.
+    unreadable: bool,
+}
+
+impl Followed {
+    async fn load(path: &Path, of: Of, standing: Standing) -> Result<(Arc<Policy>, Self), SettingsError> {
+        let path = path.to_owned();
+        let bytes = read(&path).await.map_err(|source| SettingsError::Read { path: path.clone(), source })?;
+        let policy = compile(&bytes, standing).map_err(|source| SettingsError::File { path: path.clone(), source })?;
+        Ok((policy, Self { path, of, standing, seen: bytes.clone(), before: bytes, unreadable: false }))
+    }
+
+    /// The policy that stands there now, if it is another one and loads.
+    async fn look(&mut self, metrics: &Metrics) -> Option<Arc<Policy>> {
+        let (path, of) = (self.path.display(), self.of.name());
+        let bytes = match read(&self.path).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if !std::mem::replace(&mut self.unreadable, true) {
+                    metrics.reload(false);
+                    tracing::error!(%path, of, %error, "the policy can't be read; the one in force stays");
+                }
+                return None;
+            }
+        };
+        self.unreadable = false;
+        let is_settled = bytes == self.before;
+        self.before = bytes;
+        if !is_settled || self.before == self.seen {
+            return None;
+        }
+        self.seen.clone_from(&self.before);
+        match compile(&self.seen, self.standing) {
+            Ok(policy) => {
+                metrics.reload(true);
+                tracing::info!(%path, of, mode = policy.mode.name(), "the policy has changed and is in force");
+                Some(policy)
+            }
+            Err(error) => {
+                metrics.reload(false);
+                // The place and the reason; what stands there may be no policy at all.
+                let error = error.to_string();
+                let error = error.lines().next().unwrap_or_default();
+                tracing::error!(%path, of, error, "the policy doesn't load; the one in force stays");
+                None
             }
         }
     }

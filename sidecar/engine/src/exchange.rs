@@ -5,11 +5,13 @@
 //! caller forwards the bytes that it has.
 
 mod answer;
+mod shadow;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
+pub use shadow::{Shadowed, Verdict};
 
 use crate::controls::{Asked, Caller, Finding, Placed, Policy, Remedy, opening, system_prompt};
 use crate::policy::UnknownFields;
@@ -20,6 +22,7 @@ use crate::wire::whereabouts::Places;
 use crate::wire::zstd::{self, UnpackError};
 use crate::wire::{self, Body, Class, DecodeError, Family, MessageIndex, Request, Route, Shape, transcription};
 use answer::{Content, Speaker, judge_once};
+use shadow::Shadow;
 
 /// The most bytes of a request's body that are judged.
 pub const MAX_REQUEST_BYTES: usize = 32 * 1024 * 1024;
@@ -39,6 +42,8 @@ pub struct Tally {
     pub uninspected: BTreeMap<&'static str, u64>,
     /// Fields that were left out of requests and answers.
     pub dropped: u64,
+    /// What a policy would have done that is judged beside the one in force.
+    pub shadow: Option<Box<Shadowed>>,
 }
 
 impl Tally {
@@ -141,11 +146,29 @@ pub struct Exchange {
     /// What has to be known of the request that is forwarded, until it is known where its model runs. (The request itself takes many
     /// times the memory of its bytes, and it may take long to find that out.)
     unplaced: Option<wire::Named>,
+    /// The same exchange under another policy, which changes nothing.
+    shadow: Option<Box<Shadow>>,
     /// What was counted so far.
     pub tally: Tally,
 }
 
 impl Exchange {
+    /// As [`Self::begin`], with another policy that is judged beside the one in force. What that would have done stands in the tally.
+    #[must_use]
+    pub fn begin_beside(policy: Arc<Policy>, shadow: Option<Arc<Policy>>, head: &RequestHead<'_>) -> (Self, Next) {
+        let (mut exchange, next) = Self::begin(policy, head);
+        exchange.shadow = shadow.map(|shadow| Box::new(Shadow::begin(shadow, head)));
+        exchange.look_beside();
+        (exchange, next)
+    }
+
+    /// Notes what the other policy says so far.
+    fn look_beside(&mut self) {
+        if let Some(shadow) = &self.shadow {
+            self.tally.shadow = Some(Box::new(shadow.seen()));
+        }
+    }
+
     /// Looks at the head of a request.
     #[must_use]
     pub fn begin(policy: Arc<Policy>, head: &RequestHead<'_>) -> (Self, Next) {
@@ -168,6 +191,7 @@ impl Exchange {
             boundary: None,
             caller: head.caller,
             unplaced: None,
+            shadow: None,
             tally: Tally::default(),
         };
         let next = exchange.look_at(&found, head, is_settled);
@@ -226,11 +250,27 @@ impl Exchange {
         code: &'static str,
         message: impl Into<std::borrow::Cow<'static, str>>,
     ) -> Result<(), Refusal> {
-        self.violation(ControlId::Protocol, kind, status, code, message)
+        self.note(ControlId::Protocol, kind, status, code, message)
     }
 
     /// Notes a violation that the shell found, of identity or limits: counted in monitor, else a refusal.
     pub fn violation(
+        &mut self,
+        control: ControlId,
+        kind: &'static str,
+        status: u16,
+        code: &'static str,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Result<(), Refusal> {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.violation(control, kind, status);
+            self.look_beside();
+        }
+        self.note(control, kind, status, code, message)
+    }
+
+    /// Notes a violation of this policy's.
+    fn note(
         &mut self,
         control: ControlId,
         kind: &'static str,
@@ -308,6 +348,10 @@ impl Exchange {
 
     /// Judges the body of a request, unpacked.
     pub fn judge_request(&mut self, body: &[u8]) -> Result<Forward, Refusal> {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.judge_request(body);
+            self.look_beside();
+        }
         let Some(Route { body: kind, pattern, .. }) = self.route else {
             return Ok(Forward::Original);
         };
@@ -359,7 +403,7 @@ impl Exchange {
                 request.set_model(&model);
             }
         }
-        self.violation(
+        self.note(
             ControlId::Models,
             "not_allowed",
             403,
@@ -379,15 +423,21 @@ impl Exchange {
     /// The model of which a control has to know where it runs, as far as that isn't in `places` yet. Each is asked for once.
     #[must_use]
     pub fn must_locate(&self, places: &Places) -> Option<String> {
-        self.place_findings(places).find_map(|(_, _, placed)| match placed {
-            Placed::Locate(model) => Some(model),
-            Placed::Fine | Placed::Found(_) => None,
-        })
+        self.place_findings(places)
+            .find_map(|(_, _, placed)| match placed {
+                Placed::Locate(model) => Some(model),
+                Placed::Fine | Placed::Found(_) => None,
+            })
+            .or_else(|| self.shadow.as_ref()?.must_locate(places))
     }
 
     /// Judges where the model of the request runs that [`Self::judge_request`] let pass, and of which it gave this body; gives what has to
     /// be forwarded instead, where another model stands in.
     pub fn judge_place(&mut self, places: &Places, body: &[u8]) -> Result<Option<Forward>, Refusal> {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.judge_place(places, body);
+            self.look_beside();
+        }
         let found: Vec<_> = self.place_findings(places).collect();
         self.unplaced = None;
         let (mut remedies, mut refusal) = (Remedies::default(), None);
@@ -529,13 +579,40 @@ impl Exchange {
 
     /// Judges the value of a field of an answer's head; gives another where it can't stay.
     pub fn judge_header(&mut self, value: &str) -> Option<String> {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.judge_header(value);
+        }
         let mut text = value.to_owned();
         judge_once(&mut answer::open_all(&self.policy), &mut text, &mut self.tally);
         (text != value).then_some(text)
     }
 
+    /// The same for a value that goes on as it is: only a policy that is judged beside the one in force looks at it.
+    pub fn look_at_header(&mut self, value: &str) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.judge_header(value);
+        }
+    }
+
     /// Looks at the head of an answer.
     pub fn open_answer(&mut self, head: &AnswerHead<'_>) -> Result<AnswerPlan, Refusal> {
+        let beside = self.shadow.as_mut().and_then(|shadow| shadow.open_answer(head));
+        self.look_beside();
+        let plan = self.plan_answer(head)?;
+        Ok(match (plan, beside, &self.shadow) {
+            (AnswerPlan::Stream(mut judge), Some(AnswerPlan::Stream(beside)), Some(shadow)) => {
+                judge.shadow = Some(shadow.stream(beside));
+                AnswerPlan::Stream(judge)
+            }
+            (AnswerPlan::Whole(mut judge), Some(AnswerPlan::Whole(beside)), Some(shadow)) => {
+                judge.shadow = Some(shadow.whole(beside));
+                AnswerPlan::Whole(judge)
+            }
+            (plan, ..) => plan,
+        })
+    }
+
+    fn plan_answer(&mut self, head: &AnswerHead<'_>) -> Result<AnswerPlan, Refusal> {
         if self.head_only || matches!(head.status, 204 | 304) {
             return Ok(AnswerPlan::Pass(None));
         }

@@ -5,16 +5,19 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::process::ExitCode;
 
 use llm_guard_engine::controls::{Control, Policy};
+use llm_guard_engine::exchange::Verdict;
 use llm_guard_engine::policy::settings::Standing;
-use llm_guard_engine::policy::{Document, GuardPolicy, Mode, PolicyError, SCHEMA};
+use llm_guard_engine::policy::{Document, GuardPolicy, Mode, PolicyError, SCHEMA, Spec};
 use llm_guard_engine::verdict::ControlId;
 use serde_json::{Value, json};
 
 use super::reference::Reference;
+use super::say;
+use crate::recorded::{self, Judged, Recorded};
 
 const AFTER_HELP: &str = "\
 A file may hold several documents, and other objects of Kubernetes among them: these are named and
@@ -37,6 +40,15 @@ pub(crate) struct Args {
     /// Show in which mode each control would run, and why
     #[arg(long)]
     explain: bool,
+    /// Show what becomes of a request: a file with its body in JSON; `-` is standard input
+    #[arg(long, value_name = "FILE", requires = "explain")]
+    request: Option<String>,
+    /// The route over which that request comes
+    #[arg(long, value_name = "[METHOD ]PATH", default_value = "/api/chat", requires = "request")]
+    route: String,
+    /// That request comes from the model's own pod, over the loopback
+    #[arg(long, requires = "request")]
+    from_pod: bool,
     /// Judge as where the workload or its namespace says llm-guard.io/mode: MODE
     #[arg(long, value_name = "MODE", value_parser = clap::value_parser!(Mode))]
     mode: Option<Mode>,
@@ -67,12 +79,25 @@ struct Told {
 
 #[derive(Debug)]
 enum Is {
-    /// A sound policy: its name, and in which mode each control runs and why.
-    Sound(String, Vec<Row>),
+    /// A sound policy: its name, in which mode each control runs and why, the same for each rule, and what becomes of the request.
+    Sound {
+        name: String,
+        rows: Vec<Row>,
+        rules: Vec<RuleRows>,
+        request: Option<Judged>,
+    },
     /// Another object, of this kind.
     Other(String),
     Broken(PolicyError),
     Unread(String),
+}
+
+/// The same where a rule fits: its name, the keys that it has, and the modes.
+#[derive(Debug)]
+struct RuleRows {
+    rule: String,
+    said: Vec<String>,
+    rows: Vec<Row>,
 }
 
 #[derive(Debug)]
@@ -96,12 +121,19 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         };
     }
     let standing = Standing { mode: args.mode, floor: args.floor, ..Standing::default() };
+    let request = match args.request.as_deref().map(|file| request(file, args)).transpose() {
+        Ok(request) => request,
+        Err(error) => {
+            eprintln!("check: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let mut told = Vec::new();
     let mut texts = Vec::new();
     for file in &args.files {
         match read(file) {
             Ok(text) => {
-                judge(file, &text, standing, &mut told);
+                judge(file, &text, standing, request.as_ref(), &mut told);
                 texts.push((file.clone(), text));
             }
             Err(error) => told.push(Told { file: file.clone(), is: Is::Unread(error) }),
@@ -152,18 +184,6 @@ fn of_reference(file: &str) -> Result<String, String> {
     Ok(out + &policy.to_yaml().map_err(|error| error.to_string())?)
 }
 
-/// Prints a text, and gives the status with which to end: a reader who has seen enough is no error, a full disk is one.
-fn say(text: &str, status: ExitCode) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("check: {error}");
-            ExitCode::from(2)
-        }
-        _ => status,
-    }
-}
-
 fn read(file: &str) -> Result<String, String> {
     let mut bytes = Vec::new();
     let input: Box<dyn std::io::Read> =
@@ -175,7 +195,7 @@ fn read(file: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-fn judge(file: &str, text: &str, standing: Standing, told: &mut Vec<Told>) {
+fn judge(file: &str, text: &str, standing: Standing, request: Option<&Recorded>, told: &mut Vec<Told>) {
     let documents = GuardPolicy::documents(text);
     let mut tell = |is| told.push(Told { file: file.to_owned(), is });
     let mut policies = 0;
@@ -185,7 +205,21 @@ fn judge(file: &str, text: &str, standing: Standing, told: &mut Vec<Told>) {
             _ => {
                 policies += 1;
                 tell(match GuardPolicy::read_and(text, |document| Policy::compile(document, &standing)) {
-                    Ok((document, policy)) => Is::Sound(document.metadata.name.clone(), rows(&document, &policy, standing)),
+                    Ok((document, policy)) => Is::Sound {
+                        name: document.metadata.name.clone(),
+                        rows: rows(&document.spec, &policy, standing),
+                        rules: document
+                            .spec
+                            .rules
+                            .iter()
+                            .zip(policy.of_rules())
+                            .map(|(rule, of)| {
+                                let name = of.rule.as_deref().unwrap_or_default().to_owned();
+                                RuleRows { rule: name, said: rule.says(), rows: rows(&rule.over(&document.spec), of, standing) }
+                            })
+                            .collect(),
+                        request: request.map(|request| recorded::judge(&policy, request)),
+                    },
                     Err(error) => Is::Broken(error.below(lines_before)),
                 });
             }
@@ -196,8 +230,14 @@ fn judge(file: &str, text: &str, standing: Standing, told: &mut Vec<Told>) {
     }
 }
 
-fn rows(document: &GuardPolicy, policy: &Policy, standing: Standing) -> Vec<Row> {
-    let spec = &document.spec;
+/// The request of a file, as it would come.
+fn request(file: &str, args: &Args) -> Result<Recorded, String> {
+    let (method, path) = args.route.trim().rsplit_once(' ').unwrap_or(("POST", args.route.trim()));
+    let body = read(file).map_err(|error| format!("{file}: {error}"))?;
+    Ok(Recorded { method: method.trim().to_owned(), path: path.to_owned(), from_pod: args.from_pod, request: body, ..Recorded::default() })
+}
+
+fn rows(spec: &Spec, policy: &Policy, standing: Standing) -> Vec<Row> {
     let own = |control| match control {
         ControlId::PromptInjection => spec.prompt_injection.mode,
         ControlId::Redaction => spec.redaction.mode,
@@ -233,15 +273,19 @@ fn as_text(told: &[Told], texts: &[(String, String)], explain: bool) -> String {
     let (mut sound, mut broken) = (0, 0);
     for Told { file, is } in told {
         let line = match is {
-            Is::Sound(name, rows) => {
+            Is::Sound { name, rows, rules, request } => {
                 sound += 1;
                 let name = if name.is_empty() { "a policy without a name" } else { name };
                 let mut line = format!("{file}: {name}: sound\n");
                 if explain {
-                    let _ = writeln!(line, "    {:<18}{:<8}{:<9}by", "control", "OWASP", "mode");
-                    for Row { control, mode, why } in rows {
-                        let _ = writeln!(line, "    {:<18}{:<8}{:<9}{why}", control.name(), control.owasp().unwrap_or("-"), mode.name());
+                    modes(rows, &mut line);
+                    for RuleRows { rule, said, rows } in rules {
+                        let _ = writeln!(line, "  where {rule} fits, which says {}:", said.join(", "));
+                        modes(rows, &mut line);
                     }
+                }
+                if let Some(judged) = request {
+                    fate(judged, &mut line);
                 }
                 line
             }
@@ -259,6 +303,42 @@ fn as_text(told: &[Told], texts: &[(String, String)], explain: bool) -> String {
     }
     let _ = writeln!(out, "{}, {}", plural(sound, "sound policy", "sound policies"), plural(broken, "error", "errors"));
     out
+}
+
+/// In which mode each control runs.
+fn modes(rows: &[Row], out: &mut String) {
+    let _ = writeln!(out, "    {:<18}{:<8}{:<9}by", "control", "OWASP", "mode");
+    for Row { control, mode, why } in rows {
+        let _ = writeln!(out, "    {:<18}{:<8}{:<9}{why}", control.name(), control.owasp().unwrap_or("-"), mode.name());
+    }
+}
+
+/// What becomes of a request.
+fn fate(judged: &Judged, out: &mut String) {
+    let Judged { seen, system_prompt } = judged;
+    let rule = seen.rule.as_deref().map_or_else(|| "no rule fits".to_owned(), |rule| format!("{rule} fits"));
+    let verdict = match (seen.verdict(), seen.refused) {
+        (Verdict::Passed, _) => "it passes".to_owned(),
+        (Verdict::Mended, _) => "it passes, mended".to_owned(),
+        (Verdict::Refused, Some(status)) => format!("it is refused with {status}"),
+        (Verdict::Refused, None) => "its answer ends early".to_owned(),
+    };
+    let _ = writeln!(out, "  the request: {rule}, {verdict}");
+    for (found, times) in &seen.violations {
+        let times = if *times > 1 { format!(", {times} times") } else { String::new() };
+        let _ = writeln!(
+            out,
+            "    {:<18}{:<8}{:<9}{}: {}{times}",
+            found.control.name(),
+            found.control.owasp().unwrap_or("-"),
+            found.mode.name(),
+            found.kind,
+            found.action.name()
+        );
+    }
+    if let Some(digest) = system_prompt {
+        let _ = writeln!(out, "    its system prompt is {digest}");
+    }
 }
 
 /// An error, and the line in which it stands.
@@ -281,11 +361,26 @@ fn told_error(file: &str, error: &PolicyError, texts: &[(String, String)]) -> St
 
 fn as_json(told: &[Told]) -> Value {
     let entry = |Told { file, is }: &Told| match is {
-        Is::Sound(name, rows) => {
-            let controls = rows
+        Is::Sound { name, rows, rules, request } => {
+            let controls = |rows: &[Row]| {
+                let row = |row: &Row| json!({"control": row.control.name(), "owasp": row.control.owasp(), "mode": row.mode.name(), "by": row.why});
+                rows.iter().map(row).collect::<Value>()
+            };
+            let rules = rules
                 .iter()
-                .map(|row| json!({"control": row.control.name(), "owasp": row.control.owasp(), "mode": row.mode.name(), "by": row.why}));
-            json!({"file": file, "verdict": "sound", "name": name, "controls": controls.collect::<Vec<_>>()})
+                .map(|RuleRows { rule, said, rows }| json!({"rule": rule, "says": said, "controls": controls(rows)}))
+                .collect::<Value>();
+            let mut entry = json!({"file": file, "verdict": "sound", "name": name, "controls": controls(rows), "rules": rules});
+            if let Some(Judged { seen, system_prompt }) = request {
+                let found = seen.violations.iter().map(|(found, times)| {
+                    json!({"control": found.control.name(), "kind": found.kind, "mode": found.mode.name(), "action": found.action.name(), "count": times})
+                });
+                entry["request"] = json!({
+                    "verdict": seen.verdict().name(), "mode": seen.mode.name(), "rule": seen.rule.as_deref(), "status": seen.refused,
+                    "violations": found.collect::<Value>(), "systemPrompt": system_prompt,
+                });
+            }
+            entry
         }
         Is::Other(kind) => json!({"file": file, "verdict": "notJudged", "kind": kind}),
         Is::Broken(error) => {
@@ -303,7 +398,7 @@ fn as_sarif(told: &[Told]) -> Value {
         let (message, place) = match is {
             Is::Broken(error) => (error.clone().without_place().to_string(), error.place()),
             Is::Unread(reason) => (reason.clone(), None),
-            Is::Sound(..) | Is::Other(_) => return None,
+            Is::Sound { .. } | Is::Other(_) => return None,
         };
         let mut location = json!({"artifactLocation": {"uri": if file == "-" { "stdin" } else { file }}});
         if let Some(place) = place {
@@ -339,8 +434,25 @@ mod tests {
 
     fn judged(text: &str, standing: Standing) -> Vec<Told> {
         let mut told = Vec::new();
-        judge("p.yaml", text, standing, &mut told);
+        judge("p.yaml", text, standing, None, &mut told);
         told
+    }
+
+    #[test]
+    fn a_request_is_explained_by_the_rule_that_fits_it_and_without_its_texts() {
+        let text = format!("{GOOD}").replace("{mode: hard}}", "{mode: hard}, rules: [{name: r, when: {tools: true}, tools: {allow: []}}]}");
+        let body =
+            r#"{"model":"m","messages":[{"role":"user","content":"private"}],"tools":[{"type":"function","function":{"name":"look"}}]}"#;
+        let request = Recorded { method: "POST".into(), path: "/api/chat".into(), request: body.into(), ..Recorded::default() };
+        let mut told = Vec::new();
+        judge("p.yaml", &text, Standing::default(), Some(&request), &mut told);
+        let said = as_text(&told, &[], true);
+        assert!(said.contains("  where r fits, which says tools.allow:\n"), "{said}");
+        assert!(
+            said.contains("  the request: r fits, it is refused with 403\n    tools             LLM06   hard     not_allowed: blocked\n"),
+            "{said}"
+        );
+        assert!(!said.contains("private") && !said.contains("look"), "{said}");
     }
 
     #[test]
@@ -371,7 +483,7 @@ mod tests {
         let deep = format!("kind: CustomResourceDefinition\nspec:\n  {}a\n---\n{GOOD}", "- ".repeat(40));
         let told = judged(&deep, Standing::default());
         assert!(
-            matches!(&told[0].is, Is::Other(kind) if kind == "CustomResourceDefinition") && matches!(told[1].is, Is::Sound(..)),
+            matches!(&told[0].is, Is::Other(kind) if kind == "CustomResourceDefinition") && matches!(told[1].is, Is::Sound { .. }),
             "{told:?}"
         );
     }
@@ -387,7 +499,7 @@ mod tests {
     #[test]
     fn each_control_says_by_what_it_runs_in_its_mode() {
         let rows = |standing| match &judged(GOOD, standing)[0].is {
-            Is::Sound(_, rows) => rows.iter().map(|row| (row.control, row.mode, row.why)).collect::<Vec<_>>(),
+            Is::Sound { rows, .. } => rows.iter().map(|row| (row.control, row.mode, row.why)).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         };
         let of = |standing, control| rows(standing).into_iter().find(|row| row.0 == control).map(|row| (row.1, row.2)).unwrap();

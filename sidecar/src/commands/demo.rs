@@ -166,7 +166,7 @@ impl Set {
         let model = ModelServer::start(pace).await.map_err(DemoError::ModelServer)?;
         let policy = GuardPolicy::read(POLICY).map_err(|error| DemoError::Start(error.into()))?;
         let (policy, _) =
-            InForce::load(Source::Fixed(Box::new(policy)), Some(mode)).await.map_err(|error| DemoError::Start(error.into()))?;
+            InForce::load(Source::Fixed(Box::new(policy)), Some(mode), None).await.map_err(|error| DemoError::Start(error.into()))?;
         let url = format!("http://{}", model.address()).parse().map_err(|error| DemoError::Start(Box::new(error)))?;
         let upstream = Upstream::new(url, 2);
         let mut key = [0; 32];

@@ -5,10 +5,12 @@ mod demo;
 mod drain;
 mod init;
 mod reference;
+mod replay;
 mod run;
 mod verify;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -21,6 +23,8 @@ pub(crate) enum Command {
     Run(Box<run::Args>),
     /// Judge policy files, before they meet traffic
     Check(check::Args),
+    /// Judge recorded exchanges by a policy that isn't in force yet, and show what would change
+    Replay(replay::Args),
     /// Play what the guard is for, with an embedded model server
     Demo(demo::Args),
     /// End a running guard gracefully
@@ -52,6 +56,7 @@ impl Command {
         match self {
             Self::Run(args) => run::run(*args),
             Self::Check(args) => check::run(&args),
+            Self::Replay(args) => replay::run(&args),
             Self::Demo(args) => demo::run(&args),
             Self::Drain(args) => drain::run(&args),
             Self::Init(args) => init::run(&args),
@@ -62,6 +67,18 @@ impl Command {
 
 fn without_environment(command: clap::Command) -> clap::Command {
     command.mut_subcommands(|command| command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset)))
+}
+
+/// Prints a text, and gives the status with which to end: a reader who has seen enough is no error, a full disk is one.
+fn say(text: &str, status: ExitCode) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("llm-guard-sidecar: {error}");
+            ExitCode::from(2)
+        }
+        _ => status,
+    }
 }
 
 #[cfg(test)]

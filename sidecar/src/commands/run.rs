@@ -23,6 +23,7 @@ use crate::settings::{InForce, Memory, Signed, Source};
 use crate::telemetry::logs::{self, Level};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
+use crate::telemetry::recording::Recording;
 
 /// Where the guard listens unless told otherwise.
 pub(crate) const DATA_PORT: u16 = 15434;
@@ -39,6 +40,7 @@ const SILENCE_SECONDS: u64 = 600;
 const BODY_SECONDS: u64 = 60;
 const DRAIN_SECONDS: u64 = 25;
 const BUFFER_MIB: u32 = 256;
+const RECORD_MIB: u64 = 256;
 
 /// The variables of the reference gateway count too, where neither a flag nor a variable of our own says something.
 #[derive(Debug, clap::Args)]
@@ -55,6 +57,9 @@ pub(crate) struct Args {
     /// A GuardPolicy; a change is in force within about a second
     #[arg(long, value_name = "FILE", env = "LLM_GUARD_POLICY")]
     policy: Option<PathBuf>,
+    /// Another GuardPolicy, judged beside the one in force: what it would do is counted and logged, and nothing of it is done
+    #[arg(long, value_name = "FILE", env = "LLM_GUARD_SHADOW")]
+    shadow: Option<PathBuf>,
     /// monitor, soft or hard: stands in the place of the policy's mode, and no control goes above it
     #[arg(long, value_name = "MODE", env = "LLM_GUARD_MODE")]
     mode: Option<Mode>,
@@ -86,6 +91,12 @@ pub(crate) struct Args {
     /// Write the requests' bodies into the log, as they are
     #[arg(long, env = "LLM_GUARD_LOG_RAW_PROMPTS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     log_raw_prompts: Option<bool>,
+    /// Write exchanges with their texts into a file, for `replay`: whoever reads it reads what people ask, and what they are answered
+    #[arg(long, value_name = "FILE", env = "LLM_GUARD_RECORD")]
+    record: Option<PathBuf>,
+    /// The most that such a file may have, in MiB [default: 256]
+    #[arg(long, value_name = "MIB", env = "LLM_GUARD_RECORD_LIMIT", requires = "record", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    record_limit: Option<u64>,
     #[command(flatten)]
     pod: PodArgs,
 }
@@ -95,13 +106,13 @@ pub(crate) struct Args {
 #[command(next_help_heading = "In a pod (written by the injector; no environment variable counts there)")]
 struct PodArgs {
     /// Guard the model server of this pod: at the upstream's port of the loopback, IPv4 or IPv6, else of the pod's own addresses
-    #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode"])]
+    #[arg(long, requires_all = ["settings", "upstream"], conflicts_with_all = ["policy", "mode", "shadow", "record"])]
     in_pod: bool,
     /// The pod's own addresses; only there does a caller from outside the pod reach the model
     #[arg(long, value_name = "ADDRESS,…", value_delimiter = ',', requires = "in_pod")]
     pod_ips: Vec<IpAddr>,
     /// A folder with signed settings, which stand in the place of a policy and a mode; a change is in force within a second
-    #[arg(long, value_name = "FOLDER", requires_all = ["settings_for", "settings_key"], conflicts_with_all = ["policy", "mode"])]
+    #[arg(long, value_name = "FOLDER", requires_all = ["settings_for", "settings_key"], conflicts_with_all = ["policy", "mode", "shadow"])]
     settings: Option<PathBuf>,
     /// Whose settings count
     #[arg(long, value_name = "CLUSTER/NAMESPACE/KIND/NAME", requires = "settings")]
@@ -202,7 +213,7 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     let source = source(signed, args.policy, &mut reference);
     let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));
     let metrics = Arc::new(Metrics::new());
-    let (policy, seen) = InForce::load(source, args.mode.or(reference.mode)).await?;
+    let (policy, seen) = InForce::load(source, args.mode.or(reference.mode), args.shadow).await?;
     if policy.is_loaded() {
         metrics.mode(policy.now().policy.mode);
     }
@@ -214,6 +225,12 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     if log_raw_prompts {
         tracing::warn!("raw prompts are logged: whoever reads the log reads what people ask");
     }
+    let recording = args.record.as_deref().map(|path| {
+        tracing::warn!(path = %path.display(), "exchanges are recorded with their texts: whoever reads the file reads what people ask");
+        let limit = args.record_limit.unwrap_or(RECORD_MIB) << 20;
+        Recording::open(path, limit).map_err(|error| format!("--record {}: {error}", path.display()))
+    });
+    let recording = recording.transpose()?;
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of the content hashes: {error}"))?;
     let retries = args.retries.or(reference.retries).unwrap_or(RETRIES);
@@ -222,7 +239,7 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
         metrics: listen(args.metrics_listen, in_pod, None, None, METRICS_PORT),
         upstream: if in_pod { Upstream::in_pod(&url, &pod_ips, retries) } else { Upstream::new(url.clone(), retries) },
         policy: Arc::clone(&policy),
-        recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false),
+        recorder: Recorder::new(Arc::clone(&metrics), key, log_raw_prompts, false).recording(recording),
         api_key: api_key.as_deref().map(ApiKey::new),
         times: Times {
             request: seconds(args.request_timeout, reference.request_seconds, REQUEST_SECONDS),

@@ -207,6 +207,11 @@ impl Answer {
     fn take(&mut self, arrival: Arrival) -> Option<Result<Frame<Bytes>, BrokenOff>> {
         let since = Instant::now();
         let mut end = None;
+        if let (Some(record), Arrival::Frame(frame)) = (&mut self.record, &arrival)
+            && let Some(data) = frame.data_ref()
+        {
+            record.heard(data);
+        }
         let frame = match (&mut self.reader, arrival) {
             (Reader::Judge(judge), Arrival::Frame(frame)) => {
                 let mut out = Vec::new();

@@ -141,8 +141,9 @@ impl Proxy {
             caller: Caller { over_loopback: is_own_loopback(peer.ip().to_canonical()) },
         };
         let current = self.policy.now();
-        let (mut exchange, next) = Exchange::begin(Arc::clone(&current.policy), &head);
-        let record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        let (mut exchange, next) = Exchange::begin_beside(Arc::clone(&current.policy), current.shadow.clone(), &head);
+        let mut record = Record::open(&self.recorder, request_id, &parts.method, exchange.route_name(), exchange.mode());
+        record.begins(&head);
         if let Some(refusal) = unreadable(&parts.headers, is_ambiguous) {
             let mut response = reply_error(record, exchange, End::refused(refusal));
             // Where the body ends is what can't be known.
@@ -352,6 +353,7 @@ impl Proxy {
                 let bytes = match self.read_body(exchange, &mut body, &mut share).await? {
                     Read::All(bytes) => bytes,
                     Read::TooMuch(begun) => {
+                        record.is_unread();
                         exchange.tally.uninspected("request_too_large", begun.len());
                         return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)), _share: Some(share) });
                     }
@@ -361,7 +363,10 @@ impl Proxy {
                 let plain = match unpacked {
                     Unpacked::AsItCame => bytes.clone(),
                     Unpacked::Bytes(plain) => plain.into(),
-                    Unpacked::Unread => return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
+                    Unpacked::Unread => {
+                        record.is_unread();
+                        return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) });
+                    }
                 };
                 record.asked(&plain);
                 let judged = exchange.judge_request(&plain);
@@ -527,10 +532,13 @@ impl Proxy {
         answer: Response<Incoming>,
         deadline: tokio::time::Instant,
     ) -> Response<ReplyBody> {
+        record.held_to(exchange.policy());
         let (mut parts, body) = answer.into_parts();
         remove_hop_by_hop(&mut parts.headers);
         if exchange.mode() > Mode::Monitor {
             judge_headers(&mut exchange, &mut parts.headers);
+        } else {
+            parts.headers.values().for_each(|value| exchange.look_at_header(&String::from_utf8_lossy(value.as_bytes())));
         }
         let content_encoding = combined(&parts.headers, &header::CONTENT_ENCODING);
         let head = AnswerHead {
@@ -539,6 +547,7 @@ impl Proxy {
             content_encoding: content_encoding.as_deref(),
             is_empty: body.is_end_stream(),
         };
+        record.answered(&head);
         let plan = match exchange.open_answer(&head) {
             Ok(plan) => plan,
             Err(refusal) => return reply_error(record, exchange, End { outcome: Outcome::UpstreamFailed, refusal }),
@@ -565,6 +574,9 @@ impl Proxy {
                     return reply_error(record, exchange, end);
                 }
                 Ok(bytes) => {
+                    if let WholeAnswer::Bytes(bytes, _) = &bytes {
+                        record.heard(bytes);
+                    }
                     let since = Instant::now();
                     let judged = judge_whole(&mut judge, bytes);
                     record.worked(Phase::Answer, since);
@@ -670,6 +682,7 @@ fn unforwardable() -> Refusal {
 
 fn reply_error(mut record: Record, exchange: Exchange, end: End) -> Response<ReplyBody> {
     let End { outcome, refusal } = end;
+    record.held_to(exchange.policy());
     let is_refused = outcome == Outcome::Refused && refusal.control != ControlId::Stop;
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (content_type, body) = exchange.family().error_reply(&refusal);

@@ -206,7 +206,7 @@ impl Judge {
                 Ok(policy) => {
                     let Settings { serial, stop, .. } = settings;
                     self.least = self.least.max(serial);
-                    change.loaded = Some(Current { policy, stop, digest: Some(digest.clone()), serial });
+                    change.loaded = Some(Current { policy, shadow: None, stop, digest: Some(digest.clone()), serial });
                     self.settings = Some((settings, digest));
                 }
                 Err(error) => {
@@ -216,7 +216,7 @@ impl Judge {
                     // The pod's mode may have changed with them.
                     change.loaded = self.settings.clone().and_then(|(settings, digest)| {
                         let policy = self.compile(&settings).ok()?;
-                        Some(Current { policy, stop: settings.stop, digest: Some(digest), serial: settings.serial })
+                        Some(Current { policy, shadow: None, stop: settings.stop, digest: Some(digest), serial: settings.serial })
                     });
                 }
             }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use llm_guard_engine::exchange::Tally;
 use llm_guard_engine::policy::Mode;
-use llm_guard_engine::verdict::{Action, ControlId};
+use llm_guard_engine::verdict::{Action, ControlId, Violation};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +20,12 @@ struct ViolationLabels {
     kind: &'static str,
     mode: &'static str,
     action: &'static str,
+}
+
+impl ViolationLabels {
+    fn of(violation: &Violation) -> Self {
+        Self { control: violation.control.name(), kind: violation.kind, mode: violation.mode.name(), action: violation.action.name() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,6 +118,8 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 pub(crate) struct Metrics {
     registry: Registry,
     violations: Family<ViolationLabels, Counter>,
+    shadow_violations: Family<ViolationLabels, Counter>,
+    shadow_exchanges: Family<ResultLabel, Counter>,
     redactions: Family<KindLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     durations: Histograms<RouteLabel>,
@@ -142,6 +150,8 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("llm_guard"),
             violations: Family::default(),
+            shadow_violations: Family::default(),
+            shadow_exchanges: Family::default(),
             redactions: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(seconds),
@@ -179,6 +189,8 @@ impl Metrics {
         let Self {
             registry,
             violations,
+            shadow_violations,
+            shadow_exchanges,
             redactions,
             requests,
             durations,
@@ -196,6 +208,12 @@ impl Metrics {
             streams_open,
         } = self;
         registry.register("violations", "What controls found, by what was done about it", violations.clone());
+        registry.register(
+            "shadow_violations",
+            "What the policy would have found and done that is judged beside the one in force",
+            shadow_violations.clone(),
+        );
+        registry.register("shadow_exchanges", "Exchanges, by what that policy would have made of them", shadow_exchanges.clone());
         registry.register("redactions", "Values that were replaced in answers", redactions.clone());
         registry.register("requests", "Requests, by the status that the client saw", requests.clone());
         registry.register_with_unit(
@@ -237,14 +255,14 @@ impl Metrics {
     }
 
     pub(crate) fn count(&self, tally: &Tally) {
+        if let Some(shadow) = &tally.shadow {
+            for (violation, times) in &shadow.violations {
+                self.shadow_violations.get_or_create(&ViolationLabels::of(violation)).inc_by(*times);
+            }
+            self.shadow_exchanges.get_or_create(&ResultLabel { result: shadow.verdict().name() }).inc();
+        }
         for (violation, times) in &tally.violations {
-            let labels = ViolationLabels {
-                control: violation.control.name(),
-                kind: violation.kind,
-                mode: violation.mode.name(),
-                action: violation.action.name(),
-            };
-            self.violations.get_or_create(&labels).inc_by(*times);
+            self.violations.get_or_create(&ViolationLabels::of(violation)).inc_by(*times);
             if violation.control == ControlId::Redaction && violation.action == Action::Redacted {
                 self.redactions.get_or_create(&KindLabel { kind: violation.kind }).inc_by(*times);
             }

@@ -3,3 +3,4 @@
 pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod record;
+pub(crate) mod recording;

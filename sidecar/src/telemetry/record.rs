@@ -1,12 +1,14 @@
 //! One record for each exchange: what was asked of which route, what was found and done, how it ended. Written when the exchange
 //! ends, whatever its end, so also when the client goes away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::StatusCode;
-use llm_guard_engine::exchange::Tally;
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::exchange::{AnswerHead, RequestHead, Shadowed, Tally};
 use llm_guard_engine::policy::Mode;
 use llm_guard_engine::verdict::Violation;
 use serde::Serialize;
@@ -14,6 +16,8 @@ use sha2::Sha256;
 
 use super::logs;
 use super::metrics::{Metrics, Outcome, Phase};
+use super::recording::{Recording, Texts};
+use crate::recorded::Recorded;
 
 /// Writes records, and knows the key of the content hashes.
 pub(crate) struct Recorder {
@@ -21,6 +25,7 @@ pub(crate) struct Recorder {
     key: [u8; 32],
     log_raw_prompts: bool,
     quiet: bool,
+    recording: Option<Recording>,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -32,7 +37,12 @@ impl std::fmt::Debug for Recorder {
 impl Recorder {
     /// A recorder whose hashes can be compared with each other and with nothing else. `quiet` counts without writing lines.
     pub(crate) fn new(metrics: Arc<Metrics>, key: [u8; 32], log_raw_prompts: bool, quiet: bool) -> Self {
-        Self { metrics, key, log_raw_prompts, quiet }
+        Self { metrics, key, log_raw_prompts, quiet, recording: None }
+    }
+
+    /// Records exchanges with their texts, too.
+    pub(crate) fn recording(self, recording: Option<Recording>) -> Self {
+        Self { recording, ..self }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -57,10 +67,14 @@ pub(crate) struct Record {
     method: &'static str,
     route: &'static str,
     mode: Mode,
+    /// The policy's rule that holds, by its name.
+    rule: Option<Arc<str>>,
     started: Instant,
     status: StatusCode,
     content_hash: Option<String>,
     raw_prompt: Option<String>,
+    /// With its texts, where that is asked for.
+    texts: Option<Box<Texts>>,
     request_bytes: u64,
     answer_bytes: u64,
     own_request: Duration,
@@ -79,11 +93,13 @@ impl Record {
             method: known_method(method),
             route,
             mode,
+            rule: None,
             started: Instant::now(),
             // What the client sees if it goes away before there is a status: nothing. The number is nginx's for that.
             status: StatusCode::from_u16(499).expect("499 is a status"),
             content_hash: None,
             raw_prompt: None,
+            texts: None,
             request_bytes: 0,
             answer_bytes: 0,
             own_request: Duration::ZERO,
@@ -102,9 +118,51 @@ impl Record {
         &self.recorder.metrics
     }
 
+    /// Notes the request's head, where exchanges are recorded.
+    pub(crate) fn begins(&mut self, head: &RequestHead<'_>) {
+        if self.recorder.recording.is_some() {
+            self.texts = Some(Box::new(Texts::new(Recorded {
+                id: Some(self.request_id.clone()),
+                method: head.method.to_owned(),
+                path: head.path.to_owned(),
+                content_type: head.content_type.map(str::to_owned),
+                from_pod: head.caller.over_loopback,
+                ..Recorded::default()
+            })));
+        }
+    }
+
+    /// The request's body isn't known as a whole.
+    pub(crate) fn is_unread(&mut self) {
+        self.texts = None;
+    }
+
+    /// Notes the head of the model server's answer.
+    pub(crate) fn answered(&mut self, head: &AnswerHead<'_>) {
+        if let Some(texts) = &mut self.texts {
+            texts.answered(head.status, head.content_type);
+        }
+    }
+
+    /// Notes what the model server said, as it came.
+    pub(crate) fn heard(&mut self, bytes: &[u8]) {
+        if let Some(texts) = &mut self.texts {
+            texts.heard(bytes);
+        }
+    }
+
+    /// Notes what the request was held to.
+    pub(crate) fn held_to(&mut self, policy: &Policy) {
+        self.mode = policy.mode;
+        self.rule.clone_from(&policy.rule);
+    }
+
     /// Notes what was asked.
     pub(crate) fn asked(&mut self, body: &[u8]) {
         self.request_bytes = body.len() as u64;
+        if let Some(texts) = &mut self.texts {
+            texts.asked(body);
+        }
         if !body.is_empty() && !self.recorder.quiet {
             self.content_hash = Some(self.recorder.hash(body));
             if self.recorder.log_raw_prompts {
@@ -157,6 +215,9 @@ impl Drop for Record {
             metrics.streams_open.dec();
         }
         metrics.count(&self.tally);
+        if let Some((texts, recording)) = self.texts.take().zip(self.recorder.recording.as_ref()) {
+            texts.end(recording);
+        }
         metrics.request(self.route, self.status, outcome, self.started.elapsed());
         metrics.own_share(Phase::Request, self.own_request);
         metrics.own_share(Phase::Answer, self.own_answer);
@@ -172,8 +233,10 @@ impl Drop for Record {
             route: self.route,
             status: self.status.as_u16(),
             mode: self.mode.name(),
+            rule: self.rule.as_deref(),
             outcome: outcome.name(),
-            violations: self.tally.violations.iter().map(|(violation, times)| ViolationLine::new(violation, *times)).collect(),
+            violations: ViolationLine::of(&self.tally.violations),
+            shadow: self.tally.shadow.as_deref().map(ShadowLine::of),
             content_hash: self.content_hash.as_deref(),
             raw_prompt: self.raw_prompt.as_deref(),
             request_bytes: self.request_bytes,
@@ -198,8 +261,12 @@ struct Line<'r> {
     route: &'static str,
     status: u16,
     mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'r str>,
     outcome: &'static str,
     violations: Vec<ViolationLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<ShadowLine<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_hash: Option<&'r str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +278,30 @@ struct Line<'r> {
     streamed: bool,
     own_us: u64,
     duration_us: u64,
+}
+
+/// What the policy would have done that is judged beside the one in force.
+#[derive(Serialize)]
+struct ShadowLine<'r> {
+    verdict: &'static str,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    violations: Vec<ViolationLine>,
+}
+
+impl<'r> ShadowLine<'r> {
+    fn of(shadow: &'r Shadowed) -> Self {
+        Self {
+            verdict: shadow.verdict().name(),
+            mode: shadow.mode.name(),
+            rule: shadow.rule.as_deref(),
+            status: shadow.refused,
+            violations: ViolationLine::of(&shadow.violations),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -225,6 +316,10 @@ struct ViolationLine {
 }
 
 impl ViolationLine {
+    fn of(violations: &BTreeMap<Violation, u64>) -> Vec<Self> {
+        violations.iter().map(|(violation, times)| Self::new(violation, *times)).collect()
+    }
+
     fn new(violation: &Violation, count: u64) -> Self {
         let Violation { control, kind, mode, action } = *violation;
         Self { control: control.name(), owasp: control.owasp(), kind, mode: mode.name(), action: action.name(), count }

@@ -11,7 +11,7 @@ use super::models::Allowed;
 use super::{Asked, Caller};
 use crate::policy::{CallerName, PolicyError, WhenSpec, nearest, shown};
 use crate::wire::routes::{Body, ROUTES};
-use crate::wire::{Channel, Class, Route};
+use crate::wire::{Class, Route};
 
 /// How a system prompt's digest is written.
 const DIGEST: &str = "sha256:";

@@ -9,6 +9,7 @@ mod items;
 use std::sync::Arc;
 
 use super::Tally;
+use super::shadow::ShadowJudge;
 use crate::controls::{AnswerText, Control, Policy, Remedy};
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::embeddings::around_vectors;
@@ -430,6 +431,8 @@ pub fn answer_too_large() -> Refusal {
 pub struct WholeJudge {
     speaker: Speaker,
     content: Content,
+    /// The same answer under another policy, which changes nothing.
+    pub(super) shadow: Option<Box<ShadowJudge<Box<Self>>>>,
 }
 
 /// What a whole answer is made of.
@@ -447,11 +450,14 @@ pub(super) enum Content {
 
 impl WholeJudge {
     pub(super) fn new(speaker: Speaker, content: Content) -> Self {
-        Self { speaker, content }
+        Self { speaker, content, shadow: None }
     }
 
     /// Gives the bytes that may go to the client. In monitor an answer that can't be read is counted, and comes back as it was.
     pub fn judge(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.judge(bytes);
+        }
         let judged = self.judge_strictly(bytes);
         if self.speaker.policy.mode == Mode::Monitor {
             if let Err(refusal) = judged
@@ -530,6 +536,9 @@ impl WholeJudge {
     /// What was counted, request and answer together.
     #[must_use]
     pub fn tally(&mut self) -> &mut Tally {
+        if let Some(shadow) = &mut self.shadow {
+            self.speaker.tally.shadow = Some(Box::new(shadow.seen()));
+        }
         &mut self.speaker.tally
     }
 }
@@ -592,6 +601,8 @@ pub struct StreamJudge {
     blocks: Blocks,
     /// Of an answer that comes in items.
     items: Items,
+    /// The same answer under another policy, which changes nothing.
+    pub(super) shadow: Option<Box<ShadowJudge<Box<Self>>>>,
 }
 
 impl StreamJudge {
@@ -609,11 +620,15 @@ impl StreamJudge {
             call_bytes: 0,
             blocks: Blocks::default(),
             items: Items::default(),
+            shadow: None,
         }
     }
 
     /// Takes bytes of the answer and appends those that may go to the client.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Flow {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.push(bytes);
+        }
         if self.blind {
             self.speaker.tally.uninspected("undecodable_answer", bytes.len());
             return Flow::On;
@@ -642,6 +657,9 @@ impl StreamJudge {
 
     /// The server has ended its answer.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.finish();
+        }
         if self.ended.is_some() || self.blind {
             return;
         }
@@ -677,6 +695,9 @@ impl StreamJudge {
     /// What was counted, request and answer together.
     #[must_use]
     pub fn tally(&mut self) -> &mut Tally {
+        if let Some(shadow) = &mut self.shadow {
+            self.speaker.tally.shadow = Some(Box::new(shadow.seen()));
+        }
         &mut self.speaker.tally
     }
 

@@ -87,8 +87,23 @@ impl RuleSpec {
         *self == Self { name: self.name.clone(), when: self.when.clone(), ..Self::default() }
     }
 
-    /// What holds where it fits.
-    pub(crate) fn over(&self, below: &Spec) -> Spec {
+    /// The keys that it has in the place of the document's: `mode`, `tools.allow`.
+    #[must_use]
+    pub fn says(&self) -> Vec<String> {
+        let written = serde_json::to_value(self).unwrap_or_default();
+        let mut keys = Vec::new();
+        for (section, value) in written.as_object().into_iter().flatten().filter(|(key, _)| !["name", "when"].contains(&key.as_str())) {
+            match value.as_object() {
+                Some(members) => keys.extend(members.keys().map(|key| format!("{section}.{key}"))),
+                None => keys.push(section.clone()),
+            }
+        }
+        keys
+    }
+
+    /// What holds where it fits: this rule's keys, and below them the rest of the document.
+    #[must_use]
+    pub fn over(&self, below: &Spec) -> Spec {
         let Self { name: _, when: _, mode, prompt_injection, redaction, models, tools, management, protocol } = self.clone();
         let below = below.clone();
         Spec {

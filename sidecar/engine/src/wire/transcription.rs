@@ -166,6 +166,8 @@ fn disposition(value: &str) -> Result<(String, Option<String>), DecodeError> {
             return Err(wrong());
         }
         let place = match key.to_ascii_lowercase().as_str() {
+            // A reader that passes over quotation marks would find a parameter in a name that holds one. (A file's name goes on as another.)
+            "name" if text.contains([';', '=']) => return Err(wrong()),
             "name" => &mut name,
             "filename" => &mut filename,
             // The same once more, for those who read it.
@@ -341,6 +343,8 @@ mod tests {
             form(&[("\"other\"; filename=\"a\"", "1")]),
             form(&[("\"model\"; name=\"prompt\"", "a")]),
             form(&[("\"mo\\\"del\"", "a")]),
+            form(&[("\"mo; filename=del\"", "a")]),
+            form(&[("\"mo=del\"", "a")]),
             form(&[("\"model\"\r\nContent-Disposition: form-data; name=\"prompt\"", "a")]),
             form(&[("\"model\"\r\nContent-Transfer-Encoding: base64", "YQ==")]),
             form(&[("\"\"", "a")]),
