@@ -105,8 +105,9 @@ impl Situation<'_> {
         Held { mode: self.mode(), floor, pod: self.pod, policy }
     }
 
-    /// What is weaker in `new`. `policies`: the policy of a name, where there is one that can be used. Where the new one can't be, what
-    /// holds stays; where the old one can't be, `last` holds, and without it nothing does.
+    /// What is weaker in `new`. `policies`: the policy of a name, where there is one that can be used. Where the old one can't be, `last`
+    /// holds, and without it nothing does. Where the new one can't be, what holds stays for now, and gives way to whatever somebody
+    /// makes of that name.
     pub(crate) fn weaker(
         &self,
         new: &Situation<'_>,
@@ -114,8 +115,12 @@ impl Situation<'_> {
         last: Option<&GuardPolicy>,
     ) -> Option<String> {
         let before = policies(self.policy_name()).or_else(|| last.cloned())?;
-        let after = if new.policy_name() == self.policy_name() { before.clone() } else { policies(new.policy_name())? };
-        weaker(&self.held(before), &new.held(after))
+        let held = self.held(before.clone());
+        let after = if new.policy_name() == self.policy_name() { Some(before) } else { policies(new.policy_name()) };
+        match after {
+            Some(after) => weaker(&held, &new.held(after)),
+            None => held.enforces().then(|| "policy: there is none of the new name that can be used".to_owned()),
+        }
     }
 }
 

@@ -61,6 +61,11 @@ impl Held {
         self.resolve(own)
     }
 
+    /// Whether anything is more than counted.
+    pub(crate) fn enforces(&self) -> bool {
+        self.strongest(&parts(&self.policy)) > Mode::Monitor
+    }
+
     fn resolve(&self, own: Option<Mode>) -> Mode {
         let standing = Standing { mode: self.mode, pod: self.pod, floor: self.floor, most: None };
         standing.resolve(own, self.policy.spec.mode)
@@ -159,6 +164,9 @@ mod tests {
             let found = weaker(&held(old.0, old.1, old.2, spec), &held(new.0, new.1, new.2, spec));
             assert_eq!(found.as_deref(), *expected, "{spec}: {old:?} to {new:?}");
         }
+        let enforces = |mode, spec| held(mode, None, None, spec).enforces();
+        assert!(enforces(None, "{mode: soft}") && enforces(None, "{tools: {mode: hard}}") && enforces(Some(Soft), "{}"));
+        assert!(!enforces(None, "{}") && !enforces(Some(Monitor), "{mode: hard, tools: {mode: hard}}"));
         // Under a floor, or by a pod's own mode, what only counts otherwise stops something.
         for (floor, pod) in [(Some(Soft), None), (None, Some(Hard))] {
             let (old, new) = (held(None, floor, pod, "{models: {allow: [a]}}"), held(None, floor, pod, "{}"));

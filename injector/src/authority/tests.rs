@@ -53,13 +53,14 @@ fn a_workloads_annotations() {
         (&[(MODE, "soft")], &[], &[(MODE, "hard")], &[]),
         // Under a floor nothing gets lower than that.
         (&[(MINIMUM_MODE, "hard")], &[(MODE, "hard")], &[(MODE, "monitor")], &[]),
-        // Policies by name. One that isn't there leaves in force what there is.
+        // Policies by name. One that isn't there may become anything.
         (&[], &[], &[(POLICY_KEY, "hard")], &[]),
         (&[], &[(POLICY_KEY, "hard")], &[(POLICY_KEY, "soft")], &["lower"]),
         (&[], &[(POLICY_KEY, "soft")], &[(POLICY_KEY, "other-soft")], &[]),
         (&[], &[(POLICY_KEY, "soft")], &[], &["lower"]),
         (&[(POLICY_KEY, "soft")], &[(POLICY_KEY, "soft")], &[], &[]),
-        (&[], &[(POLICY_KEY, "hard")], &[(POLICY_KEY, "gone")], &[]),
+        (&[], &[(POLICY_KEY, "hard")], &[(POLICY_KEY, "gone")], &["lower"]),
+        (&[], &[], &[(POLICY_KEY, "gone")], &[]),
         // A mode in the place of the policy's.
         (&[], &[(POLICY_KEY, "hard")], &[(POLICY_KEY, "hard"), (MODE, "soft")], &["lower"]),
         (&[], &[], &[(STOP, "true")], &["stop"]),
