@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_request_is_explained_by_the_rule_that_fits_it_and_without_its_texts() {
-        let text = format!("{GOOD}").replace("{mode: hard}}", "{mode: hard}, rules: [{name: r, when: {tools: true}, tools: {allow: []}}]}");
+        let text = GOOD.replace("{mode: hard}}", "{mode: hard}, rules: [{name: r, when: {tools: true}, tools: {allow: []}}]}");
         let body =
             r#"{"model":"m","messages":[{"role":"user","content":"private"}],"tools":[{"type":"function","function":{"name":"look"}}]}"#;
         let request = Recorded { method: "POST".into(), path: "/api/chat".into(), request: body.into(), ..Recorded::default() };

@@ -44,7 +44,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(spec: Spec, standing: &Standing, rule: Option<Arc<str>>, base: Option<&Self>) -> Result<Self, PolicyError> {
+    fn new(spec: Spec, standing: Standing, rule: Option<Arc<str>>, base: Option<&Self>) -> Result<Self, PolicyError> {
         let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
         let controls = all(&spec, &resolve, base)?;
         let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
@@ -63,7 +63,7 @@ impl Policy {
             let reason = format!("there are {} rules; at most {MAX_RULES} are read", spec.rules.len());
             return Err(PolicyError::in_spec(format!("rules[{MAX_RULES}]"), reason));
         }
-        let mut base = Layer::new(spec.clone(), standing, None, None)?;
+        let mut base = Layer::new(spec.clone(), *standing, None, None)?;
         let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len());
         for (place, rule) in spec.rules.iter().enumerate() {
             let path = format!("rules[{place}]");
@@ -74,7 +74,7 @@ impl Policy {
                 let reason = "it changes nothing, and there is no rule behind it that it would keep away";
                 return Err(PolicyError::in_spec(path, reason));
             }
-            let layer = Layer::new(rule.over(spec), standing, Some(name), Some(&base)).map_err(|error| of_rule(error, rule, &path))?;
+            let layer = Layer::new(rule.over(spec), *standing, Some(name), Some(&base)).map_err(|error| of_rule(error, rule, &path))?;
             passes(rule, &layer, &path)?;
             rules.push(Rule { scope, policy: Arc::new(layer.policy) });
         }

@@ -110,6 +110,9 @@ fn takes_a_system_prompt(route: &Route) -> bool {
     takes_tools(route) || matches!(route.body, Body::OllamaGenerate | Body::OllamaCreate)
 }
 
+/// Whether a route can carry something.
+type Can = fn(&Route) -> bool;
+
 /// Whether a route's pattern is one of those that are meant.
 fn is_meant(meant: &str, pattern: &str) -> bool {
     meant.strip_suffix('*').map_or(meant == pattern, |begin| pattern.starts_with(begin))
@@ -165,7 +168,7 @@ impl Scope {
 
     /// Whether some route can carry such a request.
     fn can_be_reached(&self, path: &str) -> Result<(), PolicyError> {
-        let wants: [(&str, bool, fn(&Route) -> bool, &str); 4] = [
+        let wants: [(&str, bool, Can, &str); 4] = [
             ("models", self.models.is_some(), names_a_model, "names a model"),
             ("tools", self.tools == Some(true), takes_tools, "takes tools"),
             ("documents", self.documents == Some(true), takes_documents, "takes documents"),
@@ -187,7 +190,7 @@ impl Scope {
     }
 
     fn at_route(&self, route: &Route) -> AtHead {
-        let asks = |is_wanted: bool, can: fn(&Route) -> bool| if is_wanted && !can(route) { AtHead::No } else { AtHead::Yes };
+        let asks = |is_wanted: bool, can: Can| if is_wanted && !can(route) { AtHead::No } else { AtHead::Yes };
         let cant = [
             asks(self.models.is_some(), names_a_model),
             asks(self.tools == Some(true), takes_tools),

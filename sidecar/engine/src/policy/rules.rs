@@ -105,17 +105,16 @@ impl RuleSpec {
     #[must_use]
     pub fn over(&self, below: &Spec) -> Spec {
         let Self { name: _, when: _, mode, prompt_injection, redaction, models, tools, management, protocol } = self.clone();
-        let below = below.clone();
         Spec {
             mode: mode.or(below.mode),
-            prompt_injection: prompt_injection.over(below.prompt_injection),
-            redaction: redaction.over(below.redaction),
-            models: models.over(below.models),
-            tools: tools.over(below.tools),
-            management: management.over(below.management),
-            protocol: protocol.over(below.protocol),
+            prompt_injection: prompt_injection.over(&below.prompt_injection),
+            redaction: redaction.over(&below.redaction),
+            models: models.over(&below.models),
+            tools: tools.over(&below.tools),
+            management: management.over(&below.management),
+            protocol: protocol.over(&below.protocol),
             // Who reaches the port is no matter of what is asked there.
-            network: below.network,
+            network: below.network.clone(),
             rules: Vec::new(),
         }
     }
