@@ -9,6 +9,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use llm_guard_engine::controls::Policy;
+use llm_guard_engine::policy::GuardPolicy;
+use llm_guard_engine::policy::settings::Standing;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -172,6 +175,8 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
     let config = args.config();
     let shown = Arc::new(Shown::default());
     let tls = TlsAcceptor::from(Arc::new(shown.server_config()?));
+    // What all policies have in common is compiled once: before the first is reviewed, not with it.
+    tokio::task::spawn_blocking(|| Policy::compile(&GuardPolicy::built_in(), &Standing::default()));
     let serving = async {
         let names = Names::new(&args.service, &namespace);
         let life = Duration::from_secs(args.certificate_life);

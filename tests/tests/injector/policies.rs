@@ -40,6 +40,26 @@ fn a_policy_that_no_guard_could_load_is_refused_with_the_place_and_the_reason() 
     })
 }
 
+/// What it takes is printed, and no time fails the test: how busy the machine is, the test doesn't know.
+#[test]
+fn the_admission_of_policies_is_measured() -> io::Result<()> {
+    const POLICIES: u16 = 40;
+    let (field, injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    for number in 0..POLICIES {
+        let rule = json!({"when": {"models": [format!("m{number}:*")], "tools": true}, "tools": {"allow": ["search_docs"]}});
+        let spec = json!({"mode": "soft", "models": {"allow": ["a:*", format!("m{number}:*")]}, "rules": [rule]});
+        let mut policy: Value = serde_json::from_str(&document(&namespace, &spec))?;
+        policy["metadata"]["name"] = format!("p{number}").into();
+        field.api.apply(&policy.to_string())?;
+    }
+    let of = |name: &str| injector.metric(&format!("review_duration_seconds_{name}{{webhook=\"policies\"}}"));
+    let (count, sum) = (of("count")?, of("sum")?);
+    println!("{count} policies, {:.2} ms each", sum / count * 1000.0);
+    assert!(count >= f64::from(POLICIES), "{count}");
+    Ok(())
+}
+
 #[test]
 fn a_policy_that_does_not_load_leaves_the_old_one_in_force_and_says_so() -> io::Result<()> {
     let (field, injector) = Field::with_injector(&[])?;
