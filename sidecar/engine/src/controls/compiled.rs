@@ -104,11 +104,23 @@ impl Policy {
         }
     }
 
-    /// The policy for a request: that of the first rule that fits, else the document's.
-    pub(crate) fn of(self: &Arc<Self>, asked: &Asked<'_>) -> Arc<Self> {
+    /// The policy for a request: that of the first rule that fits, else the document's. Where it hangs on who reads the name of a model,
+    /// the strictest of those that may be meant, as an error.
+    pub(crate) fn of(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Arc<Self>, Arc<Self>> {
         let context = Context::new(asked);
-        let fitting = self.rules.iter().find(|rule| rule.scope.fits(&context));
-        Arc::clone(fitting.map_or(self, |rule| &rule.policy))
+        if context.names_nothing() && self.rules.iter().any(|rule| rule.scope.asks_for_models()) {
+            return Err(self.at_head(Some(asked.route), asked.caller).0);
+        }
+        let as_read = |reader| {
+            let fitting = self.rules.iter().find(|rule| rule.scope.fits(&context, reader));
+            fitting.map_or(self, |rule| &rule.policy)
+        };
+        let mut meant = context.readers().iter().map(|reader| as_read(*reader));
+        let first = meant.next().unwrap_or(self);
+        match meant.find(|other| !Arc::ptr_eq(first, other)) {
+            None => Ok(Arc::clone(first)),
+            Some(other) => Err(Arc::clone(if other.mode > first.mode { other } else { first })),
+        }
     }
 
     /// Whether the document has rules.
@@ -156,6 +168,10 @@ fn is_reached(scope: &Scope, earlier: &[Rule], path: &str) -> Result<(), PolicyE
 
 /// Whether the models that a rule is meant for get past it.
 fn passes(rule: &RuleSpec, layer: &Layer, path: &str) -> Result<(), PolicyError> {
+    // Where it is said to watch only, every model passes.
+    if layer.spec.models.mode.or(layer.spec.mode).unwrap_or_default() == Mode::Monitor {
+        return Ok(());
+    }
     for (place, name) in rule.when.models.iter().flatten().enumerate() {
         if let Some(reason) = models::denied(&layer.spec.models, name)? {
             return Err(PolicyError::in_spec(format!("{path}.when.models[{place}]"), format!("'{}' {reason}", shown(name))));

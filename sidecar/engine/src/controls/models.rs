@@ -262,16 +262,20 @@ impl Allowed {
     /// Whether every model is on the list that a version would run by this name. A name that none takes is another server's: it means
     /// itself, and is compared as it is written.
     pub(super) fn contains(&self, name: &str) -> bool {
-        let Some(patterns) = &self.0 else { return true };
         let read = ModelName::read(name);
+        let mut readers = Reader::ALL.into_iter().filter(|reader| !read.is_taken() || read.reading(*reader).is_some());
+        readers.all(|reader| self.contains_as(reader, name, &read))
+    }
+
+    /// The same as one version reads the name. `read` is the name, read.
+    pub(super) fn contains_as(&self, reader: Reader, name: &str, read: &ModelName) -> bool {
+        let Some(patterns) = &self.0 else { return true };
         if !read.is_taken() {
             return patterns.iter().any(|pattern| matches(pattern.text.as_bytes(), name.as_bytes()));
         }
-        Reader::ALL.into_iter().all(|reader| {
-            let fits = |(of, pattern): &(Reader, String), model: &str| *of == reader && matches(pattern.as_bytes(), model.as_bytes());
-            let is_on_it = |model| patterns.iter().any(|pattern| pattern.readings.iter().any(|reading| fits(reading, model)));
-            read.reading(reader).is_none_or(is_on_it)
-        })
+        let fits = |(of, pattern): &(Reader, String), model: &str| *of == reader && matches(pattern.as_bytes(), model.as_bytes());
+        let is_on_it = |model| patterns.iter().any(|pattern| pattern.readings.iter().any(|reading| fits(reading, model)));
+        read.reading(reader).is_some_and(is_on_it)
     }
 
     /// The same for a model that is to be fetched: without a list, only from the server's own registry.

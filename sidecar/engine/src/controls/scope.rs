@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::models::Allowed;
 use super::{Asked, Caller};
 use crate::policy::{CallerName, PolicyError, WhenSpec, nearest, shown};
+use crate::wire::names::{ModelName, Reader, may_be_foreign};
 use crate::wire::routes::{Body, ROUTES};
 use crate::wire::{Class, Route};
 
@@ -40,6 +41,8 @@ pub(super) enum AtHead {
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     asked: &'a Asked<'a>,
+    /// Every model that the request names, as it is written and as it is read.
+    models: Vec<(&'a str, ModelName)>,
     documents: OnceCell<bool>,
     system_prompt: OnceCell<Option<String>>,
 }
@@ -48,7 +51,7 @@ pub(super) struct Context<'a> {
 #[must_use]
 pub(crate) fn system_prompt(asked: &Asked<'_>) -> Option<String> {
     // The system's texts, while they are one.
-    let mut one: Result<Option<String>, ()> = Ok(None);
+    let mut one: Result<Option<String>, ()> = if asked.request.system_says_more() { Err(()) } else { Ok(None) };
     asked.request.system_texts(&mut |text| {
         one = match std::mem::replace(&mut one, Err(())) {
             Ok(None) => Ok(Some(text.into_owned())),
@@ -61,7 +64,26 @@ pub(crate) fn system_prompt(asked: &Asked<'_>) -> Option<String> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(asked: &'a Asked<'a>) -> Self {
-        Self { asked, documents: OnceCell::new(), system_prompt: OnceCell::new() }
+        let segment = asked.segment.filter(|_| asked.route.pattern.ends_with(":model"));
+        let named = asked.request.models().into_iter().chain(segment).filter(|name| !name.trim().is_empty());
+        let models = named.map(|name| (name, ModelName::read(name))).collect();
+        Self { asked, models, documents: OnceCell::new(), system_prompt: OnceCell::new() }
+    }
+
+    /// The versions of a server that could run what the request names. (They may differ in what they take it for, and in what they take a
+    /// rule's own words for.)
+    pub(super) fn readers(&self) -> &'static [Reader] {
+        let runs = |reader| self.models.iter().all(|(_, read)| !read.is_taken() || read.reading(reader).is_some());
+        match (runs(Reader::Plain), runs(Reader::Sourced)) {
+            (true, true) if !self.models.is_empty() => &[Reader::Plain, Reader::Sourced],
+            (false, true) => &[Reader::Sourced],
+            _ => &[Reader::Plain],
+        }
+    }
+
+    /// Whether it names what no server should take for a name, and one may.
+    pub(super) fn names_nothing(&self) -> bool {
+        self.models.iter().any(|(name, read)| !read.is_taken() && !may_be_foreign(name))
     }
 
     fn documents(&self) -> bool {
@@ -74,13 +96,6 @@ impl<'a> Context<'a> {
 
     fn system_prompt(&self) -> Option<&String> {
         self.system_prompt.get_or_init(|| system_prompt(self.asked)).as_ref()
-    }
-
-    /// Every model that the request names.
-    fn models(&self) -> Vec<&str> {
-        let segment = self.asked.segment.filter(|_| self.asked.route.pattern.ends_with(":model"));
-        let named = self.asked.request.models().into_iter().chain(segment);
-        named.filter(|name| !name.trim().is_empty()).collect()
     }
 }
 
@@ -95,6 +110,10 @@ fn digest(text: &str) -> String {
 
 fn names_a_model(route: &Route) -> bool {
     route.names_a_model() || route.pattern.ends_with(":model")
+}
+
+fn names_two_models(route: &Route) -> bool {
+    matches!(route.body, Body::OllamaCreate | Body::OllamaCopy | Body::OllamaAlias)
 }
 
 /// Whether a request of this route can declare tools, and bring their results along.
@@ -165,19 +184,29 @@ impl Scope {
 
     /// Whether some route can carry such a request.
     fn can_be_reached(&self, path: &str) -> Result<(), PolicyError> {
-        let wants: [(&str, bool, fn(&Route) -> bool, &str); 4] = [
-            ("models", self.models.is_some(), names_a_model, "names a model"),
-            ("tools", self.tools == Some(true), takes_tools, "takes tools"),
-            ("documents", self.documents == Some(true), takes_documents, "takes documents"),
-            ("systemPrompts", self.system_prompts.is_some(), takes_a_system_prompt, "takes a system prompt"),
+        let wants: [(&str, bool, fn(&Route) -> bool, &str, &str); 4] = [
+            ("models", self.models.is_some(), names_a_model, "names a model", "names no model"),
+            ("tools", self.tools == Some(true), takes_tools, "takes tools", "takes no tools"),
+            ("documents", self.documents == Some(true), takes_documents, "takes documents", "takes no documents"),
+            ("systemPrompts", self.system_prompts.is_some(), takes_a_system_prompt, "takes a system prompt", "takes no system prompt"),
         ];
-        for (key, is_wanted, can, does) in wants {
+        for (key, is_wanted, can, does, _) in wants {
             if is_wanted && !ROUTES.iter().any(|route| self.is_on(route) && can(route)) {
                 return Err(PolicyError::in_spec(format!("{path}.{key}"), format!("no request can fit: none of the rule's routes {does}")));
             }
         }
         if ROUTES.iter().all(|route| self.at_route(route) == AtHead::No) {
             return Err(PolicyError::in_spec(path, "no request can fit: no route takes all of it"));
+        }
+        for (place, meant) in self.routes.iter().flatten().enumerate() {
+            let mut routes = ROUTES.iter().filter(|route| is_meant(meant, route.pattern));
+            if routes.any(|route| self.at_route(route) != AtHead::No) {
+                continue;
+            }
+            let routes = || ROUTES.iter().filter(|route| is_meant(meant, route.pattern));
+            let lacks = wants.into_iter().find(|(_, is_wanted, can, ..)| *is_wanted && !routes().any(can));
+            let reason = lacks.map_or("doesn't take all of it", |(.., doesnt)| doesnt);
+            return Err(PolicyError::in_spec(format!("{path}.routes[{place}]"), format!("no request can fit: it {reason}")));
         }
         Ok(())
     }
@@ -213,18 +242,29 @@ impl Scope {
         match route {
             _ if !self.is_by(caller) => AtHead::No,
             Some(route) => self.at_route(route),
+            None if self.is_by_caller_alone() => AtHead::Yes,
             None => AtHead::Perhaps,
         }
     }
 
-    /// Whether the rule holds for this request.
-    pub(super) fn fits(&self, context: &Context<'_>) -> bool {
+    fn is_by_caller_alone(&self) -> bool {
+        let Self { models, routes, caller: _, tools, documents, system_prompts } = self;
+        models.is_none() && routes.is_none() && tools.is_none() && documents.is_none() && system_prompts.is_none()
+    }
+
+    /// Whether it asks for models.
+    pub(super) fn asks_for_models(&self) -> bool {
+        self.models.is_some()
+    }
+
+    /// Whether the rule holds for this request, where a version of the server reads the names of models.
+    pub(super) fn fits(&self, context: &Context<'_>, reader: Reader) -> bool {
         let asked = context.asked;
         let models = || match &self.models {
             None => true,
             Some(meant) => {
-                let named = context.models();
-                !named.is_empty() && named.iter().all(|name| meant.contains(name))
+                let named = &context.models;
+                !named.is_empty() && named.iter().all(|(name, read)| meant.contains_as(reader, name, read))
             }
         };
         self.is_on(asked.route)
@@ -251,7 +291,9 @@ impl Scope {
     /// The scope with one entry of its lists alone, for each entry: by the key and the entry's place.
     pub(super) fn entries(&self) -> Vec<(&'static str, usize, Self)> {
         let mut entries = Vec::new();
-        for (place, model) in self.models.iter().flat_map(Allowed::entries).enumerate() {
+        // What names two models may be reached by neither of them alone.
+        let names_two = self.routes.is_some() && ROUTES.iter().any(|route| self.is_on(route) && names_two_models(route));
+        for (place, model) in self.models.iter().flat_map(Allowed::entries).enumerate().filter(|_| !names_two) {
             entries.push(("models", place, Self { models: Some(model), ..self.clone() }));
         }
         for (place, route) in self.routes.iter().flatten().enumerate() {
