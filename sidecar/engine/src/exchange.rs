@@ -463,7 +463,7 @@ impl Exchange {
     /// be forwarded instead, where another model stands in.
     pub fn judge_place(&mut self, places: &Places, body: &[u8]) -> Result<Option<Forward>, Refusal> {
         if let Some(shadow) = &mut self.shadow {
-            shadow.judge_place(places, body);
+            shadow.judge_place(places);
             self.look_beside();
         }
         let found: Vec<_> = self.place_findings(places).collect();
