@@ -171,7 +171,7 @@ fn no_rule_is_refused_that_something_reaches() {
 }
 
 #[test]
-fn a_route_that_a_rule_cant_hold_on_is_refused_by_its_place() {
+fn an_entry_that_a_rule_cant_hold_on_is_refused_by_its_place() {
     for (spec, said) in [
         (
             "{rules: [{when: {tools: true, routes: [/api/chat, /api/embed]}, mode: hard}]}",
@@ -180,6 +180,10 @@ fn a_route_that_a_rule_cant_hold_on_is_refused_by_its_place() {
         (
             "{rules: [{when: {models: [a], routes: ['/v1/*', /api/tags]}, mode: hard}]}",
             "spec.rules[0].when.routes[1]: no request can fit: it names no model",
+        ),
+        (
+            &format!("{{rules: [{{when: {{models: [{}]}}, mode: hard}}]}}", vec!["a"; 1_001].join(", ")),
+            "spec.rules[0].when.models: it has 1001 entries; at most 1000 are read",
         ),
     ] {
         let error = try_compile(spec).expect_err(spec).to_string();
@@ -410,5 +414,32 @@ fn every_route_pattern_that_is_tried_is_known() {
     for pattern in ROUTE_PATTERNS {
         let begin = pattern.strip_suffix('*');
         assert!(ROUTES.iter().any(|route| begin.map_or(route.pattern == *pattern, |begin| route.pattern.starts_with(begin))), "{pattern}");
+    }
+}
+
+#[test]
+fn a_policy_with_many_rules_and_long_lists_is_compiled_in_no_time() {
+    let names = |of: &str, count: usize| (0..count).map(|n| format!("{of}{n}")).collect::<Vec<_>>().join(", ");
+    let rules: Vec<String> = (0..64)
+        .map(|n| {
+            format!(
+                "{{when: {{models: [{}], routes: ['/api/*', '/v1/chat/completions']}}, tools: {{allow: [t{n}]}}}}",
+                names(&format!("m{n}x"), 20)
+            )
+        })
+        .collect();
+    let many = format!("{{mode: hard, models: {{allow: ['m*', {}]}}, rules: [{}]}}", names("a", 500), rules.join(", "));
+    let long = format!(
+        "{{mode: hard, rules: [{{when: {{models: [{}]}}, mode: soft}}, {{when: {{models: [{}]}}, mode: monitor}}]}}",
+        names("a", 1_000),
+        names("b", 1_000)
+    );
+    for spec in [many, long] {
+        let yaml = format!("{HEAD}{spec}\n");
+        let document = GuardPolicy::read(&yaml).unwrap();
+        let since = std::time::Instant::now();
+        Policy::compile(&document, &Standing::default()).unwrap();
+        println!("{:?}", since.elapsed());
+        assert!(since.elapsed() < std::time::Duration::from_secs(5), "{:?}", since.elapsed());
     }
 }

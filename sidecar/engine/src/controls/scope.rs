@@ -14,6 +14,8 @@ use crate::wire::names::{ModelName, Reader, may_be_foreign};
 use crate::wire::routes::{Body, ROUTES};
 use crate::wire::{Class, Route};
 
+/// The most entries that a list of a scope may have: each is held against those of every earlier rule.
+const MAX_ENTRIES: usize = 1_000;
 /// How a system prompt's digest is written.
 const DIGEST: &str = "sha256:";
 
@@ -154,6 +156,12 @@ impl Scope {
         if let Some((key, _)) = lists.into_iter().find(|(_, list)| list.as_ref().is_some_and(Vec::is_empty)) {
             return Err(PolicyError::in_spec(format!("{path}.{key}"), "it is empty: nothing would fit"));
         }
+        let too_long =
+            lists.into_iter().find_map(|(key, list)| Some((key, list.as_ref()?.len())).filter(|(_, length)| *length > MAX_ENTRIES));
+        if let Some((key, length)) = too_long {
+            let reason = format!("it has {length} entries; at most {MAX_ENTRIES} are read");
+            return Err(PolicyError::in_spec(format!("{path}.{key}"), reason));
+        }
         for (place, route) in when.routes.iter().flatten().enumerate() {
             if !ROUTES.iter().any(|known| is_meant(route, known.pattern)) {
                 let meant = nearest(route, ROUTES.iter().map(|route| route.pattern));
@@ -277,31 +285,76 @@ impl Scope {
 
     /// Whether every request that fits the other fits this one.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let each = |ours: &Vec<String>, theirs: &Vec<String>| theirs.iter().all(|their| ours.iter().any(|our| is_meant(our, their)));
-        covers(self.models.as_ref(), other.models.as_ref(), Allowed::covers)
-            && covers(self.routes.as_ref(), other.routes.as_ref(), each)
-            && covers(self.caller.as_ref(), other.caller.as_ref(), PartialEq::eq)
-            && covers(self.tools.as_ref(), other.tools.as_ref(), PartialEq::eq)
-            && covers(self.documents.as_ref(), other.documents.as_ref(), PartialEq::eq)
-            && covers(self.system_prompts.as_ref(), other.system_prompts.as_ref(), |ours, theirs| {
-                theirs.iter().all(|their| ours.contains(their))
-            })
+        self.covers_but(None, other) && List::ALL.into_iter().all(|list| self.covers_list(list, other))
     }
 
-    /// The scope with one entry of its lists alone, for each entry: by the key and the entry's place.
-    pub(super) fn entries(&self) -> Vec<(&'static str, usize, Self)> {
-        let mut entries = Vec::new();
+    /// The same, but for one of the lists.
+    pub(super) fn covers_but(&self, list: Option<List>, other: &Self) -> bool {
+        covers(self.caller.as_ref(), other.caller.as_ref(), PartialEq::eq)
+            && covers(self.tools.as_ref(), other.tools.as_ref(), PartialEq::eq)
+            && covers(self.documents.as_ref(), other.documents.as_ref(), PartialEq::eq)
+            && list.is_none_or(|list| List::ALL.into_iter().filter(|each| *each != list).all(|list| self.covers_list(list, other)))
+    }
+
+    fn covers_list(&self, list: List, other: &Self) -> bool {
+        let each = |_: &(), (): &()| (0..other.entries(list)).all(|place| self.covers_entry(list, other, place));
+        covers(self.has(list).then_some(&()), other.has(list).then_some(&()), each)
+    }
+
+    /// Whether it covers one entry of a list of the other's.
+    pub(super) fn covers_entry(&self, list: List, other: &Self, place: usize) -> bool {
+        match list {
+            List::Models => covers(self.models.as_ref(), other.models.as_ref(), |ours, theirs| ours.covers_entry(theirs, place)),
+            List::Routes => covers(self.routes.as_ref(), other.routes.as_ref(), |ours, theirs| {
+                theirs.get(place).is_some_and(|their| ours.iter().any(|our| is_meant(our, their)))
+            }),
+            List::SystemPrompts => covers(self.system_prompts.as_ref(), other.system_prompts.as_ref(), |ours, theirs| {
+                theirs.get(place).is_some_and(|their| ours.contains(their))
+            }),
+        }
+    }
+
+    fn has(&self, list: List) -> bool {
+        match list {
+            List::Models => self.models.is_some(),
+            List::Routes => self.routes.is_some(),
+            List::SystemPrompts => self.system_prompts.is_some(),
+        }
+    }
+
+    fn entries(&self, list: List) -> usize {
+        match list {
+            List::Models => self.models.as_ref().map_or(0, Allowed::entries),
+            List::Routes => self.routes.as_ref().map_or(0, Vec::len),
+            List::SystemPrompts => self.system_prompts.as_ref().map_or(0, Vec::len),
+        }
+    }
+
+    /// How many entries of a list there are that are each there for themselves.
+    pub(super) fn entries_by_themselves(&self, list: List) -> usize {
         // What names two models may be reached by neither of them alone.
-        let names_two = self.routes.is_some() && ROUTES.iter().any(|route| self.is_on(route) && names_two_models(route));
-        for (place, model) in self.models.iter().flat_map(Allowed::entries).enumerate().filter(|_| !names_two) {
-            entries.push(("models", place, Self { models: Some(model), ..self.clone() }));
+        let names_two = || self.routes.is_some() && ROUTES.iter().any(|route| self.is_on(route) && names_two_models(route));
+        if list == List::Models && names_two() { 0 } else { self.entries(list) }
+    }
+}
+
+/// A list of a scope's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Models,
+    Routes,
+    SystemPrompts,
+}
+
+impl List {
+    pub(super) const ALL: [Self; 3] = [Self::Models, Self::Routes, Self::SystemPrompts];
+
+    /// Its key in a rule's `when`.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Models => "models",
+            Self::Routes => "routes",
+            Self::SystemPrompts => "systemPrompts",
         }
-        for (place, route) in self.routes.iter().flatten().enumerate() {
-            entries.push(("routes", place, Self { routes: Some(vec![route.clone()]), ..self.clone() }));
-        }
-        for (place, prompt) in self.system_prompts.iter().flatten().enumerate() {
-            entries.push(("systemPrompts", place, Self { system_prompts: Some(vec![prompt.clone()]), ..self.clone() }));
-        }
-        entries
     }
 }
