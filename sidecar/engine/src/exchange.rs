@@ -467,7 +467,7 @@ impl Exchange {
             self.look_beside();
         }
         let found: Vec<_> = self.place_findings(places).collect();
-        let placed = self.unplaced.take();
+        let sent = self.unplaced.take();
         let (mut remedies, mut refusal) = (Remedies::default(), None);
         for (id, mode, placed) in found {
             let Placed::Found(finding) = placed else { continue };
@@ -482,7 +482,7 @@ impl Exchange {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let place = placed.as_ref().and_then(|named| places.get(named.0.as_deref()?));
+        let place = sent.as_ref().and_then(|named| places.get(named.0.as_deref()?));
         let is_alias = self.document.has_rules() && matches!(place, Some(Whereabouts::Alias(_)));
         let stands_in = remedies.model.is_some();
         let Some(route) = self.route.filter(|_| stands_in || is_alias) else { return Ok(None) };

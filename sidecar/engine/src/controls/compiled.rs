@@ -44,7 +44,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(spec: Spec, standing: &Standing, rule: Option<Arc<str>>, base: Option<&Self>) -> Result<Self, PolicyError> {
+    fn new(spec: Spec, standing: Standing, rule: Option<Arc<str>>, base: Option<&Self>) -> Result<Self, PolicyError> {
         let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
         let controls = all(&spec, &resolve, base)?;
         let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
@@ -63,7 +63,7 @@ impl Policy {
             let reason = format!("there are {} rules; at most {MAX_RULES} are read", spec.rules.len());
             return Err(PolicyError::in_spec(format!("rules[{MAX_RULES}]"), reason));
         }
-        let mut base = Layer::new(spec.clone(), standing, None, None)?;
+        let mut base = Layer::new(spec.clone(), *standing, None, None)?;
         let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len());
         for (place, rule) in spec.rules.iter().enumerate() {
             let path = format!("rules[{place}]");
@@ -74,7 +74,7 @@ impl Policy {
                 let reason = "it changes nothing, and there is no rule behind it that it would keep away";
                 return Err(PolicyError::in_spec(path, reason));
             }
-            let layer = Layer::new(rule.over(spec), standing, Some(name), Some(&base)).map_err(|error| of_rule(error, rule, &path))?;
+            let layer = Layer::new(rule.over(spec), *standing, Some(name), Some(&base)).map_err(|error| of_rule(error, rule, &path))?;
             passes(rule, &layer, &path)?;
             rules.push(Rule { scope, policy: Arc::new(layer.policy) });
         }
@@ -207,18 +207,18 @@ fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>
         let base = base.filter(|base| is_same(&base.spec, spec))?;
         base.policy.controls.iter().find(|control| control.id() == id && control.mode() == mode).cloned()
     };
-    let modes = [spec.models.mode, spec.tools.mode, spec.redaction.mode].map(resolve);
-    let models = match kept(ControlId::Models, modes[0], |base, spec| base.models == spec.models) {
+    let resolved = [spec.models.mode, spec.tools.mode, spec.redaction.mode].map(resolve);
+    let models = match kept(ControlId::Models, resolved[0], |base, spec| base.models == spec.models) {
         Some(same) => same,
-        None => Arc::new(models::Models::new(&spec.models, modes[0])?),
+        None => Arc::new(models::Models::new(&spec.models, resolved[0])?),
     };
-    let tools = match kept(ControlId::Tools, modes[1], |base, spec| base.tools == spec.tools) {
+    let tools = match kept(ControlId::Tools, resolved[1], |base, spec| base.tools == spec.tools) {
         Some(same) => same,
-        None => Arc::new(tools::Tools::new(&spec.tools, modes[1])?),
+        None => Arc::new(tools::Tools::new(&spec.tools, resolved[1])?),
     };
-    let redaction = match kept(ControlId::Redaction, modes[2], |base, spec| base.redaction.kinds == spec.redaction.kinds) {
+    let redaction = match kept(ControlId::Redaction, resolved[2], |base, spec| base.redaction.kinds == spec.redaction.kinds) {
         Some(same) => same,
-        None => Arc::new(redaction::Redaction::new(&spec.redaction, modes[2])?),
+        None => Arc::new(redaction::Redaction::new(&spec.redaction, resolved[2])?),
     };
     let is_same = |base: &Spec, spec: &Spec| base.management == spec.management && base.models.allow == spec.models.allow;
     let management = match kept(ControlId::Management, resolve(spec.management.mode), is_same) {

@@ -136,6 +136,9 @@ fn is_meant(meant: &str, pattern: &str) -> bool {
     meant.strip_suffix('*').map_or(meant == pattern, |begin| pattern.starts_with(begin))
 }
 
+/// What a scope needs of a route: the key, whether it does, which routes have it, and how that is said, and its lack.
+type Want = (&'static str, bool, fn(&Route) -> bool, &'static str, &'static str);
+
 /// Whether the one covers all that the other does.
 fn covers<T>(one: Option<&T>, other: Option<&T>, does: impl Fn(&T, &T) -> bool) -> bool {
     match (one, other) {
@@ -192,7 +195,7 @@ impl Scope {
 
     /// Whether some route can carry such a request.
     fn can_be_reached(&self, path: &str) -> Result<(), PolicyError> {
-        let wants: [(&str, bool, fn(&Route) -> bool, &str, &str); 4] = [
+        let wants: [Want; 4] = [
             ("models", self.models.is_some(), names_a_model, "names a model", "names no model"),
             ("tools", self.tools == Some(true), takes_tools, "takes tools", "takes no tools"),
             ("documents", self.documents == Some(true), takes_documents, "takes documents", "takes no documents"),
@@ -297,7 +300,7 @@ impl Scope {
     }
 
     fn covers_list(&self, list: List, other: &Self) -> bool {
-        let each = |_: &(), (): &()| (0..other.entries(list)).all(|place| self.covers_entry(list, other, place));
+        let each = |(): &(), (): &()| (0..other.entries(list)).all(|place| self.covers_entry(list, other, place));
         covers(self.has(list).then_some(&()), other.has(list).then_some(&()), each)
     }
 
