@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
-use llm_guard_engine::policy::GuardPolicy;
 use llm_guard_engine::policy::settings::{Settings, open};
+use llm_guard_engine::policy::{GuardPolicy, Mode};
 
 use crate::cluster::Cluster;
 use crate::events::{Events, Reason};
@@ -66,6 +66,8 @@ pub(crate) struct Applier {
     pub(crate) keys: Arc<ArcSwap<Keys>>,
     pub(crate) events: Arc<Events>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The floor of the whole cluster.
+    pub(crate) floor: Option<Mode>,
     peers: Peers,
     /// By namespace and audience, the last settings that were seen in force or written. What is older isn't taken back.
     ledger: Mutex<HashMap<(String, String), Settings>>,
@@ -80,8 +82,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Applier {
-    pub(crate) fn new(cluster: Arc<Cluster>, keys: Arc<ArcSwap<Keys>>, events: Arc<Events>, metrics: Arc<Metrics>, peers: Peers) -> Self {
-        Self { cluster, keys, events, metrics, peers, ledger: Mutex::default(), placed: Mutex::default(), writes: Mutex::default() }
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        keys: Arc<ArcSwap<Keys>>,
+        events: Arc<Events>,
+        metrics: Arc<Metrics>,
+        floor: Option<Mode>,
+        peers: Peers,
+    ) -> Self {
+        let (ledger, placed, writes) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { cluster, keys, events, metrics, floor, peers, ledger, placed, writes }
     }
 
     /// The namespace of the injector.
@@ -338,7 +348,7 @@ pub(crate) fn network_policy_reference(namespace: &str, name: &str) -> ObjectRef
 }
 
 /// Milliseconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -25,7 +25,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
-use crate::identity::{Kind, is_object_name};
+use crate::identity::{Kind, Whose, is_object_name};
 use crate::names::{GUARD, GUARDED, KEY, LABEL, MANAGED, MANAGED_BY, PREFIX};
 use crate::plan::keys::is_name;
 
@@ -196,6 +196,34 @@ impl Cluster {
         metadata.map(|metadata| workload(kind, metadata))
     }
 
+    /// Every workload of a namespace that isn't ending, with its annotations, from the copies.
+    pub(crate) fn workloads(&self, namespace: &str) -> BTreeMap<Whose, BTreeMap<String, String>> {
+        fn within<'a, K>(
+            kind: Kind,
+            store: &Store<PartialObjectMeta<K>>,
+            namespace: &'a str,
+        ) -> impl Iterator<Item = (Whose, BTreeMap<String, String>)> + use<'a, K>
+        where
+            PartialObjectMeta<K>: Lookup<DynamicType = ()> + Clone + 'static,
+            K: Clone,
+        {
+            let here =
+                move |metadata: &ObjectMeta| metadata.namespace.as_deref() == Some(namespace) && metadata.deletion_timestamp.is_none();
+            let found = store.state_filter(|object| here(&object.metadata));
+            found.into_iter().map(move |object| {
+                let ObjectMeta { name, annotations, .. } = object.metadata.clone();
+                (Whose::Workload(kind, name.unwrap_or_default()), annotations.unwrap_or_default())
+            })
+        }
+        let mut workloads = BTreeMap::new();
+        workloads.extend(within(Kind::Deployment, &self.deployments, namespace));
+        workloads.extend(within(Kind::StatefulSet, &self.stateful_sets, namespace));
+        workloads.extend(within(Kind::DaemonSet, &self.daemon_sets, namespace));
+        workloads.extend(within(Kind::Job, &self.jobs, namespace));
+        workloads.extend(within(Kind::CronJob, &self.cron_jobs, namespace));
+        workloads
+    }
+
     /// A namespace's metadata, from the copies.
     pub(crate) fn namespace(&self, name: &str) -> Option<ObjectMeta> {
         self.namespaces.get(&ObjectRef::new(name)).map(|namespace| namespace.metadata.clone())
@@ -219,6 +247,34 @@ impl Cluster {
         }
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &policy_resource());
         api.get_opt(name).await.map_err(|source| ReadError::Api { what: format!("the GuardPolicy {namespace}/{name}"), source })
+    }
+
+    /// A workload's annotations, read now. Nothing if it is gone or ending.
+    pub(crate) async fn read_annotations(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, ReadError> {
+        async fn read<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, kube::Error>
+        where
+            K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        {
+            let found = Api::<K>::namespaced(client.clone(), namespace).get_metadata_opt(name).await?;
+            Ok(found.map(|found| found.metadata))
+        }
+        let found = match kind {
+            Kind::Deployment => read::<Deployment>(&self.client, namespace, name).await,
+            Kind::StatefulSet => read::<StatefulSet>(&self.client, namespace, name).await,
+            Kind::DaemonSet => read::<DaemonSet>(&self.client, namespace, name).await,
+            Kind::Job => read::<Job>(&self.client, namespace, name).await,
+            Kind::CronJob => read::<CronJob>(&self.client, namespace, name).await,
+        };
+        let found = found.map_err(|source| ReadError::Api { what: format!("{} {namespace}/{name}", kind.name()), source })?;
+        Ok(found.filter(|metadata| metadata.deletion_timestamp.is_none()).map(|mut metadata| {
+            cut_metadata(&mut metadata, false);
+            metadata.annotations.unwrap_or_default()
+        }))
     }
 
     /// The workload that a pod with these owners belongs to, read now. Nothing if it belongs to none whose annotations count.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::apply::{Applier, ApplyError, network_policy_reference};
+use crate::apply::{Applier, ApplyError, network_policy_reference, now};
 use crate::cluster::{Dirty, Workload, policy_resource};
 use crate::delivery::Deliveries;
 use crate::events::Reason;
@@ -27,6 +27,7 @@ use crate::identity::{Identity, Whose, is_object_name};
 use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, MANAGER};
 use crate::network_policy::{self, UNGUARDED, Ways, opens_more};
 use crate::settings::{Around, Sealed, annotations_behind, read_policy};
+use crate::status::{self, Loaded, Share, Times};
 
 /// How long changes are gathered before they are looked at: one command often makes several.
 const GATHER: Duration = Duration::from_millis(50);
@@ -62,6 +63,8 @@ pub(crate) struct Controller {
     unneeded: Mutex<HashMap<(String, String), Instant>>,
     /// The list of unguarded pods, as it is shown.
     unguarded: Mutex<Value>,
+    /// Since when this replica looks, in milliseconds since 1970.
+    began: u64,
 }
 
 /// The namespaces that are to be looked at, in their turn. One that takes long holds up nobody else, and is never looked at twice at once.
@@ -113,8 +116,12 @@ struct Group {
 
 impl Controller {
     pub(crate) fn new(applier: Arc<Applier>, dirty: Arc<Dirty>, retention: Duration) -> Self {
-        let deliveries =
-            Arc::new(Deliveries::new(applier.cluster.client.clone(), Arc::clone(&applier.events), Arc::clone(&applier.metrics)));
+        let deliveries = Arc::new(Deliveries::new(
+            applier.cluster.client.clone(),
+            Arc::clone(&applier.events),
+            Arc::clone(&applier.metrics),
+            Arc::clone(&dirty),
+        ));
         Self {
             applier,
             dirty,
@@ -123,6 +130,7 @@ impl Controller {
             found: Mutex::default(),
             unneeded: Mutex::default(),
             unguarded: Mutex::new(json!([])),
+            began: now(),
         }
     }
 
@@ -196,11 +204,7 @@ impl Controller {
         };
         if let Some(error) = failed {
             tracing::warn!(namespace, "{error}");
-            let (dirty, namespace) = (Arc::clone(&self.dirty), namespace.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(AGAIN).await;
-                dirty.mark(namespace);
-            });
+            self.look_again(&namespace);
         }
         namespace
     }
@@ -236,15 +240,21 @@ impl Controller {
         }
         let network_policies = cluster.network_policies.state_filter(|policy| within(policy.namespace()));
         let maps = cluster.config_maps.state_filter(|map| within(map.namespace()));
-        let policies = self.read_policies(namespace).await;
+        let policies = self.read_policies(namespace);
 
         let mut found = Found::default();
         let mut failure = None;
         let mut opening = BTreeSet::new();
+        let mut shares = BTreeMap::<String, Vec<Share>>::new();
         for (identity, group) in &groups {
             let looked = self.look_at(identity, group, &annotations, &policies, &maps, &network_policies, &mut found, &mut opening).await;
-            failure = failure.or(looked.err());
+            match looked {
+                Ok(Some((policy, share))) => shares.entry(policy).or_default().push(share),
+                Ok(None) => {}
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
+        self.write_statuses(namespace, &policies, shares).await;
         found.opening = i64::try_from(opening.len()).unwrap_or(i64::MAX);
 
         // Where a labelled pod can be.
@@ -268,7 +278,7 @@ impl Controller {
         failure.map_or(Ok(()), Err)
     }
 
-    /// One look at the pods of one workload.
+    /// One look at the pods of one workload. Gives what there is to say of them in the status of the policy that they go by.
     #[allow(clippy::too_many_arguments, reason = "they are what a look at a namespace has gathered once for all its workloads")]
     async fn look_at(
         &self,
@@ -280,7 +290,7 @@ impl Controller {
         network_policies: &[Arc<NetworkPolicy>],
         found: &mut Found,
         opening: &mut BTreeSet<String>,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<(String, Share)>, ApplyError> {
         let name = identity.object_name();
         let map = maps.iter().find(|map| map.name_any() == name).map(|map| ConfigMap::clone(map));
         let least = group.pods.iter().map(|(pod, _)| pod.serial).max().unwrap_or_default();
@@ -317,15 +327,17 @@ impl Controller {
             );
             self.applier.events.warn(&about, Reason::RestartNeeded, note).await;
         }
+        let mut share = None;
         let from = match &settled {
             Ok((sealed, _)) => {
                 self.deliveries.deliver(identity.namespace(), &know, &sealed.digest);
+                share = Some(self.share(identity, group, namespace, policies, sealed));
                 network_policy::from(&sealed.settings.policy)
             }
             Err(_) => self.applier.last(identity, None, least).map_or(Ok(None), |last| network_policy::from(&last.policy)),
         };
         // Settings hold only peers that were read before. Were they none, what is open stays as it is.
-        let Ok(from) = from else { return settled.map(drop) };
+        let Ok(from) = from else { return settled.map(|_| share) };
 
         let ways = Ways::of(identity, group.pods.iter().map(|(pod, _)| pod), from);
         let there = network_policies.iter().find(|policy| policy.name_any() == name);
@@ -343,8 +355,41 @@ impl Controller {
         let placed = self.applier.place_workload_policy(&ways, there.map(AsRef::as_ref)).await;
         match settled {
             Err(error) if !matches!(error, ApplyError::Trouble(_)) => Err(error),
-            _ => placed,
+            _ => placed.map(|()| share),
         }
+    }
+
+    /// The pods of one workload, for the status of their policy, and which that is.
+    fn share(
+        &self,
+        identity: &Identity,
+        group: &Group,
+        namespace: &BTreeMap<String, String>,
+        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        sealed: &Sealed,
+    ) -> (String, Share) {
+        let held = &sealed.settings.policy;
+        let workload = match identity.whose() {
+            Whose::Bare => None,
+            Whose::Workload(kind, name) => self.applier.cluster.workload(identity.namespace(), *kind, name),
+        };
+        // Pods that outlive their workload keep its policy.
+        let outlived = workload.is_none() && *identity.whose() != Whose::Bare;
+        let around = Around { floor: self.applier.floor, namespace, workload: workload.as_ref().map(|workload| &workload.annotations) };
+        let policy = if outlived { &held.metadata.name } else { around.policy_name(identity).0 }.to_owned();
+        let pods = group.pods.iter().map(|(pod, _)| Loaded {
+            uid: pod.uid.clone(),
+            created: pod.created,
+            in_force: self.deliveries.has_arrived(&pod.uid, &sealed.digest),
+        });
+        let share = Share {
+            workload: identity.workload(),
+            digest: sealed.digest.clone(),
+            changed: sealed.settings.serial,
+            current: policies.get(&policy).is_some_and(|now| now.as_ref() == Ok(held)),
+            pods: pods.collect(),
+        };
+        (policy, share)
     }
 
     async fn settle(
@@ -358,70 +403,88 @@ impl Controller {
         let cluster = &self.applier.cluster;
         let lookup = |name: &str| policies.get(name).cloned();
         let settled = match identity.whose() {
-            Whose::Bare => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
+            Whose::Bare => {
+                self.applier
+                    .settle(identity, &Around { floor: self.applier.floor, namespace, workload: None }, lookup, map, least, false)
+                    .await
+            }
             Whose::Workload(kind, name) => match cluster.workload(identity.namespace(), *kind, name) {
                 Some(Workload { annotations, .. }) => {
-                    self.applier.settle(identity, &Around { namespace, workload: Some(&annotations) }, lookup, map, least, false).await
+                    self.applier
+                        .settle(
+                            identity,
+                            &Around { floor: self.applier.floor, namespace, workload: Some(&annotations) },
+                            lookup,
+                            map,
+                            least,
+                            false,
+                        )
+                        .await
                 }
                 // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
                 None => match self.applier.last(identity, map.as_ref(), least) {
                     Some(before) => {
                         let annotations = annotations_behind(&before);
-                        let around = Around { namespace, workload: Some(&annotations) };
+                        let around = Around { floor: self.applier.floor, namespace, workload: Some(&annotations) };
                         self.applier.settle(identity, &around, |_| Some(policy_behind(&before.policy, policies)), map, least, false).await
                     }
-                    None => self.applier.settle(identity, &Around { namespace, workload: None }, lookup, map, least, false).await,
+                    None => {
+                        self.applier
+                            .settle(identity, &Around { floor: self.applier.floor, namespace, workload: None }, lookup, map, least, false)
+                            .await
+                    }
                 },
             },
         };
         settled.map(|settled| (settled.sealed, settled.troubles))
     }
 
-    /// Reads the policies of a namespace, and writes into their status what came of it.
-    async fn read_policies(&self, namespace: &str) -> BTreeMap<String, Result<GuardPolicy, String>> {
-        let cluster = &self.applier.cluster;
-        let mut policies = BTreeMap::new();
-        for object in cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace)) {
-            let read = serde_json::to_value(object.as_ref()).map_err(|error| error.to_string()).and_then(|value| read_policy(&value));
-            self.write_status(namespace, &object, read.as_ref().err()).await;
-            policies.insert(object.name_any(), read);
-        }
-        policies
+    /// Reads the policies of a namespace.
+    fn read_policies(&self, namespace: &str) -> BTreeMap<String, Result<GuardPolicy, String>> {
+        let policies = self.applier.cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
+        let read =
+            |object: &DynamicObject| serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value));
+        policies.iter().map(|object| (object.name_any(), read(object))).collect()
     }
 
-    /// Writes the condition `Accepted`, where it says something else.
-    async fn write_status(&self, namespace: &str, object: &DynamicObject, error: Option<&String>) {
-        let (status, reason) = if error.is_some() { ("False", "NotLoaded") } else { ("True", "Loaded") };
-        let message = error.map_or("Guards can load this policy.", String::as_str);
-        let generation = object.metadata.generation;
-        let there = object
-            .data
-            .pointer("/status/conditions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .find(|condition| condition["type"] == "Accepted");
-        let same = |condition: &Value| {
-            condition["status"] == status && condition["message"] == message && condition["observedGeneration"].as_i64() == generation
-        };
-        // Two versions of the injector may disagree about a policy while one takes the other's place.
-        if there.is_some_and(same) || self.applier.restrain(namespace, &format!("GuardPolicy/{}", object.name_any())).is_err() {
-            return;
+    /// Writes the status of the policies of a namespace, where it says something else.
+    async fn write_statuses(
+        &self,
+        namespace: &str,
+        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        mut shares: BTreeMap<String, Vec<Share>>,
+    ) {
+        let times = Times { now: now(), began: self.began };
+        for object in self.applier.cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace)) {
+            let name = object.name_any();
+            // One that came since the others were read has its turn in a moment.
+            let Some(policy) = policies.get(&name) else { continue };
+            let there = object.data.get("status").unwrap_or(&Value::Null);
+            let shares = shares.remove(&name).unwrap_or_default();
+            let policy = policy.as_ref().map_err(String::as_str);
+            let Some(status) = status::status(there, object.metadata.generation, policy, shares, times) else { continue };
+            // Two versions of the injector may disagree about a policy while one takes the other's place. What is left out now is written
+            // a little later, for nothing else would have anybody look again.
+            if self.applier.restrain(namespace, &format!("GuardPolicy/{name}")).is_err() {
+                self.look_again(namespace);
+                continue;
+            }
+            let api = Api::<DynamicObject>::namespaced_with(self.applier.cluster.client.clone(), namespace, &policy_resource());
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            if let Err(error) = api.patch_status(&name, &params, &Patch::Merge(json!({"status": status}))).await {
+                // It tells people; nothing depends on it.
+                tracing::debug!(namespace, policy = name, %error, "the status couldn't be written");
+            }
         }
-        let since = there.filter(|condition| condition["status"] == status).map(|condition| condition["lastTransitionTime"].clone());
-        let since =
-            since.unwrap_or_else(|| json!(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::now())));
-        let condition = json!({
-            "type": "Accepted", "status": status, "reason": reason, "message": message,
-            "observedGeneration": generation, "lastTransitionTime": since,
+    }
+
+    /// Has a namespace looked at again in a while.
+    fn look_again(&self, namespace: &str) {
+        let (dirty, namespace) = (Arc::clone(&self.dirty), namespace.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(AGAIN).await;
+            dirty.mark(namespace);
         });
-        let api = Api::<DynamicObject>::namespaced_with(self.applier.cluster.client.clone(), namespace, &policy_resource());
-        let patch = json!({"status": {"conditions": [condition]}});
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        if let Err(error) = api.patch_status(&object.name_any(), &params, &Patch::Merge(patch)).await {
-            // It tells people; nothing depends on it.
-            tracing::debug!(namespace, policy = object.name_any(), %error, "the status couldn't be written");
-        }
     }
 
     /// Deletes settings and network policies that no pod has needed for as long as they are kept.

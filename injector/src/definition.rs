@@ -29,18 +29,6 @@ pub(crate) fn definition() -> Result<Value, DefinitionError> {
     let generator = settings.with_transform(StructuralSchemaRewriter).into_generator();
     let mut spec = serde_json::to_value(generator.into_root_schema_for::<Spec>())?;
     settle(&mut spec);
-    let condition = json!({
-        "type": "object",
-        "required": ["type", "status", "lastTransitionTime", "reason", "message"],
-        "properties": {
-            "type": {"type": "string"},
-            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-            "observedGeneration": {"type": "integer", "format": "int64"},
-            "lastTransitionTime": {"type": "string", "format": "date-time"},
-            "reason": {"type": "string"},
-            "message": {"type": "string"},
-        },
-    });
     let accepted = ".status.conditions[?(@.type==\"Accepted\")].status";
     Ok(json!({
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -57,7 +45,11 @@ pub(crate) fn definition() -> Result<Value, DefinitionError> {
                 "subresources": {"status": {}},
                 "additionalPrinterColumns": [
                     {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
+                    {"name": "Controls", "type": "string", "jsonPath": ".status.controls"},
+                    {"name": "Pods", "type": "string", "jsonPath": ".status.pods.summary"},
                     {"name": "Accepted", "type": "string", "jsonPath": accepted},
+                    {"name": "Changed", "type": "date", "jsonPath": ".status.changed", "priority": 1},
+                    {"name": "Lag", "type": "string", "jsonPath": ".status.lag", "priority": 1},
                     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
                 ],
                 "schema": {"openAPIV3Schema": {
@@ -68,21 +60,67 @@ pub(crate) fn definition() -> Result<Value, DefinitionError> {
                         "kind": {"type": "string"},
                         "metadata": {"type": "object"},
                         "spec": spec,
-                        "status": {
-                            "description": "What became of it.",
-                            "type": "object",
-                            "properties": {"conditions": {
-                                "type": "array",
-                                "items": condition,
-                                "x-kubernetes-list-type": "map",
-                                "x-kubernetes-list-map-keys": ["type"],
-                            }},
-                        },
+                        "status": status(),
                     },
                 }},
             }],
         },
     }))
+}
+
+/// What the injector writes of a policy.
+fn status() -> Value {
+    let condition = json!({
+        "type": "object",
+        "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+        "properties": {
+            "type": {"type": "string"},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+            "observedGeneration": {"type": "integer", "format": "int64"},
+            "lastTransitionTime": {"type": "string", "format": "date-time"},
+            "reason": {"type": "string"},
+            "message": {"type": "string"},
+        },
+    });
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let count = |description: &str| json!({"type": "integer", "format": "int64", "description": description});
+    let workload = json!({
+        "type": "object",
+        "required": ["workload", "digest", "pods", "inForce"],
+        "properties": {
+            "workload": text("Whose pods: `Deployment/ollama`; `Namespace/NAME` for those of no workload."),
+            "digest": text("Of the settings that their guards should have loaded; a guard says on its port 15435 at /settings what it has."),
+            "pods": count("How many guarded pods there are."),
+            "inForce": count("On how many of them the guard has said that it loaded these settings."),
+        },
+    });
+    json!({
+        "description": "What became of it.",
+        "type": "object",
+        "properties": {
+            "conditions": {
+                "type": "array",
+                "items": condition,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+            "digest": text("Tells this policy from others, whatever they are called: the digest of what it says. Audit records name it."),
+            "controls": text("The controls that it says something of."),
+            "pods": {
+                "type": "object",
+                "description": "The guarded pods that go by it.",
+                "properties": {
+                    "selected": count("How many there are."),
+                    "inForce": count("On how many of them it is in force as it is now."),
+                    "summary": text("Both: `2/3`."),
+                },
+            },
+            "workloads": {"type": "array", "description": "The same for each workload, the first twenty of them.", "items": workload},
+            "observed": text("Changes with the pods that are counted and with what they should have loaded."),
+            "changed": {"type": "string", "format": "date-time", "description": "When what its pods should have loaded was last changed."},
+            "lag": text("How long it took from then until it was in force on every pod that had run before."),
+        },
+    })
 }
 
 /// The definition as YAML.

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::cluster::Dirty;
 use crate::events::{Events, Reason};
 use crate::guarded::Guarded;
 use crate::metrics::Metrics;
@@ -60,13 +61,21 @@ pub(crate) struct Deliveries {
     client: Client,
     events: Arc<Events>,
     metrics: Arc<Metrics>,
+    dirty: Arc<Dirty>,
     room: Semaphore,
     by_pod: Mutex<HashMap<String, Delivery>>,
 }
 
 impl Deliveries {
-    pub(crate) fn new(client: Client, events: Arc<Events>, metrics: Arc<Metrics>) -> Self {
-        Self { client, events, metrics, room: Semaphore::new(TOGETHER), by_pod: Mutex::default() }
+    /// `dirty` learns of what has arrived: policies' status counts it.
+    pub(crate) fn new(client: Client, events: Arc<Events>, metrics: Arc<Metrics>, dirty: Arc<Dirty>) -> Self {
+        Self { client, events, metrics, dirty, room: Semaphore::new(TOGETHER), by_pod: Mutex::default() }
+    }
+
+    /// Whether the pod's guard has said that it loaded what has this digest.
+    pub(crate) fn has_arrived(&self, uid: &str, digest: &str) -> bool {
+        let by_pod = self.by_pod.lock().unwrap_or_else(PoisonError::into_inner);
+        by_pod.get(uid).is_some_and(|delivery| delivery.done && delivery.digest == digest)
     }
 
     /// Sees to it that these pods' guards load what has this digest.
@@ -87,6 +96,7 @@ impl Deliveries {
                     delivery.done = true;
                 }
                 this.count(&by_pod);
+                this.dirty.mark(pod.identity.namespace());
             })
             .abort_handle();
             let delivery = Delivery { namespace: namespace.to_owned(), digest: digest.to_owned(), task, done: false };

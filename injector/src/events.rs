@@ -39,6 +39,10 @@ pub(crate) enum Reason {
     WrittenByOthers,
     /// A Secret was damaged, and is replaced.
     SecretReplaced,
+    /// Somebody changed what guards a workload.
+    ProtectionChanged,
+    /// Somebody wanted to, and may not.
+    ChangeRefused,
 }
 
 impl Reason {
@@ -53,6 +57,8 @@ impl Reason {
             Self::NetworkPolicyOpensMore => "NetworkPolicyOpensMore",
             Self::WrittenByOthers => "WrittenByOthers",
             Self::SecretReplaced => "SecretReplaced",
+            Self::ProtectionChanged => "ProtectionChanged",
+            Self::ChangeRefused => "ChangeRefused",
         }
     }
 }
@@ -87,16 +93,25 @@ impl Events {
             return;
         }
         tracing::warn!(object, reason = reason.name(), "{note}");
+        self.write(about, reason, &note, "Warning").await;
+    }
+
+    /// Tells what somebody did, as an event, however often it is done. The log has its own record.
+    pub(crate) async fn note(&self, about: &ObjectReference, reason: Reason, note: String) {
+        self.write(about, reason, &shortened(note), "Normal").await;
+    }
+
+    async fn write(&self, about: &ObjectReference, reason: Reason, note: &str, kind: &str) {
         // Events about objects without a namespace live in `default`.
         let namespace = about.namespace.clone().unwrap_or_else(|| "default".into());
         let api = Api::<Event>::namespaced(self.client.clone(), &namespace);
-        let event = self.event(about, reason, &note, namespace);
+        let event = self.event(about, reason, note, namespace, kind);
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::warn!(object, reason = reason.name(), %error, "the event couldn't be written");
+            tracing::warn!(object = about.name, reason = reason.name(), %error, "the event couldn't be written");
         }
     }
 
-    fn event(&self, about: &ObjectReference, reason: Reason, note: &str, namespace: String) -> Event {
+    fn event(&self, about: &ObjectReference, reason: Reason, note: &str, namespace: String, kind: &str) -> Event {
         let now = Timestamp::now();
         let name = about.name.as_deref().unwrap_or("llm-guard").chars().take(200).collect::<String>();
         Event {
@@ -106,7 +121,7 @@ impl Events {
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(now)),
-            type_: Some("Warning".into()),
+            type_: Some(kind.into()),
             reason: Some(reason.name().into()),
             action: Some(reason.name().into()),
             note: Some(note.into()),

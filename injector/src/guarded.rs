@@ -7,9 +7,11 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
 use kube::ResourceExt;
+use llm_guard_engine::policy::Mode;
 
 use crate::identity::Identity;
-use crate::names::{DATA_PORT, DEFAULT_PORT, GUARD, METRICS_PORT, SETTINGS, is_our_name};
+use crate::names::{DATA_PORT, DEFAULT_PORT, GUARD, METRICS_PORT, MODE, SETTINGS, is_our_name};
+use crate::plan::keys;
 
 /// The greatest serial that a pod may ask for: 285,000 years of milliseconds. Where the webhook isn't asked, anybody can make a pod that
 /// looks guarded; were the last of all numbers taken from it, nothing newer could follow, and old settings would count as new ones.
@@ -35,6 +37,10 @@ pub(crate) struct Guarded {
     pub(crate) serial: u64,
     /// What the annotation says that the guard should have loaded.
     pub(crate) told: Option<String>,
+    /// The mode that it asks for itself.
+    pub(crate) mode: Option<Mode>,
+    /// When it was made, in seconds since 1970.
+    pub(crate) created: Option<i64>,
     /// Where its guard answers, once it runs: already while init containers do.
     pub(crate) address: Option<IpAddr>,
     /// The port that is guarded.
@@ -72,6 +78,8 @@ impl Guarded {
                 .find_map(|text| text.parse().ok().filter(|serial| *serial <= LAST_SERIAL))
                 .unwrap_or_default(),
             told: annotation(SETTINGS).map(str::to_owned),
+            mode: annotation(MODE).and_then(keys::mode),
+            created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
             address: status.and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok()),
             port,
             open,

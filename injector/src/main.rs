@@ -1,6 +1,8 @@
 //! The injector: admission webhooks that put the guard into pods, and the controller of the settings that those guards load.
 
+mod access;
 mod apply;
+mod authority;
 mod certificates;
 mod cluster;
 mod commands;
@@ -8,6 +10,7 @@ mod controller;
 mod definition;
 mod delivery;
 mod events;
+mod governed;
 mod guarded;
 mod identity;
 mod logs;
@@ -21,6 +24,8 @@ mod secrets;
 mod server;
 mod settings;
 mod signing;
+mod status;
+mod uses;
 mod webhook;
 
 use clap::Parser;

@@ -24,10 +24,12 @@ pub(crate) enum Webhook {
     Policies,
     /// Namespaces, whose keys are changed.
     Namespaces,
+    /// Who may change keys.
+    Authority,
 }
 
 impl Webhook {
-    pub(crate) const ALL: [Self; 5] = [Self::Pods, Self::Workloads, Self::PodUpdates, Self::Policies, Self::Namespaces];
+    pub(crate) const ALL: [Self; 6] = [Self::Pods, Self::Workloads, Self::PodUpdates, Self::Policies, Self::Namespaces, Self::Authority];
 
     const fn name(self) -> &'static str {
         match self {
@@ -36,6 +38,7 @@ impl Webhook {
             Self::PodUpdates => "pod_updates",
             Self::Policies => "policies",
             Self::Namespaces => "namespaces",
+            Self::Authority => "authority",
         }
     }
 }

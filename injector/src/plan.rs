@@ -47,7 +47,7 @@ use crate::names::{
 pub(crate) use detect::{Asks, Untouched, asks_for_guard};
 pub(crate) use draft::{Change, Edit, Path, Step};
 pub(crate) use keys::Asked;
-pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Warning};
+pub(crate) use obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal, Users, Warning};
 pub(crate) use port::PodSecurity;
 
 use detect::Told;
@@ -325,7 +325,7 @@ fn more_than_monitor(asked: &Asked, s: &Surroundings) -> Vec<Refusal> {
     let asks = [
         (format!("the pod's {MODE}"), asked.mode),
         (format!("{MODE} of {}", s.settings.workload), read(s.workload_annotations.get(MODE))),
-        (format!("the namespace's {MINIMUM_MODE}"), read(s.namespace.annotations.get(MINIMUM_MODE))),
+        (format!("the floor ({MINIMUM_MODE})"), read(s.namespace.annotations.get(MINIMUM_MODE))),
     ];
     let above = asks.into_iter().filter_map(|(asks, mode)| mode.filter(|mode| *mode > Mode::Monitor).map(|mode| (asks, mode)));
     above

@@ -15,6 +15,7 @@ use llm_guard_engine::policy::GuardPolicy;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::access::AccessError;
 use crate::apply::{Applier, ApplyError};
 use crate::cluster::{ReadError, Workload};
 use crate::guarded::Guarded;
@@ -22,17 +23,21 @@ use crate::identity::{Identity, Kind, Whose};
 use crate::metrics::{Metrics, Webhook};
 use crate::names::POLICY;
 use crate::network_policy::{self, UNGUARDED, Ways};
-use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Warning};
+use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Users, Warning};
 use crate::server::{Reply, reply, text};
-use crate::settings::{Around, Trouble, read_policy};
+use crate::settings::{Around, Trouble, above, read_policy};
+use crate::uses;
 use crate::webhook::{self, Review, Says, Verdict};
 
 /// How long a review waits for an injector that has just begun.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The most workloads that are read for the deletion of a policy; of more, the copies' word is taken.
+const MOST_READ: usize = 16;
+
 /// Answers reviews.
 pub(crate) struct Reviews {
-    applier: Arc<Applier>,
+    pub(crate) applier: Arc<Applier>,
     metrics: Arc<Metrics>,
     config: Config,
     /// Whether the copies are complete. On half of them, a Service that marks a pod may be missing.
@@ -41,11 +46,13 @@ pub(crate) struct Reviews {
 
 /// Why a review can't be decided.
 #[derive(Debug, thiserror::Error)]
-enum Undecided {
+pub(crate) enum Undecided {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error("the injector has begun a moment ago and doesn't know the cluster yet; try again")]
     TooEarly,
     #[error("the system gives no randomness for the guard's group: {0}")]
@@ -75,6 +82,7 @@ impl Reviews {
             "/validate/pods" => Webhook::PodUpdates,
             "/validate/policies" => Webhook::Policies,
             "/validate/namespaces" => Webhook::Namespaces,
+            "/validate/authority" => Webhook::Authority,
             _ => return text(StatusCode::NOT_FOUND, "there is no such webhook"),
         };
         if head.method != Method::POST {
@@ -87,10 +95,15 @@ impl Reviews {
         };
         let decided = match webhook {
             Webhook::Pods | Webhook::Workloads if !self.knows_the_cluster().await => Err(Undecided::TooEarly),
+            Webhook::Policies if review.operation == "DELETE" => self.policy_deleted(&review).await,
             Webhook::Pods => self.pod(&review).await,
             Webhook::Workloads => self.workload(&review).await,
-            Webhook::PodUpdates => Ok(webhook::pod_changed(&review)),
-            Webhook::Policies => Ok(policy(&review)),
+            Webhook::PodUpdates => match webhook::pod_changed(&review) {
+                Verdict::Allowed(_) => self.pod_authority(&review).await,
+                verdict => Ok(verdict),
+            },
+            Webhook::Policies => self.policy(&review).await,
+            Webhook::Authority => self.authority(&review).await,
             Webhook::Namespaces => Ok(webhook::namespace(&review)),
         };
         let verdict = decided.unwrap_or_else(|error| {
@@ -102,7 +115,7 @@ impl Reviews {
     }
 
     /// Waits for the copies, as long as an API server may wait for an answer.
-    async fn knows_the_cluster(&self) -> bool {
+    pub(crate) async fn knows_the_cluster(&self) -> bool {
         let mut copies = self.copies.clone();
         let complete = tokio::time::timeout(PATIENCE, copies.wait_for(|complete| *complete)).await;
         matches!(complete, Ok(Ok(_)))
@@ -209,6 +222,72 @@ impl Reviews {
         Ok(verdict)
     }
 
+    /// A policy is made or changed. It is stored only if every guard can load it, and if whoever stores it may.
+    async fn policy(&self, review: &Review) -> Result<Verdict, Undecided> {
+        // One that goes away may be as it is; so may one of which only the status is written.
+        if !review.object["metadata"]["deletionTimestamp"].is_null()
+            || review.object["spec"] == review.old_object["spec"] && !review.old_object.is_null()
+        {
+            return Ok(Verdict::Allowed(Vec::new()));
+        }
+        match read_policy(&review.object) {
+            Ok(policy) => self.policy_authority(review, read_policy(&review.old_object).ok(), Some(policy)).await,
+            Err(reason) => {
+                let field = Field::new(Of::Workload, format!("GuardPolicy {}", review.name));
+                let refusal = Refusal { field, obstacle: Obstacle::Settings(reason) };
+                Ok(Verdict::Refused(vec![refusal], Says::of("GuardPolicy", &review.namespace)))
+            }
+        }
+    }
+
+    /// A policy is deleted. What somebody goes by stays, but where all of its namespace goes.
+    ///
+    /// Who goes by it, the copies say, and then the workloads themselves: what was annotated or deleted a moment ago is so. A pod that is
+    /// made in the same moment may come too late to be seen; then its settings stay in force without their policy, and an event says so.
+    async fn policy_deleted(&self, review: &Review) -> Result<Verdict, Undecided> {
+        let cluster = &self.applier.cluster;
+        let namespace = match cluster.read_namespace(&review.namespace).await {
+            Ok(namespace) if namespace.metadata.deletion_timestamp.is_none() => namespace.metadata,
+            Ok(_) | Err(ReadError::Missing(_)) => return Ok(Verdict::Allowed(Vec::new())),
+            Err(error) => return Err(error.into()),
+        };
+        if !self.knows_the_cluster().await {
+            return Err(Undecided::TooEarly);
+        }
+        let policy = review.policy_name();
+        let annotations = namespace.annotations.unwrap_or_default();
+        let uid = namespace.uid.unwrap_or_default();
+        let pods = self.guarded(&review.namespace, &uid);
+        let mut workloads = cluster.workloads(&review.namespace);
+        let seen = uses::users(&review.namespace, &uid, &annotations, &pods, &workloads);
+        let using: Vec<Whose> = seen.iter().filter(|user| user.uses(policy)).map(|user| user.identity.whose().clone()).collect();
+        for whose in using.into_iter().take(MOST_READ) {
+            if let Whose::Workload(kind, name) = &whose {
+                match cluster.read_annotations(&review.namespace, *kind, name).await? {
+                    Some(annotations) => drop(workloads.insert(whose, annotations)),
+                    None => drop(workloads.remove(&whose)),
+                }
+            }
+        }
+        let users = uses::users(&review.namespace, &uid, &annotations, &pods, &workloads);
+        let names = uses::names_of_users(policy, &annotations, &review.namespace, &users);
+        if names.is_empty() {
+            // Nobody goes by it now; whoever comes may.
+            return self.policy_authority(review, read_policy(&review.old_object).ok(), None).await;
+        }
+        let field = Field::new(Of::Workload, format!("GuardPolicy {policy}"));
+        let refusal = Refusal { field, obstacle: Obstacle::InUse { users: Users(names) } };
+        Ok(Verdict::Refused(vec![refusal], Says::of("GuardPolicy", &review.namespace)))
+    }
+
+    /// The guarded pods of a namespace that aren't ending, from the copies.
+    pub(crate) fn guarded(&self, namespace: &str, uid: &str) -> Vec<Guarded> {
+        let cluster = &self.applier.cluster;
+        let within = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.deletion_timestamp.is_none();
+        let pods = cluster.pods.state_filter(|pod| within(pod));
+        pods.iter().filter_map(|pod| Guarded::of(pod, &cluster.uid, namespace, uid)).collect()
+    }
+
     fn gather(
         &self,
         namespace: k8s_openapi::api::core::v1::Namespace,
@@ -221,7 +300,7 @@ impl Reviews {
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
             labels: metadata.labels.unwrap_or_default(),
-            annotations: metadata.annotations.unwrap_or_default(),
+            annotations: above(self.applier.floor, metadata.annotations.unwrap_or_default()),
         };
         let services = services.unwrap_or_else(|| {
             let all = self.applier.cluster.services.state_filter(|service| service.namespace().as_ref() == Some(&namespace.name));
@@ -249,6 +328,7 @@ impl Reviews {
     /// The policy that counts, read now.
     async fn policy_for<'g>(&self, gathered: &'g Gathered) -> Result<(Around<'g>, Option<Result<GuardPolicy, String>>), Undecided> {
         let around = Around {
+            floor: self.applier.floor,
             namespace: &gathered.namespace.annotations,
             workload: gathered.workload.as_ref().map(|workload| &workload.annotations),
         };
@@ -257,23 +337,6 @@ impl Reviews {
         let policy =
             object.map(|object| serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value)));
         Ok((around, policy))
-    }
-}
-
-/// A policy is stored only if every guard can load it.
-fn policy(review: &Review) -> Verdict {
-    // One that goes away may be as it is; so may one of which only the status is written.
-    if !review.object["metadata"]["deletionTimestamp"].is_null()
-        || review.object["spec"] == review.old_object["spec"] && !review.old_object.is_null()
-    {
-        return Verdict::Allowed(Vec::new());
-    }
-    match read_policy(&review.object) {
-        Ok(_) => Verdict::Allowed(Vec::new()),
-        Err(reason) => {
-            let field = Field::new(Of::Workload, format!("GuardPolicy {}", review.name));
-            Verdict::Refused(vec![Refusal { field, obstacle: Obstacle::Settings(reason) }], Says::of("GuardPolicy", &review.namespace))
-        }
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) enum Trouble {
 
 /// What stands around a workload.
 pub(crate) struct Around<'a> {
+    /// The floor of the whole cluster.
+    pub(crate) floor: Option<Mode>,
     pub(crate) namespace: &'a BTreeMap<String, String>,
     /// Nothing for bare pods.
     pub(crate) workload: Option<&'a BTreeMap<String, String>>,
@@ -99,7 +101,7 @@ impl Around<'_> {
         };
         let mode = or_last(mode(MODE, self.annotation(MODE)), last.map(|last| last.mode))?;
         let floor = self.namespace.get(MINIMUM_MODE).map(|value| ("namespace", value));
-        let floor = or_last(self::mode(MINIMUM_MODE, floor), last.map(|last| last.floor))?;
+        let floor = or_last(self::mode(MINIMUM_MODE, floor), last.map(|last| last.floor))?.max(self.floor);
         let stop = match (self.stop(), last) {
             (Ok(stop), _) => stop,
             (Err(trouble), Some(last)) => {
@@ -149,6 +151,18 @@ fn mode(key: &'static str, annotation: Option<(&'static str, &String)>) -> Resul
     let expected = "'monitor', 'soft' or 'hard'";
     let mode = Mode::ALL.into_iter().find(|mode| mode.name() == value);
     mode.map(Some).ok_or_else(|| Trouble::Value { key, holder, value: value.clone(), expected })
+}
+
+/// A namespace's annotations with a floor that isn't below the cluster's. A value that nobody understands stays, to be refused.
+pub(crate) fn above(floor: Option<Mode>, mut annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if let Some(floor) = floor {
+        let own = annotations.get(MINIMUM_MODE);
+        let is_below = own.is_none_or(|own| Mode::ALL.into_iter().any(|mode| mode.name() == own && mode < floor));
+        if is_below {
+            annotations.insert(MINIMUM_MODE.to_owned(), floor.name().to_owned());
+        }
+    }
+    annotations
 }
 
 /// Reads a policy out of an object of the cluster, and sees that it compiles.
@@ -291,7 +305,7 @@ mod tests {
             (None, &none, &of_namespace, ("n", true)),
             (None, &none, &none, ("default", false)),
         ] {
-            let around = Around { namespace, workload: Some(workload) };
+            let around = Around { floor: None, namespace, workload: Some(workload) };
             assert_eq!(around.policy_name(&ollama(pod)), expected);
         }
     }
@@ -299,7 +313,7 @@ mod tests {
     #[test]
     fn without_a_default_policy_the_built_in_one_holds_and_a_named_one_must_be_there() {
         let none = map(&[]);
-        let around = Around { namespace: &none, workload: None };
+        let around = Around { floor: None, namespace: &none, workload: None };
         assert_eq!(around.resolve(&ollama(None), |_| None, None).unwrap().content.policy, GuardPolicy::built_in());
         let missing = around.resolve(&ollama(Some("p")), |_| None, None);
         assert_eq!(missing, Err(Trouble::NoPolicy("p".into())));
@@ -308,7 +322,7 @@ mod tests {
     #[test]
     fn what_cant_be_used_stays_as_it_was_and_the_rest_takes_hold() {
         let namespace = map(&[(MODE, "strict"), (MINIMUM_MODE, "soft")]);
-        let around = Around { namespace: &namespace, workload: None };
+        let around = Around { floor: None, namespace: &namespace, workload: None };
         let last = settings(1);
         let resolved = around.resolve(&ollama(None), |_| Some(Err("spec.tools: no".into())), Some(&last)).unwrap();
         assert_eq!(resolved.content, Content { mode: Some(Mode::Hard), floor: Some(Mode::Soft), stop: false, policy: soft() });
@@ -317,13 +331,33 @@ mod tests {
     }
 
     #[test]
+    fn the_clusters_floor_holds_whatever_a_namespace_says() {
+        for (own, floor, expected) in [
+            (None, Some(Mode::Soft), Some(Mode::Soft)),
+            (Some("monitor"), Some(Mode::Soft), Some(Mode::Soft)),
+            (Some("hard"), Some(Mode::Soft), Some(Mode::Hard)),
+            (Some("hard"), None, Some(Mode::Hard)),
+        ] {
+            let namespace: BTreeMap<_, _> = own.map(|own| (MINIMUM_MODE.to_owned(), own.to_owned())).into_iter().collect();
+            let around = Around { floor, namespace: &namespace, workload: None };
+            assert_eq!(around.resolve(&ollama(None), |_| None, None).unwrap().content.floor, expected, "{own:?} {floor:?}");
+            assert_eq!(above(floor, namespace).get(MINIMUM_MODE).map(String::as_str), expected.map(Mode::name));
+        }
+        // What nobody understands leaves what there was, and never less than the cluster's.
+        let odd = map(&[(MINIMUM_MODE, "strict")]);
+        let around = Around { floor: Some(Mode::Soft), namespace: &odd, workload: None };
+        assert_eq!(around.resolve(&ollama(None), |_| None, Some(&settings(1))).unwrap().content.floor, Some(Mode::Soft));
+        assert_eq!(above(Some(Mode::Soft), odd.clone()), odd);
+    }
+
+    #[test]
     fn a_stop_that_nobody_understands_never_lifts_one() {
         let (odd, stop) = (map(&[(STOP, "yes")]), map(&[(STOP, "true")]));
         for (namespace, workload) in [(&odd, &stop), (&stop, &odd)] {
-            let around = Around { namespace, workload: Some(workload) };
+            let around = Around { floor: None, namespace, workload: Some(workload) };
             assert!(around.resolve(&ollama(None), |_| None, None).unwrap().content.stop);
         }
-        let around = Around { namespace: &odd, workload: None };
+        let around = Around { floor: None, namespace: &odd, workload: None };
         assert!(around.resolve(&ollama(None), |_| None, Some(&settings(1))).unwrap().content.stop);
     }
 
@@ -410,7 +444,7 @@ mod tests {
             let mut namespace = annotations(of_namespace, stops.0);
             namespace.extend(floor.map(|floor| (MINIMUM_MODE.to_owned(), floor.name().to_owned())));
             let workload = annotations(of_workload, stops.1);
-            let around = Around { namespace: &namespace, workload: Some(&workload) };
+            let around = Around { floor: None, namespace: &namespace, workload: Some(&workload) };
             let mut policy = GuardPolicy::built_in();
             policy.spec.mode = policys;
             let last = last.then(|| settings(1));

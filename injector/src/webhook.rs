@@ -7,6 +7,8 @@
 //! | `/mutate/pods` | [`pod_created`]: the guard is put in, or the pod is denied |
 //! | `/validate/pods` | [`pod_changed`]: what counted when the pod was made can't be changed afterwards |
 //! | `/validate/workloads` | [`workload`]: the same refusals and warnings for whoever applies a template |
+//! | `/validate/policies` | a policy is stored only if guards can load it, and deleted only if nobody goes by it |
+//! | `/validate/authority` | whoever changes our keys has the verb that it takes |
 //! | `/validate/namespaces` | [`namespace`]: keys of a namespace that nobody reads, and values out of range |
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use llm_guard_engine::policy::Mode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::User;
 use crate::names::{ALLOW_SETUID, LABEL, MINIMUM_MODE, MODE, is_our_name};
 use crate::patch::patch;
 use crate::plan::keys::{self, Scope};
@@ -46,6 +49,8 @@ pub(crate) struct Review {
     pub(crate) dry_run: Option<bool>,
     pub(crate) object: Value,
     pub(crate) old_object: Value,
+    /// Who wants it.
+    pub(crate) user_info: User,
 }
 
 /// What kind of object it is, in the version in which it is shown.
@@ -110,6 +115,17 @@ impl Review {
         template(&self.kind.kind, &self.object)
     }
 
+    /// The same before the change.
+    pub(crate) fn old_template(&self) -> Option<Value> {
+        template(&self.kind.kind, &self.old_object)
+    }
+
+    /// The policy's name, if it is one. Of many that are deleted together, each is named by itself alone.
+    pub(crate) fn policy_name(&self) -> &str {
+        let object = if self.object.is_null() { &self.old_object } else { &self.object };
+        object["metadata"]["name"].as_str().unwrap_or(&self.name)
+    }
+
     /// The object's own annotations: those of the workload, if it is one.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         texts(&self.object, "annotations")
@@ -133,7 +149,7 @@ fn texts(object: &Value, map: &str) -> BTreeMap<String, String> {
 }
 
 /// The keys of an object that are ours.
-fn ours(object: &Value, map: &str) -> BTreeMap<String, String> {
+pub(crate) fn ours(object: &Value, map: &str) -> BTreeMap<String, String> {
     texts(object, map).into_iter().filter(|(key, _)| keys::ours(key)).collect()
 }
 
@@ -290,12 +306,16 @@ pub(crate) fn asks(review: &Review, s: &Surroundings) -> Asks {
 
 impl Says {
     pub(crate) fn of(kind: &str, namespace: &str) -> Self {
-        let prefix = match kind {
+        Self { prefix: Self::prefix(kind), namespace: namespace.to_owned(), workload: None }
+    }
+
+    /// Where in an object of this kind the pod stands.
+    pub(crate) fn prefix(kind: &str) -> &'static str {
+        match kind {
             "Pod" | "Namespace" => "",
             "CronJob" => "spec.jobTemplate.spec.template.",
             _ => "spec.template.",
-        };
-        Self { prefix, namespace: namespace.to_owned(), workload: None }
+        }
     }
 
     /// Of a pod that somebody's workload makes.

@@ -6,6 +6,8 @@
 //!
 //! The invariant: every test has an API server and injectors of its own, and all of them end with it.
 
+#[path = "injector/authority.rs"]
+mod authority;
 #[path = "injector/field.rs"]
 mod field;
 #[path = "injector/network.rs"]

@@ -70,7 +70,9 @@ fn exchanges(planted: &Planted) -> Vec<(&'static str, Vec<u8>)> {
             "unknown" => body["nobody_documents_this"] = "Say so.".into(),
             "result" | "poisoned" if takes_messages && api != Api::Messages => {
                 let said = if extra == "result" { "It rains." } else { planted.injection.as_str() };
-                body["messages"].as_array_mut().map(|messages| messages.push(json!({"role": "tool", "content": said})));
+                if let Some(messages) = body["messages"].as_array_mut() {
+                    messages.push(json!({"role": "tool", "content": said}));
+                }
             }
             "image" if api == Api::Chat => body["messages"][0]["images"] = json!(["iVBORw0KGgo="]),
             _ => {}
@@ -153,7 +155,7 @@ fn settings_that_are_swapped_a_thousand_times_under_load_lose_no_request_and_mix
     });
     let policies = [one?, other?];
     let text = |serial: u64| {
-        let policy = policies[usize::from(serial % 2 == 0)].clone();
+        let policy = policies[usize::from(serial.is_multiple_of(2))].clone();
         sealed(&llm_guard_engine::policy::settings::Settings { mode: None, policy, ..settings(serial, Mode::Hard) })
     };
     let folder = SettingsFolder::with(&text(1), None)?;
@@ -163,7 +165,7 @@ fn settings_that_are_swapped_a_thousand_times_under_load_lose_no_request_and_mix
     })?;
     let (address, is_over) = (guard.address(), AtomicBool::new(false));
     let before = AtomicU64::new(0);
-    let (served, by) = (AtomicUsize::new(0), [AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let (requests, by) = (AtomicUsize::new(0), [AtomicUsize::new(0), AtomicUsize::new(0)]);
     let id = guard.process().id();
     let ask = |number: usize| -> Result<(), String> {
         let (api, stream) = (Api::EVERY[number % 6], number % 4 < 2);
@@ -177,7 +179,7 @@ fn settings_that_are_swapped_a_thousand_times_under_load_lose_no_request_and_mix
             _ => return Err(format!("{api:?}, {stream}: status {}, {tokens} tokens and {mails} addresses were redacted", reply.status())),
         };
         by[policy].fetch_add(1, Ordering::Relaxed);
-        served.fetch_add(1, Ordering::Relaxed);
+        requests.fetch_add(1, Ordering::Relaxed);
         Ok(())
     };
     let outcome: Result<(), Box<dyn Error>> = thread::scope(|scope| {
@@ -215,7 +217,7 @@ fn settings_that_are_swapped_a_thousand_times_under_load_lose_no_request_and_mix
     })?;
     let loaded = guard.metric("llm_guard_policy_reloads_total", &[("result", "loaded")])?;
     let refused = guard.metric("llm_guard_policy_reloads_total", &[("result", "refused")])?;
-    println!("{served:?} requests, {by:?} by each, {loaded} settings loaded");
+    println!("{requests:?} requests, {by:?} by each, {loaded} settings loaded");
     assert!(refused.abs() < f64::EPSILON && loaded >= 100.0, "{loaded} loaded, {refused} refused");
     assert!(by.iter().all(|by| by.load(Ordering::Relaxed) > 100), "{by:?}");
     let grown = resident(id)?.saturating_sub(before.into_inner());

@@ -24,6 +24,18 @@ app.kubernetes.io/name: llm-guard-injector
 (key == 'llm-guard' || key.startsWith('llm-guard.io/'))
 {{- end }}
 
+{{/* CEL: a workload's template for pods, as far as there is one; the name of the variable that holds the workload. */}}
+{{- define "llm-guard.cel.template" -}}
+(request.kind.kind == 'CronJob' ? {{ . }}.?spec.?jobTemplate.?spec.?template : {{ . }}.?spec.?template)
+{{- end }}
+
+{{/* CEL: whether a controller of Kubernetes itself asks, by the names that it has with accounts of its own and without. */}}
+{{- define "llm-guard.cel.controller" -}}
+request.userInfo.username == 'system:kube-controller-manager' || request.userInfo.username in ['deployment-controller',
+          'replicaset-controller', 'statefulset-controller', 'daemon-set-controller', 'job-controller', 'cronjob-controller',
+          'replication-controller'].map(name, 'system:serviceaccount:kube-system:' + name)
+{{- end }}
+
 {{/* Where the API server finds the injector: a list of the root context and the path. */}}
 {{- define "llm-guard.client" -}}
 clientConfig:

@@ -23,6 +23,7 @@ use crate::events::Events;
 use crate::logs::{self, Level};
 use crate::metrics::Metrics;
 use crate::network_policy::Peers;
+use crate::plan::keys;
 use crate::plan::{Backend, Config, PodSecurity};
 use crate::reviews::Reviews;
 use crate::secrets::Keeper;
@@ -72,6 +73,9 @@ pub(crate) struct Args {
     /// The Pod Security level of namespaces that don't name one
     #[arg(long, value_name = "LEVEL", default_value = "privileged", value_parser = ["privileged", "baseline", "restricted"])]
     pod_security_default: String,
+    /// The floor of the whole cluster: no guard goes below this mode, and no namespace's floor is lower [default: none]
+    #[arg(long, value_name = "MODE", value_parser = ["monitor", "soft", "hard"])]
+    minimum_mode: Option<String>,
     /// An image that is taken for a model server, by the last parts of its path; repeatable, in place of the list that there is
     #[arg(long, value_name = "IMAGE", default_values = MODEL_SERVERS)]
     model_server_image: Vec<String>,
@@ -176,7 +180,8 @@ pub(crate) async fn run(args: Args) -> Result<(), AnyError> {
         let dirty = Arc::new(Dirty::default());
         let cluster = Cluster::watch(client.clone(), patiently(|| Cluster::uid(&client)).await, &dirty, complete);
         let peers = Peers { own_namespace: namespace.clone(), monitoring: args.monitoring_from };
-        let applier = Arc::new(Applier::new(cluster, Arc::clone(&keys), events, Arc::clone(&metrics), peers));
+        let floor = args.minimum_mode.as_deref().and_then(keys::mode);
+        let applier = Arc::new(Applier::new(cluster, Arc::clone(&keys), events, Arc::clone(&metrics), floor, peers));
         let looks = Arc::new(Controller::new(Arc::clone(&applier), dirty, Duration::from_secs(args.retention)));
         let _ = controller.set(Arc::clone(&looks));
         tokio::spawn(keeper.follow_keys(keys, {

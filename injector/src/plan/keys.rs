@@ -151,6 +151,11 @@ pub(crate) fn ours(key: &str) -> bool {
     key == LABEL || key.starts_with(PREFIX)
 }
 
+/// Whether a key is one that the injector writes, and nobody else.
+pub(crate) fn is_injectors(key: &str) -> bool {
+    [GUARDED, WORKLOAD, SETTINGS].contains(&key)
+}
+
 /// What is wrong with the keys of one object. `injected`: the injector has been here, so that its own keys may stand.
 pub(crate) fn check(
     scope: Scope,

@@ -69,7 +69,7 @@ pub(crate) enum Obstacle {
     #[error("it is changed only by rolling out the workload's template: it counted when the pod was made")]
     Settled,
     #[error(
-        "the namespace has a floor (llm-guard.io/minimum-mode: {0}), under which no pod is exempt; take the label away, or have the floor lifted"
+        "there is a floor (llm-guard.io/minimum-mode: {0}, of the namespace or of the cluster), under which no pod is exempt; take the label away, or have the floor lifted"
     )]
     DisabledUnderFloor(Mode),
 
@@ -139,7 +139,7 @@ pub(crate) enum Obstacle {
     )]
     OtherServer { declared: String, guarded: u16 },
     #[error(
-        "{port} is a model server's, and the namespace has a floor (llm-guard.io/minimum-mode: {floor}), under which none stays unguarded; set llm-guard.io/port to it, or have the floor lifted"
+        "{port} is a model server's, and there is a floor (llm-guard.io/minimum-mode: {floor}, of the namespace or of the cluster), under which none stays unguarded; set llm-guard.io/port to it, or have the floor lifted"
     )]
     OpenUnderFloor { port: u16, floor: Mode },
     #[error("a gRPC probe of the model's port can't be asked through the guard; use httpGet, tcpSocket or exec")]
@@ -160,6 +160,14 @@ pub(crate) enum Obstacle {
     // Settings.
     #[error("{0}")]
     Settings(String),
+    #[error(
+        "{what}. That takes the verb {verb} on guardpolicies.llm-guard.io in the namespace {namespace}, which '{user}' doesn't have: ask for a RoleBinding to the ClusterRole llm-guard-{verb}, or leave it as it is"
+    )]
+    Verb { what: String, verb: &'static str, user: String, namespace: String },
+    #[error(
+        "it is in use and stays until it isn't: by {users}. Let them go by another policy (the annotation llm-guard.io/policy), or delete them first"
+    )]
+    InUse { users: Users },
 
     // Interception by port.
     #[error(
@@ -237,6 +245,21 @@ pub(crate) enum Warning {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct List(pub(crate) Vec<String>);
 
+/// Those who use something, in a refusal, which has more room than a warning: as many as are named, and how many more there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Users(pub(crate) Vec<String>);
+
+/// How many of them are named.
+const NAMED: usize = 20;
+
+impl fmt::Display for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(names) = self;
+        f.write_str(&names[..names.len().min(NAMED)].join(", "))?;
+        if names.len() > NAMED { write!(f, " and {} more", names.len() - NAMED) } else { Ok(()) }
+    }
+}
+
 /// How many characters of a list are written out.
 const LIST: usize = 80;
 
@@ -273,6 +296,13 @@ mod tests {
         let names: List = (0..100).map(|n| format!("container-{n}")).collect();
         let said = Warning::Hardened(names).to_string();
         assert!(said.contains("container-0, container-1") && said.contains(" and 94 more") && said.len() <= 256, "{said}");
+    }
+
+    #[test]
+    fn who_uses_something_is_named_up_to_a_bound() {
+        let users = |count: usize| Users((1..=count).map(|n| format!("Job/{n}")).collect()).to_string();
+        assert_eq!(users(2), "Job/1, Job/2");
+        assert!(users(20).ends_with(", Job/20") && users(21).ends_with(", Job/20 and 1 more"), "{}", users(21));
     }
 
     #[test]

@@ -636,11 +636,11 @@ impl Exchange {
         let plan = self.plan_answer(head)?;
         Ok(match (plan, beside, &self.shadow) {
             (AnswerPlan::Stream(mut judge), Some(AnswerPlan::Stream(beside)), Some(shadow)) => {
-                judge.shadow = Some(shadow.stream(beside));
+                judge.shadow = Some(Box::new(shadow.stream(beside)));
                 AnswerPlan::Stream(judge)
             }
             (AnswerPlan::Whole(mut judge), Some(AnswerPlan::Whole(beside)), Some(shadow)) => {
-                judge.shadow = Some(shadow.whole(beside));
+                judge.shadow = Some(Box::new(shadow.whole(beside)));
                 AnswerPlan::Whole(judge)
             }
             (plan, ..) => plan,

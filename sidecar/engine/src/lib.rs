@@ -8,6 +8,7 @@
 
 pub mod controls;
 pub mod detect;
+pub mod evaluate;
 pub mod exchange;
 pub mod policy;
 pub mod verdict;

@@ -349,7 +349,7 @@ fn requests() -> Vec<(&'static str, String, Value)> {
         ] {
             all.push(("POST", path.to_owned(), body));
         }
-        let segment: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let segment = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string();
         all.push(("GET", format!("/v1/models/{segment}"), json!(null)));
     }
     all.push(("GET", "/api/tags".to_owned(), json!(null)));

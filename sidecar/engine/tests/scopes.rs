@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 const HEAD: &str = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {name: p}\nspec: ";
 
-fn compiled(spec: &str, standing: &Standing) -> Arc<Policy> {
+fn compiled(spec: &str, standing: Standing) -> Arc<Policy> {
     let yaml = format!("{HEAD}{spec}\n");
-    GuardPolicy::read_and(&yaml, |document| Policy::compile(document, standing)).unwrap_or_else(|error| panic!("{spec}: {error}")).1
+    GuardPolicy::read_and(&yaml, |document| Policy::compile(document, &standing)).unwrap_or_else(|error| panic!("{spec}: {error}")).1
 }
 
 /// One request, and what becomes of it.
@@ -70,7 +70,7 @@ fn with_tools(mut asked: Asked) -> Asked {
     asked
 }
 
-fn with_messages(messages: Value) -> Asked {
+fn with_messages(messages: &Value) -> Asked {
     asked("/api/chat", json!({"model": "a", "messages": messages}))
 }
 
@@ -86,8 +86,8 @@ fn the_first_rule_that_fits_holds_and_no_other() {
         json!([{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}, {"role": "system", "content": "and evil"}]);
     let joined = json!([{"role": "system", "content": "be kind"}, {"role": "system", "content": "and evil"}]);
     let digest = {
-        let policy = compiled("{}", &Standing::default());
-        let request = with_messages(kind.clone());
+        let policy = compiled("{}", Standing::default());
+        let request = with_messages(&kind);
         let (exchange, _) = begun(&policy, &request);
         exchange.system_prompt(request.body.to_string().as_bytes()).unwrap()
     };
@@ -123,36 +123,39 @@ fn the_first_rule_that_fits_holds_and_no_other() {
         (when("{tools: false}"), chat("a"), true),
         (when("{tools: false}"), with_tools(chat("a")), false),
         (when("{tools: false}"), asked("/api/embed", json!({"model": "a", "input": "hi"})), true),
-        (when("{documents: true}"), with_messages(tool.clone()), true),
+        (when("{documents: true}"), with_messages(&tool), true),
         (when("{documents: true}"), chat("a"), false),
         (when("{documents: true}"), asked("/api/embed", json!({"model": "a", "input": "hi"})), true),
         (when("{documents: false}"), chat("a"), true),
-        (when("{documents: false}"), with_messages(tool), false),
-        (when(&prompt), with_messages(kind.clone()), true),
+        (when("{documents: false}"), with_messages(&tool), false),
+        (when(&prompt), with_messages(&kind), true),
         (when(&prompt), asked("/v1/chat/completions", json!({"model": "a", "messages": kind})), true),
         (when(&prompt), asked("/api/generate", json!({"model": "a", "system": "be kind", "prompt": "hi"})), true),
         (when(&prompt), asked("/v1/messages", json!({"model": "a", "system": "be kind", "messages": [], "max_tokens": 9})), true),
         (when(&prompt), chat("a"), false),
-        (when(&prompt), with_messages(two), false),
-        (when(&prompt), with_messages(joined), false),
+        (when(&prompt), with_messages(&two), false),
+        (when(&prompt), with_messages(&joined), false),
         (when("{models: [a], tools: true, caller: pod}"), from_pod(with_tools(chat("a"))), true),
         (when("{models: [a], tools: true, caller: pod}"), with_tools(chat("a")), false),
         (when("{models: [a], tools: true, caller: pod}"), from_pod(chat("a")), false),
         (when("{models: [a], tools: true, caller: pod}"), from_pod(with_tools(chat("b"))), false),
     ];
     for (spec, asked, fits) in &cases {
-        let (rule, _) = outcome(&compiled(spec, &Standing::default()), asked);
+        let (rule, _) = outcome(&compiled(spec, Standing::default()), asked);
         assert_eq!(rule.as_deref() == Some("r"), *fits, "{spec} {} {}: {rule:?}", asked.path, asked.body);
     }
     assert!(cases.len() >= 40);
     let two =
         "{mode: soft, rules: [{when: {models: [a], tools: true}, mode: hard}, {name: second, when: {models: [a, b]}, mode: monitor}]}";
-    let policy = compiled(two, &Standing::default());
+    let policy = compiled(two, Standing::default());
     assert_eq!(outcome(&policy, &with_tools(chat("a"))).0.as_deref(), Some("rules[0]"));
     assert_eq!(outcome(&policy, &chat("a")), (Some("second".into()), "as it came".into()));
     assert_eq!(outcome(&policy, &chat("b")).0.as_deref(), Some("second"));
     assert_eq!(outcome(&policy, &chat("c")), (None, "c".into()));
 }
+
+/// The policy's mode, its tools', the rule's, the rule's tools'; what stands around; what the tools get, and the models, which say nothing.
+type Case = (Option<Mode>, Option<Mode>, Option<Mode>, Option<Mode>, Standing, Mode, Mode);
 
 #[test]
 fn a_mode_comes_from_the_rules_control_the_policys_control_the_rule_the_policy_and_what_stands_around_them() {
@@ -162,8 +165,6 @@ fn a_mode_comes_from_the_rules_control_the_policys_control_the_rule_the_policy_a
     let floor = |standing: Standing, floor| Standing { floor: Some(floor), ..standing };
     let pod = |standing: Standing, pod| Standing { pod: Some(pod), ..standing };
     let most = |standing: Standing, most| Standing { most: Some(most), ..standing };
-    // The policy's mode, its tools', the rule's, the rule's tools'; what stands around; what the tools get, and the models, which say nothing.
-    type Case = (Option<Mode>, Option<Mode>, Option<Mode>, Option<Mode>, Standing, Mode, Mode);
     let cases: &[Case] = &[
         (None, None, None, None, none, Monitor, Monitor),
         (Some(Soft), None, None, None, none, Soft, Soft),
@@ -211,7 +212,7 @@ fn a_mode_comes_from_the_rules_control_the_policys_control_the_rule_the_policy_a
             said("mode", rules),
             section(rules_tools)
         );
-        let policy = compiled(&spec, standing);
+        let policy = compiled(&spec, *standing);
         let (mut exchange, _) = begun(&policy, &chat("a"));
         let _ = exchange.judge_request(chat("a").body.to_string().as_bytes());
         let holds = exchange.policy();
@@ -226,7 +227,7 @@ fn a_mode_comes_from_the_rules_control_the_policys_control_the_rule_the_policy_a
 fn a_rule_replaces_the_keys_that_it_has_and_leaves_the_others() {
     let spec = "{mode: hard, tools: {allow: [a], block: [b], highRisk: [a]}, models: {cloud: allow, allow: [x, 'y:*']},\
         rules: [{when: {tools: true}, tools: {allow: [search], highRisk: []}, models: {cloud: deny}}]}";
-    let policy = compiled(spec, &Standing::default());
+    let policy = compiled(spec, Standing::default());
     assert_eq!(outcome(&policy, &with_tools(chat("x"))).1, "x");
     assert_eq!(outcome(&policy, &with_tools(chat("z"))).1, "403", "the list of models still holds");
     let mut blocked = with_tools(chat("x"));
@@ -242,7 +243,7 @@ fn a_rule_that_is_lax_for_one_model_isnt_for_the_model_that_answers_in_its_place
     let spec = "{mode: soft, models: {allow: [a], default: a}, rules: [\
         {name: strict, when: {models: [a]}, mode: hard, tools: {allow: []}},\
         {name: lax, when: {models: ['b*']}, tools: {allow: [search]}}]}";
-    let policy = compiled(spec, &Standing::default());
+    let policy = compiled(spec, Standing::default());
     assert_eq!(outcome(&policy, &with_tools(chat("bb"))), (Some("strict".into()), "403".into()));
     assert_eq!(outcome(&policy, &chat("bb")), (Some("strict".into()), "a".into()));
     assert_eq!(outcome(&policy, &chat("")), (Some("strict".into()), "a".into()), "and whoever names none");
@@ -250,7 +251,7 @@ fn a_rule_that_is_lax_for_one_model_isnt_for_the_model_that_answers_in_its_place
     let circle = "{mode: soft, rules: [\
         {when: {models: ['a*']}, models: {allow: ['b*'], default: b}},\
         {when: {models: ['b*']}, models: {allow: ['a*'], default: a}}]}";
-    let (_, said) = outcome(&compiled(circle, &Standing::default()), &chat("a"));
+    let (_, said) = outcome(&compiled(circle, Standing::default()), &chat("a"));
     assert_eq!(said, "403");
 }
 
@@ -259,7 +260,7 @@ fn a_model_that_stands_in_for_one_of_a_cloud_is_judged_by_its_own_rule() {
     let spec = "{mode: soft, models: {default: a}, rules: [\
         {name: strict, when: {models: [a]}, mode: hard, tools: {allow: []}},\
         {name: lax, when: {models: [b]}, tools: {allow: [search]}}]}";
-    let policy = compiled(spec, &Standing::default());
+    let policy = compiled(spec, Standing::default());
     for (asked, expected) in [(with_tools(chat("b")), None), (chat("b"), Some("a"))] {
         let (mut exchange, _) = begun(&policy, &asked);
         let Ok(Forward::Encoded { body, .. }) = exchange.judge_request(asked.body.to_string().as_bytes()) else { panic!() };
@@ -284,7 +285,7 @@ fn a_model_that_stands_in_for_one_of_a_cloud_is_judged_by_its_own_rule() {
 #[test]
 fn what_cant_be_read_is_judged_by_the_strictest_rule_that_it_could_be_meant_for() {
     let rule = "{mode: monitor, rules: [{when: {models: [a]}, mode: hard}]}";
-    let policy = compiled(rule, &Standing::default());
+    let policy = compiled(rule, Standing::default());
     let undecodable = |policy: &Arc<Policy>, asked: &Asked| {
         let (mut exchange, _) = begun(policy, asked);
         exchange.judge_request(b"{\"model\":\"x\",\"model\":\"a\"}").map_err(|refusal| refusal.status)
@@ -292,9 +293,9 @@ fn what_cant_be_read_is_judged_by_the_strictest_rule_that_it_could_be_meant_for(
     assert_eq!(undecodable(&policy, &chat("x")), Err(400));
     assert_eq!(outcome(&policy, &chat("x")).1, "as it came");
     // A rule that its head keeps away counts for nothing.
-    let elsewhere = compiled("{mode: monitor, rules: [{when: {routes: [/api/generate], models: [a]}, mode: hard}]}", &Standing::default());
+    let elsewhere = compiled("{mode: monitor, rules: [{when: {routes: [/api/generate], models: [a]}, mode: hard}]}", Standing::default());
     assert_eq!(undecodable(&elsewhere, &chat("x")), Ok(Forward::Original));
-    let caller = compiled("{mode: hard, rules: [{when: {caller: pod}, mode: monitor}]}", &Standing::default());
+    let caller = compiled("{mode: hard, rules: [{when: {caller: pod}, mode: monitor}]}", Standing::default());
     assert_eq!(undecodable(&caller, &from_pod(chat("x"))), Ok(Forward::Original));
     assert_eq!(undecodable(&caller, &chat("x")), Err(400));
     // A route that nobody knows could be any.
@@ -305,7 +306,7 @@ fn what_cant_be_read_is_judged_by_the_strictest_rule_that_it_could_be_meant_for(
 #[test]
 fn a_management_route_is_refused_by_its_head_only_where_no_rule_could_open_it() {
     let spec = "{mode: hard, management: {allow: []}, rules: [{when: {models: [a], caller: pod}, management: {allow: [pull]}}]}";
-    let policy = compiled(spec, &Standing::default());
+    let policy = compiled(spec, Standing::default());
     let pull = |model: &str| asked("/api/pull", json!({"model": model}));
     assert_eq!(outcome(&policy, &from_pod(pull("a"))).1, "a");
     assert_eq!(outcome(&policy, &from_pod(pull("b"))).1, "403");

@@ -83,13 +83,21 @@ enum Is {
     Sound {
         name: String,
         rows: Vec<Row>,
-        rules: Vec<(String, Vec<Row>)>,
+        rules: Vec<RuleRows>,
         request: Option<Judged>,
     },
     /// Another object, of this kind.
     Other(String),
     Broken(PolicyError),
     Unread(String),
+}
+
+/// The same where a rule fits: its name, the keys that it has, and the modes.
+#[derive(Debug)]
+struct RuleRows {
+    rule: String,
+    said: Vec<String>,
+    rows: Vec<Row>,
 }
 
 #[derive(Debug)]
@@ -206,7 +214,8 @@ fn judge(file: &str, text: &str, standing: Standing, request: Option<&Recorded>,
                             .iter()
                             .zip(policy.of_rules())
                             .map(|(rule, of)| {
-                                (of.rule.as_deref().unwrap_or_default().to_owned(), rows(&rule.over(&document.spec), of, standing))
+                                let name = of.rule.as_deref().unwrap_or_default().to_owned();
+                                RuleRows { rule: name, said: rule.says(), rows: rows(&rule.over(&document.spec), of, standing) }
                             })
                             .collect(),
                         request: request.map(|request| recorded::judge(&policy, request)),
@@ -270,8 +279,8 @@ fn as_text(told: &[Told], texts: &[(String, String)], explain: bool) -> String {
                 let mut line = format!("{file}: {name}: sound\n");
                 if explain {
                     modes(rows, &mut line);
-                    for (rule, rows) in rules {
-                        let _ = writeln!(line, "  where {rule} fits:");
+                    for RuleRows { rule, said, rows } in rules {
+                        let _ = writeln!(line, "  where {rule} fits, which says {}:", said.join(", "));
                         modes(rows, &mut line);
                     }
                 }
@@ -357,7 +366,10 @@ fn as_json(told: &[Told]) -> Value {
                 let row = |row: &Row| json!({"control": row.control.name(), "owasp": row.control.owasp(), "mode": row.mode.name(), "by": row.why});
                 rows.iter().map(row).collect::<Value>()
             };
-            let rules = rules.iter().map(|(rule, rows)| json!({"rule": rule, "controls": controls(rows)})).collect::<Value>();
+            let rules = rules
+                .iter()
+                .map(|RuleRows { rule, said, rows }| json!({"rule": rule, "says": said, "controls": controls(rows)}))
+                .collect::<Value>();
             let mut entry = json!({"file": file, "verdict": "sound", "name": name, "controls": controls(rows), "rules": rules});
             if let Some(Judged { seen, system_prompt }) = request {
                 let found = seen.violations.iter().map(|(found, times)| {
@@ -428,14 +440,14 @@ mod tests {
 
     #[test]
     fn a_request_is_explained_by_the_rule_that_fits_it_and_without_its_texts() {
-        let text = format!("{GOOD}").replace("{mode: hard}}", "{mode: hard}, rules: [{name: r, when: {tools: true}, tools: {allow: []}}]}");
+        let text = GOOD.replace("{mode: hard}}", "{mode: hard}, rules: [{name: r, when: {tools: true}, tools: {allow: []}}]}");
         let body =
             r#"{"model":"m","messages":[{"role":"user","content":"private"}],"tools":[{"type":"function","function":{"name":"look"}}]}"#;
         let request = Recorded { method: "POST".into(), path: "/api/chat".into(), request: body.into(), ..Recorded::default() };
         let mut told = Vec::new();
         judge("p.yaml", &text, Standing::default(), Some(&request), &mut told);
         let said = as_text(&told, &[], true);
-        assert!(said.contains("  where r fits:\n"), "{said}");
+        assert!(said.contains("  where r fits, which says tools.allow:\n"), "{said}");
         assert!(
             said.contains("  the request: r fits, it is refused with 403\n    tools             LLM06   hard     not_allowed: blocked\n"),
             "{said}"

@@ -3,7 +3,9 @@
 mod check;
 mod demo;
 mod drain;
+mod eval;
 mod init;
+mod progress;
 mod reference;
 mod replay;
 mod run;
@@ -25,6 +27,8 @@ pub(crate) enum Command {
     Check(check::Args),
     /// Judge recorded exchanges by a policy that isn't in force yet, and show what would change
     Replay(replay::Args),
+    /// Look at each text of a corpus, and say what is in it
+    Eval(eval::Args),
     /// Play what the guard is for, with an embedded model server
     Demo(demo::Args),
     /// End a running guard gracefully
@@ -57,6 +61,7 @@ impl Command {
             Self::Run(args) => run::run(*args),
             Self::Check(args) => check::run(&args),
             Self::Replay(args) => replay::run(&args),
+            Self::Eval(args) => eval::run(&args),
             Self::Demo(args) => demo::run(&args),
             Self::Drain(args) => drain::run(&args),
             Self::Init(args) => init::run(&args),

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use llm_guard_engine::controls::Policy;
 use llm_guard_engine::exchange::{Shadowed, Verdict};
@@ -16,16 +15,17 @@ use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::{Value, json};
 
+use super::progress::Progress;
 use super::say;
 use crate::recorded::{self, Line, Logged, MAX_LINE};
 
 const AFTER_HELP: &str = "\
-A line of a recording is an exchange, as `run --record FILE` writes it: path, request and answer. A line
-of the guard's own log counts as well. It holds no texts, so that of it only modes can be decided again:
-what was found then, and whether the new policy would act on it.
+A line of a recording is an exchange, as `run --record FILE` writes it: path, request and answer.
+A line of the guard's own log counts as well. It holds no texts, so that of it only modes can be
+decided again: what was found then, and whether the new policy would act on it.
 
-Where a model runs isn't asked: every model counts as running here. An answer is the one to the request
-that was sent then, also where the new policy would have changed that.
+Where a model runs isn't asked: every model counts as running here. An answer is the one to the
+request that was sent then, also where the new policy would have changed that.
 
 It ends with 0 once all was judged, and with 2 if a file can't be read.";
 
@@ -120,13 +120,13 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 fn replay(args: &Args) -> Result<Report, String> {
     let standing = Standing::of(args.mode);
-    let after = load(&args.policy, &standing)?;
+    let after = load(&args.policy, standing)?;
     let before = match &args.against {
-        Some(path) => load(path, &standing)?,
+        Some(path) => load(path, standing)?,
         None => Policy::compile(&GuardPolicy::built_in(), &Standing::default()).map_err(|error| error.to_string())?,
     };
     let mut report = Report::default();
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("exchanges");
     for file in &args.files {
         let input: Box<dyn Read> = if file == "-" {
             Box::new(std::io::stdin())
@@ -156,9 +156,9 @@ fn replay(args: &Args) -> Result<Report, String> {
     Ok(report)
 }
 
-fn load(path: &std::path::Path, standing: &Standing) -> Result<Arc<Policy>, String> {
+fn load(path: &std::path::Path, standing: Standing) -> Result<Arc<Policy>, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let judged = GuardPolicy::read_and(&text, |document| Policy::compile(document, standing));
+    let judged = GuardPolicy::read_and(&text, |document| Policy::compile(document, &standing));
     judged.map(|(_, policy)| policy).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -207,32 +207,6 @@ impl Report {
 /// A name out of a log, which anybody may have written.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(64).collect()
-}
-
-/// How far it is, on a terminal.
-struct Progress {
-    told: Option<Instant>,
-    is_shown: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { told: std::io::stderr().is_terminal().then(Instant::now), is_shown: false }
-    }
-
-    fn tell(&mut self, done: u64) {
-        if let Some(told) = self.told.as_mut().filter(|told| told.elapsed() > Duration::from_millis(200)) {
-            *told = Instant::now();
-            self.is_shown = true;
-            eprint!("\r{done} exchanges");
-        }
-    }
-
-    fn end(&self) {
-        if self.is_shown {
-            eprint!("\r\x1b[K");
-        }
-    }
 }
 
 const VERDICTS: [Verdict; 3] = [Verdict::Passed, Verdict::Mended, Verdict::Refused];

@@ -1,7 +1,7 @@
 //! `run`: guard a port until told to stop.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,12 +225,7 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     if log_raw_prompts {
         tracing::warn!("raw prompts are logged: whoever reads the log reads what people ask");
     }
-    let recording = args.record.as_deref().map(|path| {
-        tracing::warn!(path = %path.display(), "exchanges are recorded with their texts: whoever reads the file reads what people ask");
-        let limit = args.record_limit.unwrap_or(RECORD_MIB) << 20;
-        Recording::open(path, limit).map_err(|error| format!("--record {}: {error}", path.display()))
-    });
-    let recording = recording.transpose()?;
+    let recording = args.record.as_deref().map(|path| recording(path, args.record_limit)).transpose()?;
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of the content hashes: {error}"))?;
     let retries = args.retries.or(reference.retries).unwrap_or(RETRIES);
@@ -274,6 +269,12 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Where exchanges are recorded.
+fn recording(path: &Path, limit: Option<u64>) -> Result<Recording, String> {
+    tracing::warn!(path = %path.display(), "exchanges are recorded with their texts: whoever reads the file reads what people ask");
+    Recording::open(path, limit.unwrap_or(RECORD_MIB) << 20).map_err(|error| format!("--record {}: {error}", path.display()))
 }
 
 /// What holds, and whether its variables count for the mode.

@@ -119,6 +119,7 @@ fn values_reach_the_injector_as_arguments() -> io::Result<()> {
     for (set, expected) in [
         ("interception.legacy=true", "--backend=legacy"),
         ("podSecurity.default=\"restricted\"", "--pod-security-default=restricted"),
+        ("minimumMode=\"soft\"", "--minimum-mode=soft"),
         ("guard.resources.limits.cpu=2", "--guard-cpu-limit=2"),
         ("guard.resources.requests.cpu=\"100m\"", "--guard-cpu-request=100m"),
         ("modelServerImages=[\"vllm/*\",\"a\"]", "--model-server-image=vllm/*"),
@@ -246,7 +247,11 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
             ["labelled.workloads.llm-guard.io", "/validate/workloads", "Ignore"],
             ["pods.guarded.llm-guard.io", "/validate/pods", "Fail"],
             ["policies.llm-guard.io", "/validate/policies", "Fail"],
+            ["deletions.policies.llm-guard.io", "/validate/policies", "Fail"],
             ["namespaces.llm-guard.io", "/validate/namespaces", "Ignore"],
+            ["authority.workloads.llm-guard.io", "/validate/authority", "Fail"],
+            ["authority.pods.llm-guard.io", "/validate/authority", "Fail"],
+            ["authority.namespaces.llm-guard.io", "/validate/authority", "Fail"],
         ])
     );
     let service = objects.one("Service")?;
@@ -260,10 +265,14 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
         assert_eq!(entry["timeoutSeconds"], 10, "{name}");
         for rule in entry["rules"].as_array().into_iter().flatten() {
             let operations = set_of(&rule["operations"]);
-            assert!(!operations.contains("DELETE") && !operations.contains("*"), "{name}: nothing is ever kept from being deleted");
+            let deletes = operations.contains("DELETE");
+            assert_eq!(deletes, name == "deletions.policies.llm-guard.io", "{name}: nothing else is ever kept from being deleted");
+            assert!(!operations.contains("*"), "{name}");
+            assert!(!deletes || rule["resources"] == json!(["guardpolicies"]), "{rule}");
         }
         // Policies and namespaces' keys are judged everywhere; pods and workloads not where the injector or the cluster itself would wait for it.
-        if !["policies.llm-guard.io", "namespaces.llm-guard.io"].iter().any(|everywhere| name == everywhere) {
+        let everywhere = ["policies.llm-guard.io", "deletions.policies.llm-guard.io", "namespaces.llm-guard.io"];
+        if !everywhere.iter().any(|everywhere| name == everywhere) {
             let left_out = entry["namespaceSelector"]["matchExpressions"].as_array().into_iter().flatten();
             let left_out = left_out.filter(|expression| expression["operator"] == "NotIn").map(|expression| set_of(&expression["values"]));
             let expected: BTreeSet<String> = ["kube-system", "llm-guard-system"].map(Into::into).into();
@@ -279,7 +288,7 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
 #[test]
 fn the_injector_may_do_nothing_with_a_wildcard_and_reads_no_secret_but_its_own() -> io::Result<()> {
     let objects = render(&[])?;
-    let rules = |kind: &str| -> io::Result<Vec<Value>> { Ok(objects.one(kind)?["rules"].as_array().cloned().unwrap_or_default()) };
+    let rules = |kind: &str| -> io::Result<Vec<Value>> { Ok(objects.injectors(kind)?["rules"].as_array().cloned().unwrap_or_default()) };
     for rule in rules("ClusterRole")?.iter().chain(&rules("Role")?) {
         for part in ["apiGroups", "resources", "verbs"] {
             assert!(!set_of(&rule[part]).iter().any(|item| item.contains('*')), "{rule}");
@@ -298,6 +307,30 @@ fn the_injector_may_do_nothing_with_a_wildcard_and_reads_no_secret_but_its_own()
         assert_eq!(set_of(&rule["resources"]), ["secrets".to_owned()].into(), "{rule}");
         assert!(rule["resourceNames"].is_array() || rule["verbs"] == json!(["create"]), "{rule}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_verbs_are_given_one_by_one_and_only_a_stop_comes_with_a_namespace() -> io::Result<()> {
+    let objects = render(&[])?;
+    let mut roles: Vec<Value> = Vec::new();
+    for role in objects.kind("ClusterRole").into_iter().filter(|role| role["metadata"]["name"] != "llm-guard-injector") {
+        let labels = role["metadata"]["labels"].as_object().into_iter().flatten();
+        let to: Vec<_> = labels.filter_map(|(label, _)| label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-")).collect();
+        assert_eq!((&role["rules"][0]["apiGroups"], &role["rules"][1]), (&json!(["llm-guard.io"]), &Value::Null), "{role}");
+        assert_eq!(role["rules"][0]["resources"], json!(["guardpolicies"]), "{role}");
+        roles.push(json!([role["metadata"]["name"], to, role["rules"][0]["verbs"]]));
+    }
+    assert_eq!(
+        json!(roles),
+        json!([
+            ["llm-guard-exempt", [], ["exempt"]],
+            ["llm-guard-lower", [], ["lower"]],
+            ["llm-guard-policy-editor", ["edit"], ["create", "update", "patch", "delete", "deletecollection"]],
+            ["llm-guard-policy-viewer", ["view"], ["get", "list", "watch"]],
+            ["llm-guard-stop", ["admin"], ["stop"]],
+        ])
+    );
     Ok(())
 }
 

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
+use llm_guard_tests::cluster::{Admission, Version, wait_until};
 use llm_guard_tests::guard::Guard;
 use llm_guard_tests::prometheus::Prometheus;
 use serde_json::{Value, json};
@@ -89,5 +91,95 @@ fn the_scrape_jobs_read_guards_and_injectors_and_nothing_else_and_say_of_which_p
 fn prometheus_takes_the_alert_rules() -> io::Result<()> {
     let checked = Command::new("promtool").args(["check", "rules", "--lint-fatal"]).arg(deploy("alerts/llm-guard.yaml")).output()?;
     assert!(checked.status.success(), "{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    Ok(())
+}
+
+#[test]
+fn the_admission_policy_of_the_examples_stops_every_ollama_without_the_label_and_nothing_else() -> io::Result<()> {
+    let api = Admission::start(Version::Current)?;
+    let path = deploy("examples/require-the-label/validating-admission-policy.yaml").display().to_string();
+    api.kubectl(&["apply", "--validate=strict", "-f", &path])?;
+    let (plain, labelled) = (api.namespace("plain", &[], &[])?, api.namespace("labelled", &[("llm-guard", "enabled")], &[])?);
+    let pod = |label: Option<&str>, container: &Value| {
+        let mut container = container.clone();
+        container["name"] = json!("one");
+        json!({"metadata": {"labels": {"app": "a", "llm-guard": label}}, "spec": {"restartPolicy": "Never", "containers": [container]}})
+    };
+    let of = |kind: &str, mut pod: Value| {
+        let metadata = json!({"generateName": "of-"});
+        let selector = json!({"matchLabels": {"app": "a"}});
+        match kind {
+            "Pod" => {
+                pod["apiVersion"] = json!("v1");
+                pod["kind"] = json!(kind);
+                pod["metadata"]["generateName"] = json!("of-");
+                pod
+            }
+            "CronJob" => {
+                let spec = json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": pod}}});
+                json!({"apiVersion": "batch/v1", "kind": kind, "metadata": metadata, "spec": spec})
+            }
+            "Job" => json!({"apiVersion": "batch/v1", "kind": kind, "metadata": metadata, "spec": {"template": pod}}),
+            _ => {
+                pod["spec"]["restartPolicy"] = json!("Always");
+                json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": {"selector": selector, "template": pod}})
+            }
+        }
+    };
+    let create = |namespace: &str, object: &Value| -> io::Result<Option<String>> {
+        let ended = api.try_kubectl(&["-n", namespace, "create", "--dry-run=server", "-f", "-"], &object.to_string())?;
+        Ok((!ended.status.success()).then_some(ended.said))
+    };
+    let ollama = json!({"image": "registry.example/ollama/ollama:0.17.4"});
+    // A policy is taken up within a second or so.
+    wait_until("the policy holds", Duration::from_secs(20), || {
+        let refused = create(plain.name(), &of("Pod", pod(None, &ollama))).map_err(|error| error.to_string())?;
+        if refused.is_some() { Ok(()) } else { Err("an Ollama got in".into()) }
+    })?;
+    let port = json!({"image": "some/server", "ports": [{"containerPort": 11434}]});
+    let stopped = |namespace: &str, label: Option<&str>, container: &Value| -> io::Result<Vec<bool>> {
+        ["Pod", "Deployment", "Job", "CronJob"]
+            .into_iter()
+            .map(|kind| {
+                let said = create(namespace, &of(kind, pod(label, container)))?;
+                assert!(said.as_ref().is_none_or(|said| said.contains("this runs Ollama without a guard")), "{kind}: {said:?}");
+                Ok(said.is_some())
+            })
+            .collect()
+    };
+    for (namespace, label, container, expected) in [
+        (&plain, None, &ollama, true),
+        (&plain, None, &port, true),
+        (&plain, Some("disabled"), &ollama, true),
+        (&plain, Some("enabled"), &ollama, false),
+        (&plain, None, &json!({"image": "nginx"}), false),
+        (&plain, None, &json!({"image": "ollama-exporter:1"}), false),
+        (&labelled, None, &ollama, false),
+        (&labelled, Some("disabled"), &ollama, true),
+    ] {
+        assert_eq!(stopped(namespace.name(), label, container)?, [expected; 4], "{} {label:?} {container}", namespace.name());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_other_engines_examples_ask_for_the_same_label() -> io::Result<()> {
+    let gatekeeper = Objects::of_file("examples/require-the-label/gatekeeper.yaml")?;
+    let template = gatekeeper.one("ConstraintTemplate")?;
+    // Gatekeeper wants the template to be called as the kind that it makes, in small letters.
+    let kind = template["spec"]["crd"]["spec"]["names"]["kind"].as_str().unwrap_or_default();
+    assert_eq!(template["metadata"]["name"], kind.to_lowercase());
+    let excluded = &gatekeeper.one(kind)?["spec"]["match"]["excludedNamespaces"];
+    assert_eq!(*excluded, json!(["kube-system", "llm-guard-system"]));
+    let rego = template["spec"]["targets"][0]["rego"].as_str().unwrap_or_default();
+    assert!(
+        rego.contains("labels[\"llm-guard\"] == \"enabled\"") && rego.starts_with(&format!("package {}", kind.to_lowercase())),
+        "{rego}"
+    );
+
+    let kyverno = Objects::of_file("examples/require-the-label/kyverno.yaml")?;
+    let rule = &kyverno.one("ClusterPolicy")?["spec"]["rules"][0];
+    assert_eq!(rule["validate"]["pattern"]["metadata"]["labels"], json!({"llm-guard": "enabled"}));
+    assert_eq!(rule["exclude"]["any"][1]["resources"]["namespaceSelector"]["matchLabels"], json!({"llm-guard": "enabled"}));
     Ok(())
 }

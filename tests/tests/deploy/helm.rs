@@ -76,6 +76,12 @@ impl Objects {
         }
     }
 
+    /// The injector's own object of a kind, where there are others.
+    pub(crate) fn injectors(&self, kind: &str) -> io::Result<&Value> {
+        let own = self.kind(kind).into_iter().find(|object| object["metadata"]["name"] == "llm-guard-injector");
+        own.ok_or_else(|| io::Error::other(format!("the injector has no {kind}")))
+    }
+
     /// The injector's arguments.
     pub(crate) fn arguments(&self) -> io::Result<Vec<String>> {
         let arguments = self.one("Deployment")?["spec"]["template"]["spec"]["containers"][0]["args"].clone();

@@ -1,11 +1,12 @@
 //! Policies: refused where no guard could load them, and without effect where they got in all the same.
 
 use std::io;
+use std::time::Duration;
 
 use llm_guard_tests::cluster::wait_until;
 use serde_json::{Value, json};
 
-use crate::field::{Field, INJECTOR, SOON, pod};
+use crate::field::{Field, INJECTOR, PlayedGuard, SOON, free_address, pod};
 
 fn document(namespace: &str, spec: &Value) -> String {
     json!({
@@ -101,4 +102,117 @@ fn whoever_names_a_missing_policy_where_settings_are_in_force_learns_that_they_s
     assert!(ended.said.contains("settings stay as they were") && ended.said.contains("'nowhere'"), "{}", ended.said);
     // And so it is: the next pod is made.
     field.pod_of_deployment(&namespace, "second")
+}
+
+#[test]
+fn a_policy_in_use_is_not_deleted_and_the_refusal_names_its_users() -> io::Result<()> {
+    let (field, _injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    let api = &field.api;
+    let policy = |name: &str| {
+        let mut policy: Value = serde_json::from_str(&document(&namespace, &json!({"mode": "soft"})))?;
+        policy["metadata"]["name"] = json!(name);
+        api.apply(&policy.to_string())
+    };
+    for name in ["default", "named", "free"] {
+        policy(name)?;
+    }
+    field.deployment(&namespace, &json!({"llm-guard.io/policy": "named"}))?;
+    field.create(&namespace, &pod("bare", &json!({})))?;
+    let delete = |what: &[&str]| {
+        let mut arguments = vec!["-n", &namespace, "delete", "guardpolicy"];
+        arguments.extend_from_slice(what);
+        api.try_kubectl(&arguments, "")
+    };
+    // A workload that names it counts, though none of its pods runs yet.
+    for (name, users) in [("named", "Deployment/ollama"), ("default", "Pod/bare")] {
+        let ended = wait_until("the deletion is refused", SOON, || {
+            // By a dry run, for what isn't seen yet would be gone.
+            let ended = delete(&[name, "--dry-run=server"]).map_err(|error| error.to_string())?;
+            if ended.status.success() { Err(ended.printed) } else { Ok(ended.said) }
+        })?;
+        assert!(
+            ended.contains("deletions.policies.llm-guard.io") && ended.contains(&format!("in use and stays until it isn't: by {users}.")),
+            "{ended}"
+        );
+        assert!(!delete(&[name])?.status.success(), "{name}");
+    }
+    // Of many, those go that nobody uses.
+    let all = delete(&["--all"])?;
+    assert!(!all.status.success() && all.said.contains("Deployment/ollama"), "{}", all.said);
+    let left = api.kubectl(&["-n", &namespace, "get", "guardpolicies", "-o", "name"])?;
+    assert!(left.contains("/default") && left.contains("/named") && !left.contains("/free"), "{left}");
+
+    // What was annotated a moment ago counts, whatever the copies say.
+    api.kubectl(&["-n", &namespace, "annotate", "deployment", "ollama", "llm-guard.io/policy-"])?;
+    let ended = delete(&["named"])?;
+    assert!(ended.status.success(), "{}", ended.said);
+    policy("named")?;
+    api.kubectl(&["annotate", "namespace", &namespace, "llm-guard.io/policy=named"])?;
+    let ended = delete(&["named"])?;
+    assert!(ended.said.contains(&format!("Namespace/{namespace}")), "{}", ended.said);
+    // Nothing is held up in a namespace that ends. Nobody is here who would empty it.
+    api.kubectl(&["delete", "namespace", &namespace, "--wait=false"])?;
+    for name in ["named", "default"] {
+        let ended = delete(&[name])?;
+        assert!(ended.status.success(), "{name}: {}", ended.said);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policys_status_says_on_how_many_pods_it_is_in_force_and_two_injectors_agree_on_it() -> io::Result<()> {
+    let (field, _first) = Field::with_injector(&[])?;
+    let second = field.injector(free_address()?, &[])?;
+    second.wait_until_ready()?;
+    let namespace = field.namespace("a", &[])?;
+    let spec = |mode: &str| document(&namespace, &json!({"mode": mode, "tools": {"mode": mode}}));
+    field.api.apply(&spec("monitor"))?;
+    field.deployment(&namespace, &json!({}))?;
+    let guards = [PlayedGuard::start()?, PlayedGuard::start()?];
+    for (name, guard) in ["ollama-1-a", "ollama-1-b"].into_iter().zip(&guards) {
+        field.pod_of_deployment(&namespace, name)?;
+        field.run_at(&namespace, name, guard.address)?;
+    }
+    let policy = || field.api.json(&["-n", &namespace, "guardpolicy", "default"]);
+    let reaches = |summary: &str, condition: &str| {
+        wait_until(&format!("the status says {summary}"), SOON, || {
+            let policy = policy().map_err(|error| error.to_string())?;
+            let status = &policy["status"];
+            let holds = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "InForce");
+            let holds =
+                holds.is_some_and(|one| one["status"] == condition && one["observedGeneration"] == policy["metadata"]["generation"]);
+            if status["pods"]["summary"] == summary && holds { Ok(policy.clone()) } else { Err(status.to_string()) }
+        })
+    };
+    let waiting = reaches("0/2", "False")?;
+    // Once pods are older than a change, it is known how long that takes.
+    std::thread::sleep(Duration::from_secs(4));
+    field.api.apply(&spec("soft"))?;
+    let changed = wait_until("the change is seen", SOON, || {
+        let policy = policy().map_err(|error| error.to_string())?;
+        let digest = policy["status"]["workloads"][0]["digest"].as_str().unwrap_or_default().to_owned();
+        let is_new = waiting["status"]["workloads"][0]["digest"] != digest && waiting["status"]["digest"] != policy["status"]["digest"];
+        if is_new { Ok(digest) } else { Err(policy["status"].to_string()) }
+    })?;
+    guards[0].load(&changed);
+    reaches("1/2", "False")?;
+    guards[1].load(&changed);
+    reaches("2/2", "True")?;
+    let shown = field.api.kubectl(&["-n", &namespace, "get", "guardpolicies", "-o", "wide"])?;
+    let columns: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(columns[0], ["NAME", "MODE", "CONTROLS", "PODS", "ACCEPTED", "CHANGED", "LAG", "AGE"]);
+    assert_eq!(columns[1][..5], ["default", "soft", "tools", "2/2", "True"], "{shown}");
+    let lag = columns[1][6].strip_suffix('s').and_then(|lag| lag.parse::<f64>().ok());
+    assert!(lag.is_some_and(|lag| (0.0..30.0).contains(&lag)), "{shown}");
+
+    // Nothing is left to write, whoever looks; what somebody else writes there is put right.
+    std::thread::sleep(Duration::from_secs(2));
+    let before = policy()?["metadata"]["resourceVersion"].clone();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(policy()?["metadata"]["resourceVersion"], before);
+    let other = json!({"status": {"pods": {"summary": "9/9", "inForce": 9}}}).to_string();
+    field.api.kubectl(&["-n", &namespace, "patch", "guardpolicy", "default", "--subresource=status", "--type=merge", "-p", &other])?;
+    reaches("2/2", "True")?;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use llm_guard_tests::cluster::wait_until;
 use serde_json::{Value, json};
 
-use crate::field::{Field, INJECTOR, PlayedGuard, SOON, SYSTEM, free_address, pod};
+use crate::field::{Field, INJECTOR, PlayedGuard, SOON, SYSTEM, entries, free_address, pod};
 
 const CERTIFICATES: &str = "llm-guard-injector-certificates";
 const SIGNING: &str = "llm-guard-injector-signing";
@@ -25,11 +25,17 @@ fn secret(field: &Field, name: &str) -> io::Result<Value> {
 
 /// Waits until every entry has the bundle of the Secret.
 fn wait_for_bundles(field: &Field) -> io::Result<()> {
+    let expected = entries()?;
+    assert!(expected >= 9, "only {expected} entries are installed");
     wait_until("the caBundle is in all entries", SOON, || {
         let wanted = secret(field, CERTIFICATES).map_err(|error| error.to_string())?["data"]["ca.crt"].clone();
         let bundles = bundles(field).map_err(|error| error.to_string())?;
         let right = bundles.iter().filter(|bundle| **bundle == wanted).count();
-        if right == bundles.len() && right == 8 && wanted.is_string() { Ok(()) } else { Err(format!("{right} of {}", bundles.len())) }
+        if right == bundles.len() && right == expected && wanted.is_string() {
+            Ok(())
+        } else {
+            Err(format!("{right} of {}", bundles.len()))
+        }
     })
 }
 

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use compiled::Policy;
+pub(crate) use prompt_injection::found_in;
 pub use protocol::{Protocol, opening};
 pub(crate) use scope::system_prompt;
 

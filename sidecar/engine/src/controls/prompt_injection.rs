@@ -175,6 +175,11 @@ impl PromptInjection {
     }
 }
 
+/// What the rules find in a text, by who says it.
+pub(crate) fn found_in(text: &str, is_data: bool) -> Option<&'static str> {
+    PromptInjection::new(Mode::Monitor).kind(text, is_data)
+}
+
 impl Control for PromptInjection {
     fn id(&self) -> ControlId {
         ControlId::PromptInjection

@@ -131,13 +131,16 @@ fn takes_a_system_prompt(route: &Route) -> bool {
     takes_tools(route) || matches!(route.body, Body::OllamaGenerate | Body::OllamaCreate)
 }
 
+/// Whether a route can carry something.
+type Can = fn(&Route) -> bool;
+
 /// Whether a route's pattern is one of those that are meant.
 fn is_meant(meant: &str, pattern: &str) -> bool {
     meant.strip_suffix('*').map_or(meant == pattern, |begin| pattern.starts_with(begin))
 }
 
 /// What a scope needs of a route: the key, whether it does, which routes have it, and how that is said, and its lack.
-type Want = (&'static str, bool, fn(&Route) -> bool, &'static str, &'static str);
+type Want = (&'static str, bool, Can, &'static str, &'static str);
 
 /// Whether the one covers all that the other does.
 fn covers<T>(one: Option<&T>, other: Option<&T>, does: impl Fn(&T, &T) -> bool) -> bool {
@@ -227,7 +230,7 @@ impl Scope {
     }
 
     fn at_route(&self, route: &Route) -> AtHead {
-        let asks = |is_wanted: bool, can: fn(&Route) -> bool| if is_wanted && !can(route) { AtHead::No } else { AtHead::Yes };
+        let asks = |is_wanted: bool, can: Can| if is_wanted && !can(route) { AtHead::No } else { AtHead::Yes };
         let cant = [
             asks(self.models.is_some(), names_a_model),
             asks(self.tools == Some(true), takes_tools),

@@ -14,6 +14,7 @@
 //! A rule whose automaton has run for `HOLD_LIMIT` bytes without an end counts as matched, and so does all that follows without a
 //! break: text of that kind in such an amount is no prose, and what can't be judged doesn't pass.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
@@ -226,6 +227,17 @@ impl SecretRules {
         Self { rules, beginning }
     }
 
+    /// Where values stand in a text that is there as a whole: their kinds and their bytes, in order.
+    #[must_use]
+    pub fn find(self: &Arc<Self>, text: &str) -> Vec<(Kind, Range<usize>)> {
+        let mut scanner = Scanner::new(Arc::clone(self));
+        scanner.places = Some(Vec::new());
+        let mut scrap = String::with_capacity(text.len());
+        scanner.push(text, &mut scrap, &mut |_| {});
+        scanner.finish(&mut scrap, &mut |_| {});
+        scanner.places.unwrap_or_default()
+    }
+
     /// Redacts a text that is there as a whole. Calls `found` for each value.
     #[must_use]
     pub fn redact(self: &Arc<Self>, text: &str, found: &mut dyn FnMut(Kind)) -> String {
@@ -277,6 +289,10 @@ pub struct Scanner {
     /// How much of `held` was given out all the same, since the text paused.
     released: usize,
     torn: bool,
+    /// How much of the text stood before `held`.
+    passed: usize,
+    /// Where the values stood, for those who want to know.
+    places: Option<Vec<(Kind, Range<usize>)>>,
 }
 
 /// The automata that began at one place.
@@ -299,7 +315,18 @@ impl Scanner {
     #[must_use]
     pub fn new(rules: Arc<SecretRules>) -> Self {
         let no_chance_before = vec![0; rules.rules.len()];
-        Self { rules, held: String::new(), before: None, attempt: None, swallowing: None, no_chance_before, released: 0, torn: false }
+        Self {
+            rules,
+            held: String::new(),
+            before: None,
+            attempt: None,
+            swallowing: None,
+            no_chance_before,
+            released: 0,
+            torn: false,
+            passed: 0,
+            places: None,
+        }
     }
 
     /// Takes the next piece, gives out what is sure, and calls `found` for each value that was replaced.
@@ -380,6 +407,9 @@ impl Scanner {
                 };
                 given += end;
                 place = given;
+                if let Some((_, place)) = self.places.iter_mut().flatten().last() {
+                    place.end = self.passed + given;
+                }
                 self.swallowing = None;
                 out.push_str(kind.mark());
                 found(kind);
@@ -394,7 +424,9 @@ impl Scanner {
                 let rule = attempt.longest.map_or(attempt.alive[0].0, |(rule, _)| rule);
                 self.give(given, attempt.start, out);
                 given = attempt.next;
-                self.swallowing = Some(rules.rules[usize::from(rule)].kind);
+                let kind = rules.rules[usize::from(rule)].kind;
+                self.note(kind, attempt.start..given);
+                self.swallowing = Some(kind);
                 continue;
             }
             if !attempt.alive.is_empty() {
@@ -406,6 +438,7 @@ impl Scanner {
             if let Some((rule, end)) = attempt.longest {
                 let kind = rules.rules[usize::from(rule)].kind;
                 self.give(given, attempt.start, out);
+                self.note(kind, attempt.start..end);
                 out.push_str(kind.mark());
                 found(kind);
                 given = end;
@@ -425,12 +458,19 @@ impl Scanner {
             self.released = self.released.saturating_sub(keep_from);
             self.before = self.held.as_bytes().get(keep_from - 1).copied();
             self.held.drain(..keep_from);
+            self.passed += keep_from;
             if let Some(attempt) = &mut self.attempt {
                 attempt.move_back(keep_from);
             }
             for place in &mut self.no_chance_before {
                 *place = place.saturating_sub(keep_from);
             }
+        }
+    }
+
+    fn note(&mut self, kind: Kind, place: Range<usize>) {
+        if let Some(places) = &mut self.places {
+            places.push((kind, self.passed + place.start..self.passed + place.end));
         }
     }
 
@@ -550,6 +590,20 @@ mod tests {
 
     fn redacted(text: &str) -> String {
         in_pieces(&all(), &[text]).0
+    }
+
+    proptest! {
+        #[test]
+        fn where_values_stand_is_what_is_redacted(before in "[ a-zé]{0,20}", after in "[ a-zé]{0,20}", kinds in prop::collection::vec(0..Kind::ALL.len(), 0..4), long in 0..3000usize) {
+            let values: Vec<String> = kinds.iter().map(|kind| sample(Kind::ALL[*kind])).collect();
+            let jwt = sample(Kind::JwtToken) + &"a".repeat(long);
+            let text = format!("{before} {} {jwt} {after}", values.join(" and "));
+            let mut rebuilt = text.clone();
+            for (kind, place) in all().find(&text).into_iter().rev() {
+                rebuilt.replace_range(place, kind.mark());
+            }
+            prop_assert_eq!(rebuilt, redacted(&text));
+        }
     }
 
     /// Made-up values of each kind, built from parts.

@@ -153,12 +153,12 @@ impl Shadow {
         }
     }
 
-    pub(super) fn stream(&self, judge: Box<StreamJudge>) -> Box<ShadowJudge<Box<StreamJudge>>> {
-        Box::new(ShadowJudge { judge, seen: self.seen(), scrap: Vec::new() })
+    pub(super) fn stream(&self, judge: Box<StreamJudge>) -> ShadowJudge<Box<StreamJudge>> {
+        ShadowJudge { judge, seen: self.seen(), scrap: Vec::new() }
     }
 
-    pub(super) fn whole(&self, judge: Box<WholeJudge>) -> Box<ShadowJudge<Box<WholeJudge>>> {
-        Box::new(ShadowJudge { judge, seen: self.seen(), scrap: Vec::new() })
+    pub(super) fn whole(&self, judge: Box<WholeJudge>) -> ShadowJudge<Box<WholeJudge>> {
+        ShadowJudge { judge, seen: self.seen(), scrap: Vec::new() }
     }
 }
 

@@ -87,21 +87,34 @@ impl RuleSpec {
         *self == Self { name: self.name.clone(), when: self.when.clone(), ..Self::default() }
     }
 
+    /// The keys that it has in the place of the document's: `mode`, `tools.allow`.
+    #[must_use]
+    pub fn says(&self) -> Vec<String> {
+        let written = serde_json::to_value(self).unwrap_or_default();
+        let mut keys = Vec::new();
+        for (section, value) in written.as_object().into_iter().flatten().filter(|(key, _)| !["name", "when"].contains(&key.as_str())) {
+            match value.as_object() {
+                Some(members) => keys.extend(members.keys().map(|key| format!("{section}.{key}"))),
+                None => keys.push(section.clone()),
+            }
+        }
+        keys
+    }
+
     /// What holds where it fits: this rule's keys, and below them the rest of the document.
     #[must_use]
     pub fn over(&self, below: &Spec) -> Spec {
         let Self { name: _, when: _, mode, prompt_injection, redaction, models, tools, management, protocol } = self.clone();
-        let below = below.clone();
         Spec {
             mode: mode.or(below.mode),
-            prompt_injection: prompt_injection.over(below.prompt_injection),
-            redaction: redaction.over(below.redaction),
-            models: models.over(below.models),
-            tools: tools.over(below.tools),
-            management: management.over(below.management),
-            protocol: protocol.over(below.protocol),
+            prompt_injection: prompt_injection.over(&below.prompt_injection),
+            redaction: redaction.over(&below.redaction),
+            models: models.over(&below.models),
+            tools: tools.over(&below.tools),
+            management: management.over(&below.management),
+            protocol: protocol.over(&below.protocol),
             // Who reaches the port is no matter of what is asked there.
-            network: below.network,
+            network: below.network.clone(),
             rules: Vec::new(),
         }
     }

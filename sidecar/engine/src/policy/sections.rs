@@ -189,7 +189,7 @@ pub enum Opening {
 
 impl PromptInjectionSpec {
     /// These keys, and below them those of another that these don't have.
-    pub(super) fn over(self, below: Self) -> Self {
+    pub(super) fn over(self, below: &Self) -> Self {
         let Self { mode } = self;
         Self { mode: mode.or(below.mode) }
     }
@@ -197,48 +197,53 @@ impl PromptInjectionSpec {
 
 impl RedactionSpec {
     /// As [`PromptInjectionSpec::over`].
-    pub(super) fn over(self, below: Self) -> Self {
+    pub(super) fn over(self, below: &Self) -> Self {
         let Self { mode, kinds } = self;
-        Self { mode: mode.or(below.mode), kinds: kinds.or(below.kinds) }
+        Self { mode: mode.or(below.mode), kinds: kinds.or_else(|| below.kinds.clone()) }
     }
 }
 
 impl ModelsSpec {
     /// As [`PromptInjectionSpec::over`].
-    pub(super) fn over(self, below: Self) -> Self {
+    pub(super) fn over(self, below: &Self) -> Self {
         let Self { mode, allow, default, cloud } = self;
-        Self { mode: mode.or(below.mode), allow: allow.or(below.allow), default: default.or(below.default), cloud: cloud.or(below.cloud) }
+        Self {
+            mode: mode.or(below.mode),
+            allow: allow.or_else(|| below.allow.clone()),
+            default: default.or_else(|| below.default.clone()),
+            cloud: cloud.or(below.cloud),
+        }
     }
 }
 
 impl ToolsSpec {
     /// As [`PromptInjectionSpec::over`].
-    pub(super) fn over(self, below: Self) -> Self {
+    pub(super) fn over(self, below: &Self) -> Self {
         let Self { mode, allow, block, high_risk } = self;
         Self {
             mode: mode.or(below.mode),
-            allow: allow.or(below.allow),
-            block: block.or(below.block),
-            high_risk: high_risk.or(below.high_risk),
+            allow: allow.or_else(|| below.allow.clone()),
+            block: block.or_else(|| below.block.clone()),
+            high_risk: high_risk.or_else(|| below.high_risk.clone()),
         }
     }
 }
 
 impl ManagementSpec {
     /// As [`PromptInjectionSpec::over`].
-    pub(super) fn over(self, below: Self) -> Self {
+    pub(super) fn over(self, below: &Self) -> Self {
         let Self { mode, allow, from } = self;
-        Self { mode: mode.or(below.mode), allow: allow.or(below.allow), from: from.or(below.from) }
+        Self { mode: mode.or(below.mode), allow: allow.or_else(|| below.allow.clone()), from: from.or(below.from) }
     }
 }
 
 impl ProtocolSpec {
     /// As [`PromptInjectionSpec::over`].
-    pub(super) fn over(self, below: Self) -> Self {
+    pub(super) fn over(self, below: &Self) -> Self {
         let Self { unknown_fields, fields, context, template, images, audio, model_prompts } = self;
         Self {
             unknown_fields: unknown_fields.or(below.unknown_fields),
-            fields: fields.or(below.fields),
+            fields: fields.or_else(|| below.fields.clone()),
             context: context.or(below.context),
             template: template.or(below.template),
             images: images.or(below.images),
