@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use llm_guard_engine::controls::{Caller, Policy};
-use llm_guard_engine::exchange::{Exchange, Forward, Next, RequestHead};
+use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, Next, RequestHead};
 use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, PolicyError};
 use llm_guard_engine::wire::routes::ROUTES;
@@ -441,5 +441,24 @@ fn a_policy_with_many_rules_and_long_lists_is_compiled_in_no_time() {
         Policy::compile(&document, &Standing::default()).unwrap();
         println!("{:?}", since.elapsed());
         assert!(since.elapsed() < std::time::Duration::from_secs(5), "{:?}", since.elapsed());
+    }
+}
+
+#[test]
+fn a_shadow_says_that_it_would_refuse_an_answer_that_is_too_large() {
+    let head = RequestHead {
+        method: "POST",
+        path: "/api/chat",
+        content_type: Some("application/json"),
+        content_encoding: None,
+        caller: Caller { over_loopback: false },
+    };
+    for (shadow, refused) in [("{mode: hard}", Some(502)), ("{mode: monitor}", None)] {
+        let (mut exchange, _) = Exchange::begin_beside(compiled("{mode: monitor}"), Some(compiled(shadow)), &head);
+        exchange.judge_request(chat("a").to_string().as_bytes()).unwrap();
+        let head = AnswerHead { status: 200, content_type: Some("application/json"), content_encoding: None, is_empty: false };
+        let Ok(AnswerPlan::Whole(mut judge)) = exchange.open_answer(&head) else { panic!() };
+        judge.is_too_large();
+        assert_eq!(judge.tally().shadow.as_ref().unwrap().refused, refused, "{shadow}");
     }
 }
