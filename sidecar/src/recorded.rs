@@ -12,7 +12,9 @@ use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Next, Request
 use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use llm_guard_engine::wire::whereabouts::{Places, Whereabouts};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 /// The most bytes of a request's or an answer's body that are recorded.
 pub(crate) const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -89,17 +91,31 @@ fn post() -> String {
 }
 
 impl Line {
+    /// Reads a line. (No tree is made of it, which could take many times the memory of its bytes.)
     pub(crate) fn read(text: &str) -> Result<Self, LineError> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| LineError::NoObject)?;
-        let members = value.as_object().ok_or(LineError::NoObject)?;
-        if members.contains_key("path") {
-            let recorded = serde_json::from_value(value).map_err(|_| LineError::NeitherOfThem)?;
+        /// Which keys there are.
+        #[derive(Deserialize)]
+        struct Keys {
+            #[serde(default)]
+            path: Option<IgnoredAny>,
+            #[serde(default)]
+            message: Option<IgnoredAny>,
+        }
+        if !text.trim_start().starts_with('{') {
+            return Err(LineError::NoObject);
+        }
+        let keys: Keys = serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => LineError::NeitherOfThem,
+            Category::Io | Category::Syntax | Category::Eof => LineError::NoObject,
+        })?;
+        if keys.path.is_some() {
+            let recorded = serde_json::from_str(text).map_err(|_| LineError::NeitherOfThem)?;
             return Ok(Self::Exchange(Box::new(recorded)));
         }
-        if !members.contains_key("message") {
+        if keys.message.is_none() {
             return Err(LineError::NeitherOfThem);
         }
-        match serde_json::from_value::<Logged>(value) {
+        match serde_json::from_str::<Logged>(text) {
             Ok(logged) if logged.message == "exchange" => Ok(Self::Logged(logged)),
             _ => Ok(Self::Other),
         }
@@ -211,5 +227,39 @@ mod tests {
         let judged = judge(&policy("{mode: hard, models: {allow: [other]}}"), &recorded);
         assert_eq!(judged.seen.refused, Some(403));
         assert!(judged.system_prompt.unwrap().starts_with("sha256:"));
+    }
+
+    #[test]
+    fn a_shadow_judges_what_it_would_have_sent_on_where_another_model_stands_in() {
+        let watching = policy("{mode: monitor}");
+        // Under the rule of the model that stands in, everything passes; of a body that came packed no byte could be read.
+        let shadow = policy("{mode: soft, models: {default: a}, rules: [{name: r, when: {models: [a]}, mode: soft, tools: {allow: []}}]}");
+        let head = RequestHead {
+            method: "POST",
+            path: "/v1/chat/completions",
+            content_type: Some("application/json"),
+            content_encoding: None,
+            caller: Caller { over_loopback: false },
+        };
+        let (mut exchange, _) = Exchange::begin_beside(watching, Some(shadow), &head);
+        exchange.judge_request(br#"{"model":"b","messages":[{"role":"user","content":"hi"}]}"#).unwrap();
+        let mut places = Places::default();
+        while let Some(model) = exchange.must_locate(&places) {
+            let place = if model == "b" { Whereabouts::Cloud } else { Whereabouts::Here };
+            places.put(model, place);
+        }
+        // (What came, packed.)
+        assert_eq!(exchange.judge_place(&places, b"\x28\xb5\x2f\xfd").unwrap(), None);
+        let seen = exchange.tally.shadow.take().unwrap();
+        assert_eq!((seen.refused, seen.rule.as_deref(), seen.verdict()), (None, Some("r"), llm_guard_engine::exchange::Verdict::Mended));
+    }
+
+    #[test]
+    fn a_line_of_any_shape_is_read_or_refused() {
+        let deep = format!("{{\"path\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in [&deep, "[\"x\"]", "{\"path\":\"/x\",\"path\":\"/y\"}", "{\"message\":7}x", "{\"path\":null}"] {
+            assert!(Line::read(text).is_err(), "{}", &text[..20.min(text.len())]);
+        }
+        assert!(matches!(Line::read("{\"message\":7}"), Ok(Line::Other)));
     }
 }

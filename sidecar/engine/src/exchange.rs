@@ -18,7 +18,7 @@ use crate::policy::UnknownFields;
 use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
 use crate::wire::routes::{self, Lookup};
-use crate::wire::whereabouts::Places;
+use crate::wire::whereabouts::{Places, Whereabouts};
 use crate::wire::zstd::{self, UnpackError};
 use crate::wire::{self, Body, Class, DecodeError, Family, MessageIndex, Request, Route, Shape, transcription};
 use answer::{Content, Speaker, judge_once};
@@ -394,7 +394,10 @@ impl Exchange {
     fn settle(&mut self, request: &mut dyn Request) -> Result<(), Refusal> {
         let Some(route) = self.route.filter(|_| self.document.has_rules()) else { return Ok(()) };
         for _ in 0..MAX_STAND_INS {
-            self.policy = self.document.of(&self.asked(route, request));
+            self.policy = match self.document.of(&self.asked(route, request)) {
+                Ok(policy) => policy,
+                Err(strictest) => return self.is_in_doubt(strictest),
+            };
             let Some((finding, mode)) = self.stand_in(route, request) else { return Ok(()) };
             if let Some(action) = finding.remedy.action() {
                 self.tally.violation(ControlId::Models, finding.kind, mode, action);
@@ -410,6 +413,31 @@ impl Exchange {
             "not_allowed",
             "no model that the policy's rules put in the place of another is allowed",
         )
+    }
+
+    /// What a request names, or what a rule does, is one model to some versions of a server and another to others.
+    fn is_in_doubt(&mut self, strictest: Arc<Policy>) -> Result<(), Refusal> {
+        self.policy = strictest;
+        let message = "model: versions of the server differ in which model this is, and another rule holds for each";
+        self.note(ControlId::Models, "invalid_name", 400, "invalid_name", message)
+    }
+
+    /// Holds a request whose model's name stands for another model to that one's rule: it has to be the same.
+    fn look_behind_alias(&mut self, request: &mut dyn Request, places: &Places) -> Result<(), Refusal> {
+        let Some(route) = self.route.filter(|_| self.document.has_rules()) else { return Ok(()) };
+        let Some(name) = request.model().map(str::to_owned) else { return Ok(()) };
+        let Some(Whereabouts::Alias(target)) = places.get(&name) else { return Ok(()) };
+        request.set_model(target);
+        let (Ok(behind) | Err(behind)) = self.document.of(&self.asked(route, request));
+        request.set_model(&name);
+        if Arc::ptr_eq(&behind, &self.policy) {
+            return Ok(());
+        }
+        if behind.mode > self.policy.mode {
+            self.policy = behind;
+        }
+        let message = "this name stands for another model, for which another rule of the policy holds: ask for that one by its own name";
+        self.note(ControlId::Models, "not_allowed", 403, "not_allowed", message)
     }
 
     /// What the policy says where it has another model answer than the one that the request names, if any.
@@ -435,11 +463,11 @@ impl Exchange {
     /// be forwarded instead, where another model stands in.
     pub fn judge_place(&mut self, places: &Places, body: &[u8]) -> Result<Option<Forward>, Refusal> {
         if let Some(shadow) = &mut self.shadow {
-            shadow.judge_place(places, body);
+            shadow.judge_place(places);
             self.look_beside();
         }
         let found: Vec<_> = self.place_findings(places).collect();
-        self.unplaced = None;
+        let sent = self.unplaced.take();
         let (mut remedies, mut refusal) = (Remedies::default(), None);
         for (id, mode, placed) in found {
             let Placed::Found(finding) = placed else { continue };
@@ -454,12 +482,18 @@ impl Exchange {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let Some(route) = self.route.filter(|_| remedies.model.is_some()) else { return Ok(None) };
+        let place = sent.as_ref().and_then(|named| places.get(named.0.as_deref()?));
+        let is_alias = self.document.has_rules() && matches!(place, Some(Whereabouts::Alias(_)));
+        let stands_in = remedies.model.is_some();
+        let Some(route) = self.route.filter(|_| stands_in || is_alias) else { return Ok(None) };
         let mut request = match wire::decode_request(route.body, body) {
             Ok(request) => request,
             // (What the guard has written it reads.)
             Err(error) => return self.protocol_violation("undecodable", 400, "invalid_body", error.to_string()).map(|()| None),
         };
+        if !stands_in {
+            return self.look_behind_alias(&mut *request, places).map(|()| None);
+        }
         remedies.apply(&mut *request);
         if self.document.has_rules() {
             let before = Arc::clone(&self.policy);
@@ -467,6 +501,7 @@ impl Exchange {
             if !Arc::ptr_eq(&before, &self.policy) {
                 self.judge_stand_in(&mut *request, places)?;
             }
+            self.look_behind_alias(&mut *request, places)?;
         }
         Ok(Some(Forward::Encoded { path: self.path(route.pattern), body: request.encode() }))
     }

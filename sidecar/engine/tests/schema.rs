@@ -65,6 +65,12 @@ Until a request's body is read, it isn't known which rule it fits. What can't be
 the strictest of the rules that it could be meant for. Where a policy has another model answer (`models.default`), the rule is that model's.
 A rule's modes stand under the annotations and above the floor as the document's own do. A rule, or an entry of its lists, that an earlier
 rule leaves nothing of is an error, and so is one that no route can carry.
+
+A name that versions of the server take for different models (`a:local`) is refused with 400 where another rule holds for each, and with 403
+one that stands for a model of another rule; in `monitor` nobody asks the server what a name stands for. A request that names no model fits
+no rule that has `models`: where a server runs its one model whatever it is asked for, rules by routes and callers hold. A system prompt has
+no digest beside which the model is shown more of the system's, such as a picture or an earlier turn, or which it isn't shown: with
+`suffix`, `template`, `raw` or `context`.
 ";
 
 /// Takes out what says nothing to a reader: that a key may also be null, how wide a number is, and what schemars calls a type.

@@ -338,7 +338,12 @@ fn observe(reader: &mut Reader, data: &Bytes, scrap: &mut Vec<u8>) {
                         judge.tally().uninspected("memory", length);
                     }
                 }
-                _ => judge.tally().uninspected("answer_too_large", length),
+                read => {
+                    if read.is_some() {
+                        judge.is_too_large();
+                    }
+                    judge.tally().uninspected("answer_too_large", length);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::scope::{AtHead, Context, Scope};
+use super::scope::{AtHead, Context, List, Scope};
 use super::{Asked, Caller, Control, Protocol, management, models, prompt_injection, redaction, tools};
 use crate::policy::settings::Standing;
 use crate::policy::{GuardPolicy, PolicyError, RuleSpec, Spec, shown};
@@ -104,11 +104,23 @@ impl Policy {
         }
     }
 
-    /// The policy for a request: that of the first rule that fits, else the document's.
-    pub(crate) fn of(self: &Arc<Self>, asked: &Asked<'_>) -> Arc<Self> {
+    /// The policy for a request: that of the first rule that fits, else the document's. Where it hangs on who reads the name of a model,
+    /// the strictest of those that may be meant, as an error.
+    pub(crate) fn of(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Arc<Self>, Arc<Self>> {
         let context = Context::new(asked);
-        let fitting = self.rules.iter().find(|rule| rule.scope.fits(&context));
-        Arc::clone(fitting.map_or(self, |rule| &rule.policy))
+        if context.names_nothing() && self.rules.iter().any(|rule| rule.scope.asks_for_models()) {
+            return Err(self.at_head(Some(asked.route), asked.caller).0);
+        }
+        let as_read = |reader| {
+            let fitting = self.rules.iter().find(|rule| rule.scope.fits(&context, reader));
+            fitting.map_or(self, |rule| &rule.policy)
+        };
+        let mut meant = context.readers().iter().map(|reader| as_read(*reader));
+        let first = meant.next().unwrap_or(self);
+        match meant.find(|other| !Arc::ptr_eq(first, other)) {
+            None => Ok(Arc::clone(first)),
+            Some(other) => Err(Arc::clone(if other.mode > first.mode { other } else { first })),
+        }
     }
 
     /// Whether the document has rules.
@@ -139,16 +151,18 @@ fn name(rule: &RuleSpec, path: &str, earlier: &[Rule]) -> Result<Arc<str>, Polic
 
 /// Whether no earlier rule takes away all that this one is meant for, or all that an entry of its lists is.
 fn is_reached(scope: &Scope, earlier: &[Rule], path: &str) -> Result<(), PolicyError> {
-    let before = |scope: &Scope| earlier.iter().find(|rule| rule.scope.covers(scope)).and_then(|rule| rule.policy.rule.clone());
-    if let Some(earlier) = before(scope) {
-        return Err(PolicyError::in_spec(format!("{path}.when"), format!("nothing reaches this rule: {earlier} fits all that it fits")));
+    let called = |rule: &Rule| rule.policy.rule.clone().unwrap_or_default();
+    if let Some(earlier) = earlier.iter().find(|rule| rule.scope.covers(scope)) {
+        let reason = format!("nothing reaches this rule: {} fits all that it fits", called(earlier));
+        return Err(PolicyError::in_spec(format!("{path}.when"), reason));
     }
-    for (key, place, entry) in scope.entries() {
-        if let Some(earlier) = before(&entry) {
-            return Err(PolicyError::in_spec(
-                format!("{path}.when.{key}[{place}]"),
-                format!("nothing reaches this: {earlier} fits all of it"),
-            ));
+    for list in List::ALL {
+        let near: Vec<&Rule> = earlier.iter().filter(|rule| rule.scope.covers_but(Some(list), scope)).collect();
+        for place in 0..scope.entries_by_themselves(list) {
+            if let Some(earlier) = near.iter().find(|rule| rule.scope.covers_entry(list, scope, place)) {
+                let reason = format!("nothing reaches this: {} fits all of it", called(earlier));
+                return Err(PolicyError::in_spec(format!("{path}.when.{}[{place}]", list.key()), reason));
+            }
         }
     }
     Ok(())
@@ -156,12 +170,18 @@ fn is_reached(scope: &Scope, earlier: &[Rule], path: &str) -> Result<(), PolicyE
 
 /// Whether the models that a rule is meant for get past it.
 fn passes(rule: &RuleSpec, layer: &Layer, path: &str) -> Result<(), PolicyError> {
-    for (place, name) in rule.when.models.iter().flatten().enumerate() {
-        if let Some(reason) = models::denied(&layer.spec.models, name)? {
-            return Err(PolicyError::in_spec(format!("{path}.when.models[{place}]"), format!("'{}' {reason}", shown(name))));
+    // Where it is said to watch only, every model passes.
+    if layer.spec.models.mode.or(layer.spec.mode).unwrap_or_default() == Mode::Monitor {
+        return Ok(());
+    }
+    let named = rule.when.models.as_deref().unwrap_or_default();
+    match models::denied(&layer.spec.models, named)? {
+        None => Ok(()),
+        Some((place, reason)) => {
+            let name = shown(&named[place]);
+            Err(PolicyError::in_spec(format!("{path}.when.models[{place}]"), format!("'{name}' {reason}")))
         }
     }
-    Ok(())
 }
 
 /// What is wrong with the document as a rule leaves it, at the rule.
@@ -183,21 +203,29 @@ fn of_rule(error: PolicyError, rule: &RuleSpec, path: &str) -> PolicyError {
 
 /// Every control that a policy asks for, in the order in which a request meets them. What is as in `base` is taken from there.
 fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>) -> Result<Vec<Arc<dyn Control>>, PolicyError> {
-    let redaction = resolve(spec.redaction.mode);
-    let same = base.filter(|base| base.spec.redaction.kinds == spec.redaction.kinds);
-    let same = same
-        .and_then(|base| base.policy.controls.iter().find(|control| control.id() == ControlId::Redaction && control.mode() == redaction));
-    let redaction: Arc<dyn Control> = match same {
-        Some(same) => Arc::clone(same),
-        None => Arc::new(redaction::Redaction::new(&spec.redaction, redaction)?),
+    let kept = |id: ControlId, mode: Mode, is_same: fn(&Spec, &Spec) -> bool| {
+        let base = base.filter(|base| is_same(&base.spec, spec))?;
+        base.policy.controls.iter().find(|control| control.id() == id && control.mode() == mode).cloned()
     };
-    Ok(vec![
-        Arc::new(management::Management::new(spec, resolve)?),
-        Arc::new(models::Models::new(&spec.models, resolve(spec.models.mode))?),
-        Arc::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))),
-        Arc::new(tools::Tools::new(&spec.tools, resolve(spec.tools.mode))?),
-        redaction,
-    ])
+    let resolved = [spec.models.mode, spec.tools.mode, spec.redaction.mode].map(resolve);
+    let models = match kept(ControlId::Models, resolved[0], |base, spec| base.models == spec.models) {
+        Some(same) => same,
+        None => Arc::new(models::Models::new(&spec.models, resolved[0])?),
+    };
+    let tools = match kept(ControlId::Tools, resolved[1], |base, spec| base.tools == spec.tools) {
+        Some(same) => same,
+        None => Arc::new(tools::Tools::new(&spec.tools, resolved[1])?),
+    };
+    let redaction = match kept(ControlId::Redaction, resolved[2], |base, spec| base.redaction.kinds == spec.redaction.kinds) {
+        Some(same) => same,
+        None => Arc::new(redaction::Redaction::new(&spec.redaction, resolved[2])?),
+    };
+    let is_same = |base: &Spec, spec: &Spec| base.management == spec.management && base.models.allow == spec.models.allow;
+    let management = match kept(ControlId::Management, resolve(spec.management.mode), is_same) {
+        Some(same) => same,
+        None => Arc::new(management::Management::new(spec, resolve)?),
+    };
+    Ok(vec![management, models, Arc::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))), tools, redaction])
 }
 
 #[cfg(test)]

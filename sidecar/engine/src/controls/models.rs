@@ -72,8 +72,8 @@ impl Models {
             cloud: spec.cloud.unwrap_or(Cloud::Deny),
         };
         for (place, name) in spec.allow.iter().flatten().enumerate() {
-            // What a pattern stands for may be anywhere.
-            if !name.contains('*') && matches!(models.fault(name, Family::OpenAi), Some(Fault::Cloud)) {
+            // What a pattern stands for may be anywhere. (That the name is on the list needn't be looked up.)
+            if models.cloud == Cloud::Deny && !name.contains('*') && ModelName::read(name).is_cloud() {
                 let reason = format!("'{}' runs in a cloud, which models.cloud denies: it would never be allowed", shown(name));
                 return Err(PolicyError::in_spec(format!("models.allow[{place}]"), reason));
             }
@@ -139,16 +139,19 @@ impl Models {
     }
 }
 
-/// Why no request for a model of this very name would get past a policy, if none would.
-pub(super) fn denied(spec: &ModelsSpec, name: &str) -> Result<Option<&'static str>, PolicyError> {
+/// The first of some models for which no request would get past a policy: its place, and why.
+pub(super) fn denied(spec: &ModelsSpec, names: &[String]) -> Result<Option<(usize, &'static str)>, PolicyError> {
+    let models = Models::new(spec, Mode::Hard)?;
     // What a pattern stands for may be anything.
-    if name.contains('*') {
-        return Ok(None);
-    }
-    Ok(Models::new(spec, Mode::Hard)?.fault(name, Family::OpenAi).map(|fault| match fault {
-        Fault::Cloud => "runs in a cloud, which models.cloud denies: no such request passes",
-        Fault::Name => "is no name that a model can have",
-        Fault::NotAllowed | Fault::Unknown => "is not among models.allow, so that no such request passes: the rule can allow it",
+    let mut names = names.iter().enumerate().filter(|(_, name)| !name.contains('*'));
+    let denied = names.find_map(|(place, name)| Some((place, models.fault(name, Family::OpenAi)?)));
+    Ok(denied.map(|(place, fault)| {
+        let reason = match fault {
+            Fault::Cloud => "runs in a cloud, which models.cloud denies: no such request passes",
+            Fault::Name => "is no name that a model can have",
+            Fault::NotAllowed | Fault::Unknown => "is not among models.allow, so that no such request passes: the rule can allow it",
+        };
+        (place, reason)
     }))
 }
 
@@ -236,13 +239,13 @@ impl Allowed {
         Ok(Self(Some(patterns.iter().map(pattern).collect())))
     }
 
-    /// Each entry by itself.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Self> {
-        self.0.iter().flatten().map(|pattern| Self(Some(vec![pattern.clone()])))
+    /// How many entries there are.
+    pub(super) fn entries(&self) -> usize {
+        self.0.as_ref().map_or(0, Vec::len)
     }
 
-    /// Whether every name that is on the other list is on this one, as far as the patterns show it.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    /// Whether every name that one entry of the other list stands for is on this one, as far as the patterns show it.
+    pub(super) fn covers_entry(&self, other: &Self, place: usize) -> bool {
         let Some(ours) = &self.0 else { return true };
         // A star in a pattern is a character that nothing but a star stands for.
         let does = |our: &str, their: &str| matches(our.as_bytes(), their.as_bytes());
@@ -252,7 +255,7 @@ impl Allowed {
             let is_own = !their.text.contains('*') && ModelName::read(&their.text).is_taken();
             ours.iter().filter(both).any(|our| is_own || does(&our.text, &their.text))
         };
-        other.0.as_ref().is_some_and(|theirs| theirs.iter().all(is_covered))
+        other.0.as_ref().and_then(|theirs| theirs.get(place)).is_some_and(is_covered)
     }
 
     fn is_list(&self) -> bool {
@@ -262,16 +265,20 @@ impl Allowed {
     /// Whether every model is on the list that a version would run by this name. A name that none takes is another server's: it means
     /// itself, and is compared as it is written.
     pub(super) fn contains(&self, name: &str) -> bool {
-        let Some(patterns) = &self.0 else { return true };
         let read = ModelName::read(name);
+        let mut readers = Reader::ALL.into_iter().filter(|reader| !read.is_taken() || read.reading(*reader).is_some());
+        readers.all(|reader| self.contains_as(reader, name, &read))
+    }
+
+    /// The same as one version reads the name. `read` is the name, read.
+    pub(super) fn contains_as(&self, reader: Reader, name: &str, read: &ModelName) -> bool {
+        let Some(patterns) = &self.0 else { return true };
         if !read.is_taken() {
             return patterns.iter().any(|pattern| matches(pattern.text.as_bytes(), name.as_bytes()));
         }
-        Reader::ALL.into_iter().all(|reader| {
-            let fits = |(of, pattern): &(Reader, String), model: &str| *of == reader && matches(pattern.as_bytes(), model.as_bytes());
-            let is_on_it = |model| patterns.iter().any(|pattern| pattern.readings.iter().any(|reading| fits(reading, model)));
-            read.reading(reader).is_none_or(is_on_it)
-        })
+        let fits = |(of, pattern): &(Reader, String), model: &str| *of == reader && matches(pattern.as_bytes(), model.as_bytes());
+        let is_on_it = |model| patterns.iter().any(|pattern| pattern.readings.iter().any(|reading| fits(reading, model)));
+        read.reading(reader).is_some_and(is_on_it)
     }
 
     /// The same for a model that is to be fetched: without a list, only from the server's own registry.

@@ -10,9 +10,12 @@ use sha2::{Digest, Sha256};
 use super::models::Allowed;
 use super::{Asked, Caller};
 use crate::policy::{CallerName, PolicyError, WhenSpec, nearest, shown};
+use crate::wire::names::{ModelName, Reader, may_be_foreign};
 use crate::wire::routes::{Body, ROUTES};
 use crate::wire::{Class, Route};
 
+/// The most entries that a list of a scope may have: each is held against those of every earlier rule.
+const MAX_ENTRIES: usize = 1_000;
 /// How a system prompt's digest is written.
 const DIGEST: &str = "sha256:";
 
@@ -40,6 +43,8 @@ pub(super) enum AtHead {
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     asked: &'a Asked<'a>,
+    /// Every model that the request names, as it is written and as it is read.
+    models: Vec<(&'a str, ModelName)>,
     documents: OnceCell<bool>,
     system_prompt: OnceCell<Option<String>>,
 }
@@ -48,7 +53,7 @@ pub(super) struct Context<'a> {
 #[must_use]
 pub(crate) fn system_prompt(asked: &Asked<'_>) -> Option<String> {
     // The system's texts, while they are one.
-    let mut one: Result<Option<String>, ()> = Ok(None);
+    let mut one: Result<Option<String>, ()> = if asked.request.system_says_more() { Err(()) } else { Ok(None) };
     asked.request.system_texts(&mut |text| {
         one = match std::mem::replace(&mut one, Err(())) {
             Ok(None) => Ok(Some(text.into_owned())),
@@ -61,7 +66,26 @@ pub(crate) fn system_prompt(asked: &Asked<'_>) -> Option<String> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(asked: &'a Asked<'a>) -> Self {
-        Self { asked, documents: OnceCell::new(), system_prompt: OnceCell::new() }
+        let segment = asked.segment.filter(|_| asked.route.pattern.ends_with(":model"));
+        let named = asked.request.models().into_iter().chain(segment).filter(|name| !name.trim().is_empty());
+        let models = named.map(|name| (name, ModelName::read(name))).collect();
+        Self { asked, models, documents: OnceCell::new(), system_prompt: OnceCell::new() }
+    }
+
+    /// The versions of a server that could run what the request names. (They may differ in what they take it for, and in what they take a
+    /// rule's own words for.)
+    pub(super) fn readers(&self) -> &'static [Reader] {
+        let runs = |reader| self.models.iter().all(|(_, read)| !read.is_taken() || read.reading(reader).is_some());
+        match (runs(Reader::Plain), runs(Reader::Sourced)) {
+            (true, true) if !self.models.is_empty() => &[Reader::Plain, Reader::Sourced],
+            (false, true) => &[Reader::Sourced],
+            _ => &[Reader::Plain],
+        }
+    }
+
+    /// Whether it names what no server should take for a name, and one may.
+    pub(super) fn names_nothing(&self) -> bool {
+        self.models.iter().any(|(name, read)| !read.is_taken() && !may_be_foreign(name))
     }
 
     fn documents(&self) -> bool {
@@ -74,13 +98,6 @@ impl<'a> Context<'a> {
 
     fn system_prompt(&self) -> Option<&String> {
         self.system_prompt.get_or_init(|| system_prompt(self.asked)).as_ref()
-    }
-
-    /// Every model that the request names.
-    fn models(&self) -> Vec<&str> {
-        let segment = self.asked.segment.filter(|_| self.asked.route.pattern.ends_with(":model"));
-        let named = self.asked.request.models().into_iter().chain(segment);
-        named.filter(|name| !name.trim().is_empty()).collect()
     }
 }
 
@@ -95,6 +112,10 @@ fn digest(text: &str) -> String {
 
 fn names_a_model(route: &Route) -> bool {
     route.names_a_model() || route.pattern.ends_with(":model")
+}
+
+fn names_two_models(route: &Route) -> bool {
+    matches!(route.body, Body::OllamaCreate | Body::OllamaCopy | Body::OllamaAlias)
 }
 
 /// Whether a request of this route can declare tools, and bring their results along.
@@ -118,6 +139,9 @@ fn is_meant(meant: &str, pattern: &str) -> bool {
     meant.strip_suffix('*').map_or(meant == pattern, |begin| pattern.starts_with(begin))
 }
 
+/// What a scope needs of a route: the key, whether it does, which routes have it, and how that is said, and its lack.
+type Want = (&'static str, bool, Can, &'static str, &'static str);
+
 /// Whether the one covers all that the other does.
 fn covers<T>(one: Option<&T>, other: Option<&T>, does: impl Fn(&T, &T) -> bool) -> bool {
     match (one, other) {
@@ -137,6 +161,12 @@ impl Scope {
         let lists = [("models", &when.models), ("routes", &when.routes), ("systemPrompts", &when.system_prompts)];
         if let Some((key, _)) = lists.into_iter().find(|(_, list)| list.as_ref().is_some_and(Vec::is_empty)) {
             return Err(PolicyError::in_spec(format!("{path}.{key}"), "it is empty: nothing would fit"));
+        }
+        let too_long =
+            lists.into_iter().find_map(|(key, list)| Some((key, list.as_ref()?.len())).filter(|(_, length)| *length > MAX_ENTRIES));
+        if let Some((key, length)) = too_long {
+            let reason = format!("it has {length} entries; at most {MAX_ENTRIES} are read");
+            return Err(PolicyError::in_spec(format!("{path}.{key}"), reason));
         }
         for (place, route) in when.routes.iter().flatten().enumerate() {
             if !ROUTES.iter().any(|known| is_meant(route, known.pattern)) {
@@ -168,19 +198,29 @@ impl Scope {
 
     /// Whether some route can carry such a request.
     fn can_be_reached(&self, path: &str) -> Result<(), PolicyError> {
-        let wants: [(&str, bool, Can, &str); 4] = [
-            ("models", self.models.is_some(), names_a_model, "names a model"),
-            ("tools", self.tools == Some(true), takes_tools, "takes tools"),
-            ("documents", self.documents == Some(true), takes_documents, "takes documents"),
-            ("systemPrompts", self.system_prompts.is_some(), takes_a_system_prompt, "takes a system prompt"),
+        let wants: [Want; 4] = [
+            ("models", self.models.is_some(), names_a_model, "names a model", "names no model"),
+            ("tools", self.tools == Some(true), takes_tools, "takes tools", "takes no tools"),
+            ("documents", self.documents == Some(true), takes_documents, "takes documents", "takes no documents"),
+            ("systemPrompts", self.system_prompts.is_some(), takes_a_system_prompt, "takes a system prompt", "takes no system prompt"),
         ];
-        for (key, is_wanted, can, does) in wants {
+        for (key, is_wanted, can, does, _) in wants {
             if is_wanted && !ROUTES.iter().any(|route| self.is_on(route) && can(route)) {
                 return Err(PolicyError::in_spec(format!("{path}.{key}"), format!("no request can fit: none of the rule's routes {does}")));
             }
         }
         if ROUTES.iter().all(|route| self.at_route(route) == AtHead::No) {
             return Err(PolicyError::in_spec(path, "no request can fit: no route takes all of it"));
+        }
+        for (place, meant) in self.routes.iter().flatten().enumerate() {
+            let mut routes = ROUTES.iter().filter(|route| is_meant(meant, route.pattern));
+            if routes.any(|route| self.at_route(route) != AtHead::No) {
+                continue;
+            }
+            let routes = || ROUTES.iter().filter(|route| is_meant(meant, route.pattern));
+            let lacks = wants.into_iter().find(|(_, is_wanted, can, ..)| *is_wanted && !routes().any(can));
+            let reason = lacks.map_or("doesn't take all of it", |(.., doesnt)| doesnt);
+            return Err(PolicyError::in_spec(format!("{path}.routes[{place}]"), format!("no request can fit: it {reason}")));
         }
         Ok(())
     }
@@ -216,18 +256,29 @@ impl Scope {
         match route {
             _ if !self.is_by(caller) => AtHead::No,
             Some(route) => self.at_route(route),
+            None if self.is_by_caller_alone() => AtHead::Yes,
             None => AtHead::Perhaps,
         }
     }
 
-    /// Whether the rule holds for this request.
-    pub(super) fn fits(&self, context: &Context<'_>) -> bool {
+    fn is_by_caller_alone(&self) -> bool {
+        let Self { models, routes, caller: _, tools, documents, system_prompts } = self;
+        models.is_none() && routes.is_none() && tools.is_none() && documents.is_none() && system_prompts.is_none()
+    }
+
+    /// Whether it asks for models.
+    pub(super) fn asks_for_models(&self) -> bool {
+        self.models.is_some()
+    }
+
+    /// Whether the rule holds for this request, where a version of the server reads the names of models.
+    pub(super) fn fits(&self, context: &Context<'_>, reader: Reader) -> bool {
         let asked = context.asked;
         let models = || match &self.models {
             None => true,
             Some(meant) => {
-                let named = context.models();
-                !named.is_empty() && named.iter().all(|name| meant.contains(name))
+                let named = &context.models;
+                !named.is_empty() && named.iter().all(|(name, read)| meant.contains_as(reader, name, read))
             }
         };
         self.is_on(asked.route)
@@ -240,29 +291,76 @@ impl Scope {
 
     /// Whether every request that fits the other fits this one.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let each = |ours: &Vec<String>, theirs: &Vec<String>| theirs.iter().all(|their| ours.iter().any(|our| is_meant(our, their)));
-        covers(self.models.as_ref(), other.models.as_ref(), Allowed::covers)
-            && covers(self.routes.as_ref(), other.routes.as_ref(), each)
-            && covers(self.caller.as_ref(), other.caller.as_ref(), PartialEq::eq)
-            && covers(self.tools.as_ref(), other.tools.as_ref(), PartialEq::eq)
-            && covers(self.documents.as_ref(), other.documents.as_ref(), PartialEq::eq)
-            && covers(self.system_prompts.as_ref(), other.system_prompts.as_ref(), |ours, theirs| {
-                theirs.iter().all(|their| ours.contains(their))
-            })
+        self.covers_but(None, other) && List::ALL.into_iter().all(|list| self.covers_list(list, other))
     }
 
-    /// The scope with one entry of its lists alone, for each entry: by the key and the entry's place.
-    pub(super) fn entries(&self) -> Vec<(&'static str, usize, Self)> {
-        let mut entries = Vec::new();
-        for (place, model) in self.models.iter().flat_map(Allowed::entries).enumerate() {
-            entries.push(("models", place, Self { models: Some(model), ..self.clone() }));
+    /// The same, but for one of the lists.
+    pub(super) fn covers_but(&self, list: Option<List>, other: &Self) -> bool {
+        covers(self.caller.as_ref(), other.caller.as_ref(), PartialEq::eq)
+            && covers(self.tools.as_ref(), other.tools.as_ref(), PartialEq::eq)
+            && covers(self.documents.as_ref(), other.documents.as_ref(), PartialEq::eq)
+            && list.is_none_or(|list| List::ALL.into_iter().filter(|each| *each != list).all(|list| self.covers_list(list, other)))
+    }
+
+    fn covers_list(&self, list: List, other: &Self) -> bool {
+        let each = |(): &(), (): &()| (0..other.entries(list)).all(|place| self.covers_entry(list, other, place));
+        covers(self.has(list).then_some(&()), other.has(list).then_some(&()), each)
+    }
+
+    /// Whether it covers one entry of a list of the other's.
+    pub(super) fn covers_entry(&self, list: List, other: &Self, place: usize) -> bool {
+        match list {
+            List::Models => covers(self.models.as_ref(), other.models.as_ref(), |ours, theirs| ours.covers_entry(theirs, place)),
+            List::Routes => covers(self.routes.as_ref(), other.routes.as_ref(), |ours, theirs| {
+                theirs.get(place).is_some_and(|their| ours.iter().any(|our| is_meant(our, their)))
+            }),
+            List::SystemPrompts => covers(self.system_prompts.as_ref(), other.system_prompts.as_ref(), |ours, theirs| {
+                theirs.get(place).is_some_and(|their| ours.contains(their))
+            }),
         }
-        for (place, route) in self.routes.iter().flatten().enumerate() {
-            entries.push(("routes", place, Self { routes: Some(vec![route.clone()]), ..self.clone() }));
+    }
+
+    fn has(&self, list: List) -> bool {
+        match list {
+            List::Models => self.models.is_some(),
+            List::Routes => self.routes.is_some(),
+            List::SystemPrompts => self.system_prompts.is_some(),
         }
-        for (place, prompt) in self.system_prompts.iter().flatten().enumerate() {
-            entries.push(("systemPrompts", place, Self { system_prompts: Some(vec![prompt.clone()]), ..self.clone() }));
+    }
+
+    fn entries(&self, list: List) -> usize {
+        match list {
+            List::Models => self.models.as_ref().map_or(0, Allowed::entries),
+            List::Routes => self.routes.as_ref().map_or(0, Vec::len),
+            List::SystemPrompts => self.system_prompts.as_ref().map_or(0, Vec::len),
         }
-        entries
+    }
+
+    /// How many entries of a list there are that are each there for themselves.
+    pub(super) fn entries_by_themselves(&self, list: List) -> usize {
+        // What names two models may be reached by neither of them alone.
+        let names_two = || self.routes.is_some() && ROUTES.iter().any(|route| self.is_on(route) && names_two_models(route));
+        if list == List::Models && names_two() { 0 } else { self.entries(list) }
+    }
+}
+
+/// A list of a scope's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    Models,
+    Routes,
+    SystemPrompts,
+}
+
+impl List {
+    pub(super) const ALL: [Self; 3] = [Self::Models, Self::Routes, Self::SystemPrompts];
+
+    /// Its key in a rule's `when`.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Models => "models",
+            Self::Routes => "routes",
+            Self::SystemPrompts => "systemPrompts",
+        }
     }
 }

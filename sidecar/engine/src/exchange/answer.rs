@@ -453,6 +453,13 @@ impl WholeJudge {
         Self { speaker, content, shadow: None }
     }
 
+    /// Notes an answer that is too large to be judged, for the policy that is judged beside the one in force.
+    pub fn is_too_large(&mut self) {
+        if let Some(shadow) = &mut self.shadow {
+            shadow.too_large();
+        }
+    }
+
     /// Gives the bytes that may go to the client. In monitor an answer that can't be read is counted, and comes back as it was.
     pub fn judge(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         if let Some(shadow) = &mut self.shadow {

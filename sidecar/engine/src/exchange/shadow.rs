@@ -1,12 +1,14 @@
 //! A second policy that is judged beside the one in force, and does nothing.
 //!
 //! The invariant: nothing of what a shadow finds changes the exchange. It sees the bytes that came, as the policy in force does, so that it
-//! finds what it would find if it were in force; only an answer to a request that it would have changed is the answer to the other one.
+//! finds what it would find if it were in force. It can't know what would have come of what didn't happen: an answer to a request that it
+//! would have changed is the answer to the other one, and what the policy in force refuses has no answer. Nor does it ask the server about
+//! the pages of browsers: in monitor one that asks in a foreign name counts as refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{AnswerHead, AnswerPlan, Ending, Exchange, Forward, Next, RequestHead, StreamJudge, WholeJudge};
+use super::{AnswerHead, AnswerPlan, Ending, Exchange, Forward, Next, RequestHead, StreamJudge, WholeJudge, answer_too_large};
 use crate::controls::Policy;
 use crate::verdict::{Action, ControlId, Mode, Violation};
 use crate::wire::whereabouts::Places;
@@ -68,6 +70,8 @@ impl Shadowed {
 pub(super) struct Shadow {
     exchange: Exchange,
     refused: Option<u16>,
+    /// What it would have sent on, while it isn't known where the model runs: what is sent on may be something else.
+    sent: Vec<u8>,
 }
 
 /// An answer, as the other policy sees it.
@@ -85,7 +89,7 @@ impl Shadow {
             Next::Refuse(refusal) => Some(refusal.status),
             Next::ReadBody | Next::Pass => None,
         };
-        Self { exchange, refused }
+        Self { exchange, refused, sent: Vec::new() }
     }
 
     /// Unless it has refused already.
@@ -101,8 +105,10 @@ impl Shadow {
     }
 
     pub(super) fn judge_request(&mut self, body: &[u8]) {
-        if let Some(Err(refusal)) = self.open().map(|exchange| exchange.judge_request(body)) {
-            self.refused = Some(refusal.status);
+        match self.open().map(|exchange| exchange.judge_request(body)) {
+            Some(Err(refusal)) => self.refused = Some(refusal.status),
+            Some(Ok(Forward::Encoded { body, .. })) if self.must_locate(&Places::default()).is_some() => self.sent = body,
+            Some(Ok(Forward::Encoded { .. } | Forward::Original)) | None => {}
         }
     }
 
@@ -110,8 +116,9 @@ impl Shadow {
         self.refused.is_none().then(|| self.exchange.must_locate(places)).flatten()
     }
 
-    pub(super) fn judge_place(&mut self, places: &Places, body: &[u8]) {
-        match self.open().map(|exchange| exchange.judge_place(places, body)) {
+    pub(super) fn judge_place(&mut self, places: &Places) {
+        let sent = std::mem::take(&mut self.sent);
+        match self.open().map(|exchange| exchange.judge_place(places, &sent)) {
             Some(Err(refusal)) => self.refused = Some(refusal.status),
             Some(Ok(None | Some(Forward::Original | Forward::Encoded { .. }))) | None => {}
         }
@@ -177,6 +184,13 @@ impl ShadowJudge<Box<WholeJudge>> {
     pub(super) fn judge(&mut self, bytes: &[u8]) {
         if let Err(refusal) = self.judge.judge(bytes) {
             self.seen.refused = Some(refusal.status);
+        }
+    }
+
+    /// The answer is too large to be judged.
+    pub(super) fn too_large(&mut self) {
+        if self.seen.mode > Mode::Monitor {
+            self.seen.refused = Some(answer_too_large().status);
         }
     }
 

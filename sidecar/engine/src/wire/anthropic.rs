@@ -516,6 +516,12 @@ impl Request for MessagesRequest {
         each(&mut self.unknown);
     }
 
+    fn system_says_more(&self) -> bool {
+        let of_messages = self.messages.iter().filter(|message| Channel::of_role(&message.role) == Channel::System);
+        let contents = self.system.iter().chain(of_messages.filter_map(|message| message.content.as_ref()));
+        contents.flat_map(Content::blocks).any(|block| matches!(block.is, Is::Image(_)))
+    }
+
     fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
         let mut place = 0;
         let mut next_is_meant = || {

@@ -384,6 +384,11 @@ pub trait Request: fmt::Debug + Send + Sync {
             }
         });
     }
+    /// Whether the system says something beside these texts, which is shown to the model among them or before them: a picture, or what was
+    /// said before and stands on the server.
+    fn system_says_more(&self) -> bool {
+        false
+    }
     /// Replaces all that those messages say for which `is_meant` says yes; it is asked of each, or of none where there are none.
     fn replace_messages(&mut self, _is_meant: &mut dyn FnMut(MessageIndex) -> bool, _by: &str) {}
     /// The names of the tools that are declared, in order; a request that can't declare any has none.

@@ -147,6 +147,10 @@ impl Request for ChatRequest {
         each(&mut self.unknown);
     }
 
+    fn system_says_more(&self) -> bool {
+        self.messages.iter().any(|message| Channel::of_role(&message.role) == Channel::System && !message.images.is_empty())
+    }
+
     fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
         let meant = self.messages.iter_mut().enumerate().filter(|(index, _)| is_meant(MessageIndex(*index)));
         for (_, message) in meant {
@@ -258,8 +262,10 @@ impl Request for GenerateRequest {
     }
 
     fn system_texts(&self, each: &mut dyn FnMut(Cow<'_, str>)) {
-        // A template of the client's own has a say in what becomes of it, and a raw prompt leaves it out.
-        let is_plain = self.template.as_deref().is_none_or(str::is_empty) && self.raw != Some(true) && self.context.is_empty();
+        // A template of the client's own has a say in what becomes of it, and a raw prompt leaves it out. So does a suffix: what stands
+        // between two texts is filled in without a word of the system's.
+        let is_empty = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
+        let is_plain = is_empty(&self.template) && is_empty(&self.suffix) && self.raw != Some(true) && self.context.is_empty();
         if let Some(system) = self.system.as_deref().filter(|_| is_plain) {
             each(Cow::Borrowed(system));
         }

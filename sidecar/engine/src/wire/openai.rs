@@ -274,6 +274,14 @@ impl Request for ChatRequest {
         each(&mut self.unknown);
     }
 
+    fn system_says_more(&self) -> bool {
+        let has_media = |message: &Message| match &message.content {
+            Some(Content::Parts(parts)) => parts.iter().any(|part| matches!(part, Part::Media(..))),
+            Some(Content::Text(_)) | None => false,
+        };
+        self.messages.iter().any(|message| Channel::of_role(&message.role) == Channel::System && has_media(message))
+    }
+
     fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
         let meant = self.messages.iter_mut().enumerate().filter(|(index, _)| is_meant(MessageIndex(*index)));
         for (_, message) in meant {

@@ -33,6 +33,8 @@ const SETTINGS: &[&str] = &[
     "truncation",
     "user",
 ];
+/// Of these the ones that name what was said before.
+const EARLIER: [&str; 2] = ["conversation", "previous_response_id"];
 /// Fields that ask for a channel of the answer that can't be judged yet.
 const DROPPED: &[&str] = &["top_logprobs"];
 
@@ -483,6 +485,15 @@ impl Request for ResponsesRequest {
         }
         self.tools.iter_mut().for_each(|tool| tool.rests(each));
         each(&mut self.unknown);
+    }
+
+    fn system_says_more(&self) -> bool {
+        let goes_on = |(name, value): &(&str, Json)| EARLIER.contains(name) && !matches!(value, Json::Null) && value.as_str() != Some("");
+        let is_system = |item: &&Item| match &item.is {
+            Is::Message { role, .. } => Channel::of_role(role) == Channel::System,
+            Is::Call { .. } | Is::Output { .. } | Is::Reasoning { .. } => false,
+        };
+        self.settings.iter().any(goes_on) || self.items().iter().filter(is_system).any(|item| item.images().is_some())
     }
 
     fn replace_messages(&mut self, is_meant: &mut dyn FnMut(MessageIndex) -> bool, by: &str) {
