@@ -4,9 +4,11 @@
 //! refused for want of a verb, is recorded with its user. A record has names, modes and digests, and nothing of what a policy says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
+use kube::api::DynamicObject;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::{Value, json};
 
@@ -29,14 +31,28 @@ struct Around {
     uid: String,
     labelled: bool,
     annotations: BTreeMap<String, String>,
-    policies: BTreeMap<String, Result<GuardPolicy, String>>,
+    policies: BTreeMap<String, Known>,
+}
+
+/// A policy of the namespace, which is read where somebody goes by it: to read one takes a millisecond, and there may be many.
+struct Known {
+    object: Arc<DynamicObject>,
+    read: OnceLock<Option<GuardPolicy>>,
+}
+
+impl Known {
+    /// The policy, if it can be used.
+    fn policy(&self) -> Option<GuardPolicy> {
+        let read = || read_policy(&serde_json::to_value(self.object.as_ref()).ok()?).ok();
+        self.read.get_or_init(read).clone()
+    }
 }
 
 impl Around {
     /// The policy of a name, where there is one that can be used.
     fn policy(&self, name: &str) -> Option<GuardPolicy> {
         match self.policies.get(name) {
-            Some(policy) => policy.clone().ok(),
+            Some(known) => known.policy(),
             None => (name == DEFAULT_POLICY).then(GuardPolicy::built_in),
         }
     }
@@ -155,10 +171,7 @@ impl Reviews {
         let cluster = &self.applier.cluster;
         let metadata = cluster.read_namespace(namespace).await?.metadata;
         let here = cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
-        let policies = here.iter().map(|object| {
-            let value = serde_json::to_value(object.as_ref()).map_err(|error| error.to_string());
-            (object.name_any(), value.and_then(|value| read_policy(&value)))
-        });
+        let policies = here.into_iter().map(|object| (object.name_any(), Known { object, read: OnceLock::new() }));
         Ok(Around {
             name: namespace.to_owned(),
             uid: metadata.uid.unwrap_or_default(),
