@@ -269,7 +269,7 @@ impl Exchange {
         self.note(control, kind, status, code, message)
     }
 
-    /// Notes a violation of this policy's.
+    /// The same of the policy in force alone.
     fn note(
         &mut self,
         control: ControlId,

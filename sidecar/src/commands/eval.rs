@@ -2,13 +2,14 @@
 //!
 //! The invariant: for each line that comes in one goes out, in the same order; what a line says is not repeated, but for its id.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use llm_guard_engine::detect::secrets::Kind;
 use llm_guard_engine::evaluate::{Detectors, Found};
 use serde::{Deserialize, Serialize};
 
+use super::lines;
 use super::progress::Progress;
 
 const AFTER_HELP: &str = "\
@@ -97,13 +98,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let detectors = detectors(&args.check);
     let mut done = 0;
     let ended = args.files.iter().try_for_each(|file| {
-        let input: Box<dyn Read> = if file == "-" {
-            Box::new(io::stdin())
-        } else {
-            Box::new(std::fs::File::open(file).map_err(|error| format!("{file}: {error}"))?)
-        };
-        each_line(BufReader::new(input), file, &mut |line, place| {
-            let line: Line = serde_json::from_str(line).map_err(|error| bad_line(&place, &error))?;
+        lines::each(lines::open(file)?, file, MAX_LINE, |line, place| {
+            let line = std::str::from_utf8(line).map_err(|_| format!("{place}: it is not UTF-8"))?;
+            let line: Line = serde_json::from_str(line).map_err(|error| bad_line(place, &error))?;
             let findings: Vec<Finding> = detectors.look(&line.text, line.channel == Channel::Data).into_iter().map(Finding::from).collect();
             let flagged = !findings.is_empty();
             let said = Said { id: line.id, flagged, score: f64::from(u8::from(flagged)), findings };
@@ -153,26 +150,6 @@ fn bad_line(place: &str, error: &serde_json::Error) -> Failure {
     Failure::Input(format!("{place}, column {}: {reason}", error.column()))
 }
 
-fn each_line(mut input: impl BufRead, file: &str, each: &mut dyn FnMut(&str, String) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut bytes = Vec::new();
-    for number in 1u64.. {
-        bytes.clear();
-        let place = || format!("{file}, line {number}");
-        let read = input.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut bytes);
-        if read.map_err(|error| format!("{}: {error}", place()))? == 0 {
-            break;
-        }
-        if bytes.len() > MAX_LINE {
-            return Err(format!("{}: it has more than {MAX_LINE} bytes", place()).into());
-        }
-        let line = std::str::from_utf8(&bytes).map_err(|_| format!("{}: it is not UTF-8", place()))?;
-        if !line.trim().is_empty() {
-            each(line, place())?;
-        }
-    }
-    Ok(())
-}
-
 fn detectors(checks: &[Check]) -> Detectors {
     const PERSONAL: [Kind; 3] = [Kind::Email, Kind::Ssn, Kind::CreditCard];
     let kinds: Vec<Kind> =
@@ -188,9 +165,9 @@ mod tests {
     fn each_line_is_answered_and_a_bad_one_isnt_repeated() {
         let mut said = Vec::new();
         let texts = "{\"id\":1,\"text\":\"a\"}\n\n{\"id\":\"b\",\"text\":\"b\",\"channel\":\"data\"}\n";
-        each_line(texts.as_bytes(), "f", &mut |line, place| {
-            said.push((serde_json::from_str::<Line>(line).is_ok(), place));
-            Ok(())
+        lines::each(texts.as_bytes(), "f", MAX_LINE, |line, place| {
+            said.push((serde_json::from_slice::<Line>(line).is_ok(), place.to_owned()));
+            Ok::<_, Failure>(())
         })
         .unwrap();
         assert_eq!(said, [(true, "f, line 1".to_owned()), (true, "f, line 3".to_owned())]);

@@ -5,6 +5,7 @@ mod demo;
 mod drain;
 mod eval;
 mod init;
+mod lines;
 mod progress;
 mod reference;
 mod replay;

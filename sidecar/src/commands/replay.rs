@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::{Value, json};
 
+use super::lines;
 use super::progress::Progress;
 use super::say;
 use crate::recorded::{self, Line, Logged, MAX_LINE};
@@ -128,29 +128,11 @@ fn replay(args: &Args) -> Result<Report, String> {
     let mut report = Report::default();
     let mut progress = Progress::new("exchanges");
     for file in &args.files {
-        let input: Box<dyn Read> = if file == "-" {
-            Box::new(std::io::stdin())
-        } else {
-            Box::new(std::fs::File::open(file).map_err(|error| format!("{file}: {error}"))?)
-        };
-        let mut input = BufReader::new(input);
-        let mut number = 0u64;
-        loop {
-            let mut line = Vec::new();
-            let read = input.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).map_err(|error| format!("{file}: {error}"))?;
-            if read == 0 {
-                break;
-            }
-            number += 1;
-            if read > MAX_LINE {
-                return Err(format!("{file}, line {number}: it has more than {MAX_LINE} bytes"));
-            }
-            let text = String::from_utf8_lossy(&line);
-            if !text.trim().is_empty() {
-                report.take(file, number, text.trim(), &before, &after);
-                progress.tell(report.exchanges + report.logged_exchanges);
-            }
-        }
+        lines::each(lines::open(file)?, file, MAX_LINE, |line, place| {
+            report.take(place, String::from_utf8_lossy(line).trim(), &before, &after);
+            progress.tell(report.exchanges + report.logged_exchanges);
+            Ok::<_, String>(())
+        })?;
     }
     progress.end();
     Ok(report)
@@ -163,12 +145,12 @@ fn load(path: &std::path::Path, standing: Standing) -> Result<Arc<Policy>, Strin
 }
 
 impl Report {
-    fn take(&mut self, file: &str, number: u64, text: &str, before: &Arc<Policy>, after: &Arc<Policy>) {
+    fn take(&mut self, place: &str, text: &str, before: &Arc<Policy>, after: &Arc<Policy>) {
         match Line::read(text) {
             Err(error) => {
                 self.unread_lines += 1;
                 if self.unread.len() < NAMED {
-                    self.unread.push(format!("{file}, line {number}: {error}"));
+                    self.unread.push(format!("{place}: {error}"));
                 }
             }
             Ok(Line::Other) => {}
@@ -181,9 +163,8 @@ impl Report {
                 if before.verdict() != after.verdict() || before.refused != after.refused {
                     self.changes += 1;
                     if self.changed.len() < NAMED {
-                        let place = format!("{file}, line {number}");
                         let id = recorded.id.filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()));
-                        let name = id.map_or_else(|| place.clone(), |id| format!("{place} ({id})"));
+                        let name = id.map_or_else(|| place.to_owned(), |id| format!("{place} ({id})"));
                         let new = after.violations.keys().filter(|violation| !before.violations.contains_key(violation));
                         let why = new.map(|found| format!("{}/{} {}", found.control.name(), found.kind, found.action.name())).collect();
                         self.changed.push(Changed { name, before: before.verdict(), after: after.verdict(), rule: after.rule, why });

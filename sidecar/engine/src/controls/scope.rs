@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::models::Allowed;
 use super::{Asked, Caller};
+use crate::policy::settings::to_hex;
 use crate::policy::{CallerName, PolicyError, WhenSpec, nearest, shown};
 use crate::wire::names::{ModelName, Reader, may_be_foreign};
 use crate::wire::routes::{Body, ROUTES};
@@ -102,12 +103,7 @@ impl<'a> Context<'a> {
 }
 
 fn digest(text: &str) -> String {
-    let mut written = DIGEST.to_owned();
-    for byte in Sha256::digest(text.as_bytes()) {
-        written.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-        written.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
-    }
-    written
+    DIGEST.to_owned() + &to_hex(&Sha256::digest(text.as_bytes()))
 }
 
 fn names_a_model(route: &Route) -> bool {
