@@ -9,6 +9,7 @@ mod functions;
 mod input;
 mod modules;
 mod patterns;
+mod rewritten;
 pub mod trial;
 mod walk;
 

@@ -4,15 +4,17 @@
 //! itself, and no chain of calls is longer than [`MOST_CALLS`], so that the evaluator's own stack is bounded too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use regorus::languages::rego::compiler::Compiler;
 use regorus::rvm::instructions::LiteralOrRegister;
 use regorus::rvm::{Instruction, Program, RegoVM};
-use regorus::unstable::{AssignOp, Expr, Literal, Module, Rule, RuleHead};
+use regorus::unstable::{Expr, Literal, Module, Rule, RuleHead};
+use regorus::utils::limits::PolicyLengthConfig;
 use regorus::{Engine, Value};
 
-use super::{format, functions, patterns, walk};
+use super::{format, functions, patterns, rewritten, walk};
 use crate::policy::{PolicyError, RegoSpec, nearest, shown};
 
 /// The package whose rules are asked.
@@ -30,8 +32,8 @@ const MOST_MODULES: usize = 32;
 const MOST_TEXT: usize = 128 * 1024;
 /// How deeply brackets of any kind may be nested.
 const MOST_NESTED: usize = 9;
-/// The most characters of a line. The library reads no more, and would call it something else.
-const MOST_COLUMNS: usize = 1024;
+/// More columns than any module has: the library's own bound would be told as something else.
+const COLUMNS: NonZeroU32 = NonZeroU32::new(1 << 20).unwrap();
 /// The longest chain of rules that use one another.
 const MOST_CALLS: usize = 32;
 
@@ -133,44 +135,11 @@ pub(super) fn declared(rule: &Rule) -> (String, u32, u32) {
     (head.span().text().to_owned(), head.span().line, head.span().col)
 }
 
-fn literal(expr: &Expr) -> Option<&str> {
+pub(super) fn literal(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::String { value: Value::String(text), .. } | Expr::RawString { value: Value::String(text), .. } => Some(text),
         _ => None,
     }
-}
-
-/// The module with a second look at each variable behind its assignment: the evaluator goes on where nothing was assigned, and OPA doesn't.
-/// Lines stay what they are.
-fn with_second_looks(text: &str, module: &Module) -> String {
-    let mut looks: Vec<(usize, String)> = Vec::new();
-    walk::queries(module, &mut |query| {
-        for statement in &query.stmts {
-            if let Literal::Expr { expr, .. } = &statement.literal
-                && let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = &**expr
-                && let Expr::Var { span: name, .. } = &**lhs
-                && name.text() != "_"
-            {
-                let (start, end) = (statement.span.start as usize, statement.span.end as usize);
-                // (A call with nothing comes to nothing, and what comes out of this one is never false.)
-                let look = format!("; type_name({})", name.text());
-                // A body that is one statement may stand without brackets.
-                let before = text.get(..start).unwrap_or_default().trim_end();
-                if before.ends_with("if") {
-                    looks.extend([(start, "{ ".to_owned()), (end, look + " }")]);
-                } else {
-                    looks.push((end, look));
-                }
-            }
-        }
-    });
-    looks.sort_by_key(|(place, _)| *place);
-    looks.dedup();
-    let mut out = text.to_owned();
-    for (place, look) in looks.into_iter().rev().filter(|(place, _)| text.is_char_boundary(*place)) {
-        out.insert_str(place, &look);
-    }
-    out
 }
 
 /// What every request has: `input.model` and `input.window` are not among it.
@@ -307,6 +276,13 @@ impl Texts {
     }
 }
 
+/// A reader of modules. Of lines it takes any length that a module may have, also in other words.
+pub(super) fn reader() -> Engine {
+    let mut engine = Engine::new();
+    engine.set_policy_length_config(PolicyLengthConfig { max_col: COLUMNS, ..PolicyLengthConfig::default() });
+    engine
+}
+
 /// Reads a module, and gives its package.
 pub(super) fn add(engine: &mut Engine, name: &str, text: &str) -> Result<String, PolicyError> {
     if text.len() > MOST_MODULE {
@@ -315,11 +291,6 @@ pub(super) fn add(engine: &mut Engine, name: &str, text: &str) -> Result<String,
     }
     if let Some((line, column)) = too_deep(text) {
         return Err(wrong(name, line, column, &format!("brackets are nested more than {MOST_NESTED} levels deep")));
-    }
-    for (line, number) in text.lines().zip(1..) {
-        if line.chars().count() >= MOST_COLUMNS {
-            return Err(wrong(name, number, 1, &format!("a line has fewer than {MOST_COLUMNS} characters")));
-        }
     }
     engine.add_policy(name.to_owned(), text.to_owned()).map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))
 }
@@ -339,7 +310,7 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     if bytes > MOST_TEXT {
         return Err(at(".modules", format!("the modules have {bytes} bytes together; at most {MOST_TEXT} are read")));
     }
-    let mut engine = Engine::new();
+    let mut engine = reader();
     // What the package declares: the name, the module, and where in it.
     let mut rules: BTreeMap<String, (String, u32, u32)> = BTreeMap::new();
     for (name, text) in written {
@@ -388,9 +359,10 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
         texts.read_data(&data);
     }
 
-    let mut engine = Engine::new();
+    let mut engine = reader();
     for ((name, text), module) in written.iter().zip(&modules) {
-        let added = engine.add_policy(name.clone(), with_second_looks(text, module));
+        let text = rewritten::of(text, module).map_err(|(line, column, reason)| wrong(name, line, column, reason))?;
+        let added = engine.add_policy(name.clone(), text);
         added.map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))?;
     }
     let members: Vec<String> = asked.iter().map(|rule| format!("\"{rule}\": {PACKAGE}.{rule}")).collect();

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use regorus::utils::limits::ExecutionTimerConfig;
-use regorus::{Engine, Value};
+use regorus::Value;
 
 use super::{Fault, Rego, modules};
 use crate::policy::{Mode, PolicyError, RegoSpec};
@@ -31,7 +31,7 @@ pub type Tested = (String, Outcome);
 
 /// Runs the tests of modules: the rules whose names begin with `test_`. `files` are further modules, each with its name.
 pub fn test(spec: &RegoSpec, files: &[(String, String)]) -> Result<Vec<Tested>, PolicyError> {
-    let mut engine = Engine::new();
+    let mut engine = modules::reader();
     engine.set_strict_builtin_errors(false);
     engine.set_execution_timer_config(ExecutionTimerConfig { limit: TEST, check_interval: NonZeroU32::MIN });
     let mut tests = Vec::new();

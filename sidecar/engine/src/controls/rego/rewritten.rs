@@ -1,0 +1,165 @@
+//! A module as the evaluator is given it: the same, said so that it comes to what it comes to in OPA.
+//!
+//! Where an expression has no value, OPA ends the query that it stands in; the evaluator goes on in two places. A variable that was
+//! assigned nothing is therefore looked at once more, and the term of a list that is made of a query is assigned to a variable first:
+//! `[T | Q]` becomes `[v | Q; v := (T); type_name(v)]`. (A call with nothing comes to nothing, and what comes out of this one is never false.)
+//!
+//! The invariant: lines stay what they are, and so does every text.
+
+use regorus::unstable::{AssignOp, Expr, Literal, Module, Span};
+
+use super::walk;
+
+/// What the guard's own variables begin with.
+const OWN: &str = "llmguard_term";
+
+/// What is wrong, and where: the line, the column, and the sentence.
+pub(super) type Wrong = (u32, u32, &'static str);
+
+/// Something that is put in.
+#[derive(Debug)]
+enum Edit {
+    /// A text.
+    Insert(String),
+    /// A variable in the place of all until there, which is assigned to it where the query ends.
+    Term { end: usize, query_end: usize },
+}
+
+/// The module in other words.
+pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
+    if let Some(place) = text.find(OWN) {
+        let before = &text[..place];
+        let line = before.matches('\n').count() + 1;
+        return Err((u32::try_from(line).unwrap_or(0), 1, "names that begin with llmguard_term are the guard's own"));
+    }
+    let mut edits: Vec<(usize, Edit)> = Vec::new();
+    walk::queries(module, &mut |query| {
+        for statement in &query.stmts {
+            if let Literal::Expr { expr, .. } = &statement.literal
+                && let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = &**expr
+                && let Expr::Var { span: name, .. } = &**lhs
+                && name.text() != "_"
+            {
+                let (start, end) = whole(text, &statement.span);
+                let look = format!("; type_name({})", name.text());
+                // A body that is one statement may stand without brackets.
+                let before = text.get(..start).unwrap_or_default().trim_end();
+                if before.ends_with("if") {
+                    edits.extend([(start, Edit::Insert("{ ".to_owned())), (end, Edit::Insert(look + " }"))]);
+                } else {
+                    edits.push((end, Edit::Insert(look)));
+                }
+            }
+        }
+    });
+    let mut wrong = None;
+    walk::expressions(module, &mut |expr| {
+        if let Expr::ArrayCompr { span, term, .. } = expr
+            && !matches!(**term, Expr::Var { .. } | Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. })
+        {
+            let (start, end) = whole(text, term.span());
+            let close = (span.end as usize).checked_sub(1).filter(|close| text.get(*close..).is_some_and(|rest| rest.starts_with(']')));
+            match close.and_then(|close| Some((start, end, end_of_code(text, end, close)?))) {
+                Some((start, end, query_end)) => edits.push((start, Edit::Term { end, query_end })),
+                None => drop(wrong.get_or_insert((span.line, span.col, "this can't be read as a list that is made of a query"))),
+            }
+        }
+    });
+    if let Some(wrong) = wrong {
+        return Err(wrong);
+    }
+    edits.sort_by_key(|(place, _)| *place);
+    // A query may be walked more than once.
+    edits.dedup_by(|a, b| a.0 == b.0 && format!("{:?}", a.1) == format!("{:?}", b.1));
+    let mut number = 0;
+    let written = write(text, 0, text.len(), &edits, &mut number);
+    if texts(&written) != texts(text) {
+        return Err((1, 1, "this module can't be said in other words: a text in it would change"));
+    }
+    Ok(written)
+}
+
+/// Where something begins and ends. (The library gives of a text the place of what stands between its quotes.)
+fn whole(text: &str, span: &Span) -> (usize, usize) {
+    let (start, end) = (span.start as usize, span.end as usize);
+    let is_quote = |place: usize| matches!(text.as_bytes().get(place), Some(b'"' | b'`'));
+    let before = start.checked_sub(1).filter(|before| is_quote(*before));
+    (before.unwrap_or(start), if is_quote(end) { end + 1 } else { end })
+}
+
+/// Where the last of what counts ends between two places: what stands behind it is blank or a comment.
+fn end_of_code(text: &str, from: usize, to: usize) -> Option<usize> {
+    let mut end = from;
+    let mut within: Option<char> = None;
+    let mut escaped = false;
+    for (place, c) in text.get(from..to)?.char_indices() {
+        let is_comment = within == Some('\n') || within.is_none() && c == '#';
+        match (within, c) {
+            (Some('"'), '\\') if !escaped => {
+                escaped = true;
+                continue;
+            }
+            (Some(close), c) if c == close && !escaped => within = None,
+            (None, '"' | '`') => within = Some(c),
+            (None, '#') => within = Some('\n'),
+            _ => {}
+        }
+        escaped = false;
+        if !is_comment && !c.is_whitespace() {
+            end = from + place + c.len_utf8();
+        }
+    }
+    Some(end)
+}
+
+/// What stands between two places, edited.
+fn write(text: &str, from: usize, to: usize, edits: &[(usize, Edit)], number: &mut usize) -> String {
+    let mut out = String::with_capacity(to - from + 64);
+    let mut done = from;
+    // What is assigned where a query ends.
+    let mut terms: Vec<(usize, String)> = Vec::new();
+    let copy = |out: &mut String, done: &mut usize, until: usize, terms: &mut Vec<(usize, String)>, also_there: bool| {
+        // The inner query ends first.
+        while let Some(next) = terms.iter().map(|(end, _)| *end).min().filter(|end| *end < until || also_there && *end == until) {
+            out.push_str(text.get(*done..next).unwrap_or_default());
+            *done = next;
+            if let Some(which) = terms.iter().rposition(|(end, _)| *end == next) {
+                out.push_str(&terms.remove(which).1);
+            }
+        }
+        out.push_str(text.get(*done..until).unwrap_or_default());
+        *done = until;
+    };
+    for (place, edit) in edits.iter().filter(|(place, _)| (from..to).contains(place) || *place == text.len() && to == text.len()) {
+        if *place < done {
+            continue;
+        }
+        copy(&mut out, &mut done, *place, &mut terms, false);
+        match edit {
+            Edit::Insert(insert) => out.push_str(insert),
+            Edit::Term { end, query_end } => {
+                *number += 1;
+                let name = format!("{OWN}{number}");
+                let term = write(text, *place + 1, *end, edits, number);
+                let first = text.get(*place..=*place).unwrap_or_default();
+                out.push_str(&name);
+                terms.push((*query_end, format!("; {name} := ({first}{term}); type_name({name})")));
+                done = *end;
+            }
+        }
+    }
+    copy(&mut out, &mut done, to, &mut terms, true);
+    out
+}
+
+/// Every text of a module, in order.
+fn texts(text: &str) -> Option<Vec<String>> {
+    let mut engine = super::modules::reader();
+    engine.add_policy("m".to_owned(), text.to_owned()).ok()?;
+    let mut texts = Vec::new();
+    for module in engine.get_modules().iter() {
+        walk::expressions(module, &mut |expr| texts.extend(super::modules::literal(expr).map(str::to_owned)));
+    }
+    texts.sort();
+    Some(texts)
+}
