@@ -87,8 +87,11 @@ fn each_broken_exception_gets_its_message() {
             "line 5, column 1: status: nobody reads this key. There are: apiVersion, kind, metadata, spec".into(),
         ),
     ];
-    let wrong: Vec<_> =
-        cases.iter().map(|(text, expected)| (text, said(&format!("{HEAD}{text}")), expected)).filter(|(_, said, expected)| said != *expected).collect();
+    let wrong: Vec<_> = cases
+        .iter()
+        .map(|(text, expected)| (text, said(&format!("{HEAD}{text}")), expected))
+        .filter(|(_, said, expected)| said != *expected)
+        .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(said(&format!("{HEAD}spec: {{mode: soft, {ends}}}")), "it is accepted");
     let many = (0..101).map(|number| format!("Job/a{number}")).collect::<Vec<_>>().join(", ");
