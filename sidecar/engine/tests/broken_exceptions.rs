@@ -23,14 +23,14 @@ fn each_broken_exception_gets_its_message() {
         ("spec: {mode: soft}".into(), "line 4, column 7: spec: the key 'reason' is missing".into()),
         ("spec: {mode: soft, reason: x}".into(), "line 4, column 7: spec: the key 'expires' is missing".into()),
         (format!("spec: {{{ends}}}"), "line 4, column 7: spec: the key 'mode' is missing".into()),
-        (format!("spec: {{mode: off, {ends}}}"), "line 4, column 14: spec.mode: nobody knows 'off'. There are: monitor, soft, hard".into()),
+        (format!("spec: {{mode: none, {ends}}}"), "line 4, column 14: spec.mode: nobody knows 'none'. There are: monitor, soft, hard".into()),
         (
             format!("spec: {{mode: Soft, {ends}}}"),
             "line 4, column 14: spec.mode: nobody knows 'Soft': did you mean 'soft'? There are: monitor, soft, hard".into(),
         ),
         (
             format!("spec: {{mode: , {ends}}}"),
-            "line 4, column 14: spec.mode: one of monitor, soft, hard is expected, and there is nothing".into(),
+            "line 4, column 12: spec.mode: one of monitor, soft, hard is expected, and there is nothing".into(),
         ),
         (
             format!("spec: {{modes: soft, {ends}}}"),
@@ -38,7 +38,7 @@ fn each_broken_exception_gets_its_message() {
         ),
         (
             format!("spec: {{mode: soft, {ends}, workload: [Job/a]}}"),
-            "line 4, column 60: spec.workload: nobody reads this key: did you mean 'workloads'? There are: mode, reason, expires, workloads"
+            "line 4, column 62: spec.workload: nobody reads this key: did you mean 'workloads'? There are: mode, reason, expires, workloads"
                 .into(),
         ),
         (
@@ -47,7 +47,7 @@ fn each_broken_exception_gets_its_message() {
         ),
         (
             "spec: {reason: , mode: soft, expires: x}".into(),
-            "line 4, column 16: spec.reason: a text is expected, and there is nothing".into(),
+            "line 4, column 14: spec.reason: a text is expected, and there is nothing".into(),
         ),
         (
             "spec: {reason: 4711, mode: soft, expires: x}".into(),
@@ -66,8 +66,8 @@ fn each_broken_exception_gets_its_message() {
             "line 4, column 17: spec.expires: '2026-01-31' is no time as RFC 3339 writes it, such as 2026-01-31T18:00:00Z".into(),
         ),
         (timed("3600"), "line 4, column 17: spec.expires: a text is expected, and there is a number; as a text it stands in quotes".into()),
-        (named(""), format!("line 4, column 18: spec.workloads: there is no list behind the key: {ALL}")),
-        (named("[]"), format!("line 4, column 18: spec.workloads: the list is empty, so that the exception is for nobody: {ALL}")),
+        (named(""), format!("line 4, column 17: spec.workloads: there is no list behind the key: {ALL}")),
+        (named("[]"), format!("line 4, column 19: spec.workloads: the list is empty, so that the exception is for nobody: {ALL}")),
         (named("Deployment/a"), "line 4, column 19: spec.workloads: a list is expected, and there is a text".into()),
         (
             named("[ollama]"),
