@@ -357,6 +357,11 @@ fn excepted(serial: u64, exceptions: Vec<Exception>) -> String {
     sealed(&Settings { floor: Some(Mode::Hard), exceptions, ..settings(serial, Mode::Hard) })
 }
 
+/// Asks for a stream.
+fn ask_for_stream(guard: &Guard, prompt: &str) -> io::Result<Answer> {
+    ask(guard, &raw::post("/api/chat", &Api::Chat.request(prompt, true)))
+}
+
 #[test]
 fn an_exception_ends_by_the_guards_own_clock_and_a_stream_ends_as_it_began() -> Outcome {
     let token = Planted::read()?.secrets["GITHUB_TOKEN"].clone();
@@ -390,11 +395,11 @@ fn an_exception_ends_by_the_guards_own_clock_and_a_stream_ends_as_it_began() -> 
     let after = in_force(&guard)?;
     assert_eq!((&after["digest"], &after["serial"], &after["exceptions"]), (&during["digest"], &1.into(), &Value::Array(Vec::new())));
     assert_eq!(count(&guard, "llm_guard_exception_expires_timestamp_seconds", &[])?, "0");
-    assert_eq!(ask_api_of(&guard, INJECTION)?.status(), 400);
+    assert_eq!(ask_for_stream(&guard, INJECTION)?.status(), 400);
     gate.open();
     let answer = running.finish()?;
     assert!(answer.complete && Api::Chat.said(&answer.body).contains(&token), "what began in monitor ends in monitor: {answer:?}");
-    let answer = ask_api_of(&guard, "Say something.")?;
+    let answer = ask_for_stream(&guard, "Say something.")?;
     assert!(answer.status() == 200 && Api::Chat.said(&answer.body).contains("[REDACTED_GITHUB_TOKEN]"), "{answer:?}");
     assert_eq!(count(&guard, "llm_guard_policy_reloads_total", &[])?, "1", "an end is no reload");
     let log = guard.log()?;
@@ -409,13 +414,8 @@ fn an_exception_ends_by_the_guards_own_clock_and_a_stream_ends_as_it_began() -> 
     let guard = started(&server, &folder, &[])?;
     let anew = in_force(&guard)?;
     assert_eq!((&anew["mode"], &anew["exceptions"], &anew["error"]), (&"hard".into(), &Value::Array(Vec::new()), &Value::Null));
-    assert_eq!(ask_api_of(&guard, INJECTION)?.status(), 400);
+    assert_eq!(ask_for_stream(&guard, INJECTION)?.status(), 400);
     Ok(())
-}
-
-/// Asks for a stream.
-fn ask_api_of(guard: &Guard, prompt: &str) -> io::Result<Answer> {
-    ask(guard, &raw::post("/api/chat", &Api::Chat.request(prompt, true)))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::AnyError;
 use crate::definition::Resource;
 
 /// What is printed.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only this one's
     resource: Option<Resource>,

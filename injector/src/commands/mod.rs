@@ -18,7 +18,7 @@ pub(crate) enum Command {
     Serve(Box<serve::Args>),
     /// Make the next signing key the current one, and draw a new next one; running injectors follow
     RotateKey(rotate_key::Args),
-    /// Print the definitions of the resources GuardPolicy and GuardException as YAML
+    /// Print the definitions of the resources as YAML
     Crd(crd::Args),
 }
 

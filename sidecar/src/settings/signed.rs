@@ -234,7 +234,7 @@ impl Judge {
             };
         }
         if loaded.is_none() && self.exceptions.is_due(now) {
-            loaded = self.settings.clone();
+            loaded.clone_from(&self.settings);
         }
         if let Some((settings, digest)) = loaded {
             self.load(settings, digest, now, &mut change);

@@ -53,8 +53,8 @@ pub struct ExceptionSpec {
     pub reason: String,
     /// When it ends, as RFC 3339 writes it: `2026-01-31T18:00:00Z`. At most 24 hours after it was made.
     pub expires: Moment,
-    /// For which workloads: `Deployment/ollama`; a StatefulSet, DaemonSet, Job or CronJob in the same way. Absent: for every guard in the
-    /// namespace.
+    /// For which workloads: `Deployment/ollama`, `StatefulSet/NAME`, `DaemonSet/NAME`, `Job/NAME`, `CronJob/NAME`. Absent: for every guard
+    /// in the namespace.
     #[serde(default, deserialize_with = "workloads", skip_serializing_if = "Option::is_none")]
     pub workloads: Option<Vec<WorkloadName>>,
 }
