@@ -250,6 +250,8 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
             ["pods.guarded.llm-guard.io", "/validate/pods", "Fail"],
             ["policies.llm-guard.io", "/validate/policies", "Fail"],
             ["deletions.policies.llm-guard.io", "/validate/policies", "Fail"],
+            ["exceptions.llm-guard.io", "/validate/exceptions", "Fail"],
+            ["deletions.exceptions.llm-guard.io", "/validate/exceptions", "Ignore"],
             ["namespaces.llm-guard.io", "/validate/namespaces", "Ignore"],
             ["authority.workloads.llm-guard.io", "/validate/authority", "Fail"],
             ["authority.pods.llm-guard.io", "/validate/authority", "Fail"],
