@@ -30,6 +30,8 @@ const MOST_MODULES: usize = 32;
 const MOST_TEXT: usize = 128 * 1024;
 /// How deeply brackets of any kind may be nested.
 const MOST_NESTED: usize = 9;
+/// The most characters of a line. The library reads no more, and would call it something else.
+const MOST_COLUMNS: usize = 1024;
 /// The longest chain of rules that use one another.
 const MOST_CALLS: usize = 32;
 
@@ -313,6 +315,11 @@ pub(super) fn add(engine: &mut Engine, name: &str, text: &str) -> Result<String,
     }
     if let Some((line, column)) = too_deep(text) {
         return Err(wrong(name, line, column, &format!("brackets are nested more than {MOST_NESTED} levels deep")));
+    }
+    for (line, number) in text.lines().zip(1..) {
+        if line.chars().count() >= MOST_COLUMNS {
+            return Err(wrong(name, number, 1, &format!("a line has fewer than {MOST_COLUMNS} characters")));
+        }
     }
     engine.add_policy(name.to_owned(), text.to_owned()).map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))
 }

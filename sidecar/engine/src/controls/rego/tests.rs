@@ -221,6 +221,8 @@ fn a_policy_that_says_nothing_or_too_much_is_an_error() {
     let named = |name: &str, text: &str| of(RegoSpec { modules: Some([(name.to_owned(), text.to_owned())].into()), ..RegoSpec::default() });
     assert!(named("a.b", "package llmguard").contains("'a.b' is no name for a module"));
     assert!(named("a", &"#".repeat(70_000)).contains("it has 70000 bytes"));
+    let line = format!("package llmguard\ndeny contains \"{}\"", "é".repeat(1020));
+    assert!(named("a", &line).contains("modules.a: line 2, column 1: a line has fewer than 1024 characters"));
     assert!(named("a", "package llmguard.answer\ndeny contains \"a\"").contains("rules for answers aren't read yet"));
     assert!(named("a", "package llmguard_decision\na := 1").contains("the guard's own"));
     assert!(named("a", "package other\ndeny contains \"a\"").contains("no module has a rule that is asked for"));
