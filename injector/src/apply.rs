@@ -13,11 +13,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
-use llm_guard_engine::policy::settings::{Settings, open};
-use llm_guard_engine::policy::{GuardPolicy, Mode};
+use llm_guard_engine::policy::settings::{Exception, Settings, open};
+use llm_guard_engine::policy::{GuardPolicy, Mode, Moment};
 
 use crate::cluster::Cluster;
 use crate::events::{Events, Reason};
+use crate::exceptions::{self, Makers};
 use crate::identity::{Identity, Whose};
 use crate::metrics::{Metrics, Write};
 use crate::names::{KEY, MANAGED, MANAGED_BY, MANAGER};
@@ -68,6 +69,8 @@ pub(crate) struct Applier {
     pub(crate) metrics: Arc<Metrics>,
     /// The floor of the whole cluster.
     pub(crate) floor: Option<Mode>,
+    /// Who made the exceptions that this replica reviewed.
+    pub(crate) makers: Makers,
     peers: Peers,
     /// By namespace and audience, the last settings that were seen in force or written. What is older isn't taken back.
     ledger: Mutex<HashMap<(String, String), Settings>>,
@@ -91,7 +94,7 @@ impl Applier {
         peers: Peers,
     ) -> Self {
         let (ledger, placed, writes) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { cluster, keys, events, metrics, floor, peers, ledger, placed, writes }
+        Self { cluster, keys, events, metrics, floor, makers: Makers::default(), peers, ledger, placed, writes }
     }
 
     /// The namespace of the injector.
@@ -128,8 +131,11 @@ impl Applier {
         for _ in 0..RACES {
             let keys = self.keys.load_full();
             let before = self.last(identity, there.as_ref(), least);
+            let mut resolved = around.resolve(identity, &policy, before.as_ref())?;
+            let told = before.as_ref().map(|before| before.exceptions.as_slice()).unwrap_or_default();
+            let known = self.cluster.exceptions(identity.namespace());
+            resolved.content.exceptions = exceptions::for_guards(&known, identity.whose(), moment(), told);
             let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
-            let resolved = around.resolve(identity, &policy, before.as_ref())?;
             let view = There { text: text(there.as_ref()), audience: &audience, least: least.max(known) };
             let fits = there.as_ref().is_some_and(is_in_form);
             let (sealed, text, wrong) = match view.step(&resolved.content, &keys, now()) {
@@ -171,6 +177,7 @@ impl Applier {
                         let note = format!("The ConfigMap {name} with the settings of {} was put right: {wrong}", identity.workload());
                         self.events.warn(&self.reference(identity, &name), Reason::SettingsPutRight, note).await;
                     }
+                    self.tell_exceptions(identity, &name, told, &sealed.settings.exceptions).await;
                     return Ok(Settled { sealed, troubles: resolved.troubles });
                 }
                 // Another replica was first, or it went meanwhile.
@@ -189,6 +196,20 @@ impl Applier {
         let note = format!("{contended}, so guards of {} keep the settings that they have loaded", identity.workload());
         self.events.warn(&self.reference(identity, &name), Reason::WrittenByOthers, note).await;
         Err(contended)
+    }
+
+    /// Tells of the exceptions that begin and end for a workload. Whoever writes them tells, so that it is told once.
+    async fn tell_exceptions(&self, identity: &Identity, config_map: &str, before: &[Exception], after: &[Exception]) {
+        let about = self.reference(identity, config_map);
+        for Exception { name, mode, expires } in exceptions::only(after, before) {
+            let note = format!("By the GuardException {name} no control of {} goes above {mode} until {expires}", identity.workload());
+            self.events.warn(&about, Reason::ExceptionBegun, note).await;
+        }
+        for Exception { name, .. } in exceptions::only(before, after) {
+            let note = format!("The GuardException {name} has ended for {}", identity.workload());
+            tracing::info!(namespace = identity.namespace(), exception = name, workload = identity.workload(), "an exception has ended");
+            self.events.note(&about, Reason::ExceptionEnded, note).await;
+        }
     }
 
     /// Counts a write, unless there were too many of this object.
@@ -350,6 +371,11 @@ pub(crate) fn network_policy_reference(namespace: &str, name: &str) -> ObjectRef
 /// Milliseconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The same, as exceptions count it.
+pub(crate) fn moment() -> Moment {
+    Moment::from_unix(now() / 1000)
 }
 
 fn text(map: Option<&ConfigMap>) -> Option<&str> {

@@ -25,6 +25,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
+use crate::exceptions::Known;
 use crate::identity::{Kind, Whose, is_object_name};
 use crate::names::{GUARD, GUARDED, KEY, LABEL, MANAGED, MANAGED_BY, PREFIX};
 use crate::plan::keys::is_name;
@@ -32,6 +33,11 @@ use crate::plan::keys::is_name;
 /// What the API server calls a policy.
 pub(crate) fn policy_resource() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("llm-guard.io", "v1alpha1", "GuardPolicy"), "guardpolicies")
+}
+
+/// What the API server calls an exception.
+pub(crate) fn exception_resource() -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("llm-guard.io", "v1alpha1", "GuardException"), "guardexceptions")
 }
 
 /// A stream that says that something happened to the objects with these fields, and not what.
@@ -115,6 +121,7 @@ pub(crate) struct Cluster {
     /// Labelled pods that have no guard.
     pub(crate) strays: Store<PartialObjectMeta<Pod>>,
     pub(crate) policies: Store<DynamicObject>,
+    pub(crate) exceptions: Store<DynamicObject>,
     pub(crate) config_maps: Store<ConfigMap>,
     pub(crate) network_policies: Store<NetworkPolicy>,
     deployments: Store<PartialObjectMeta<Deployment>>,
@@ -134,6 +141,7 @@ impl Cluster {
     pub(crate) fn watch(client: Client, uid: String, dirty: &Arc<Dirty>, complete: watch::Sender<bool>) -> Arc<Self> {
         let managed = format!("{MANAGED_BY}={MANAGED}");
         let policies = Api::<DynamicObject>::all_with(client.clone(), &policy_resource());
+        let exceptions = Api::<DynamicObject>::all_with(client.clone(), &exception_resource());
         let all = watcher::Config::default;
         let mut copies = Copies { dirty: Arc::clone(dirty), complete: Vec::new() };
         let this = Self {
@@ -152,6 +160,9 @@ impl Cluster {
             ),
             policies: copies.keep(policy_resource(), watcher(policies, all()), |policy: &mut DynamicObject| {
                 cut_metadata(&mut policy.metadata, false);
+            }),
+            exceptions: copies.keep(exception_resource(), watcher(exceptions, all()), |exception: &mut DynamicObject| {
+                cut_metadata(&mut exception.metadata, false);
             }),
             config_maps: copies.keep((), watcher(Api::all(client.clone()), all().labels(&managed)), |map: &mut ConfigMap| {
                 cut_config_map(map);
@@ -222,6 +233,12 @@ impl Cluster {
         workloads.extend(within(Kind::Job, &self.jobs, namespace));
         workloads.extend(within(Kind::CronJob, &self.cron_jobs, namespace));
         workloads
+    }
+
+    /// The exceptions of a namespace, from the copies.
+    pub(crate) fn exceptions(&self, namespace: &str) -> Vec<Known> {
+        let here = self.exceptions.state_filter(|exception| exception.metadata.namespace.as_deref() == Some(namespace));
+        here.iter().map(|exception| Known::read(exception)).collect()
     }
 
     /// A namespace's metadata, from the copies.

@@ -13,15 +13,17 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use llm_guard_engine::policy::GuardPolicy;
+use kube::runtime::reflector::ObjectRef;
+use llm_guard_engine::policy::{GuardPolicy, Moment};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::apply::{Applier, ApplyError, network_policy_reference, now};
-use crate::cluster::{Dirty, Workload, policy_resource};
+use crate::apply::{Applier, ApplyError, moment, network_policy_reference, now};
+use crate::cluster::{Dirty, Workload, exception_resource, policy_resource};
 use crate::delivery::Deliveries;
 use crate::events::Reason;
+use crate::exceptions::{self, Concerns, Known, News, State};
 use crate::guarded::Guarded;
 use crate::identity::{Identity, Whose, is_object_name};
 use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, MANAGER};
@@ -61,6 +63,8 @@ pub(crate) struct Controller {
     found: Mutex<HashMap<String, Found>>,
     /// Since when no pod has needed an object, by namespace and name.
     unneeded: Mutex<HashMap<(String, String), Instant>>,
+    /// When the next exception of a namespace ends.
+    ends: Mutex<BTreeMap<String, Moment>>,
     /// The list of unguarded pods, as it is shown.
     unguarded: Mutex<Value>,
     /// Since when this replica looks, in milliseconds since 1970.
@@ -129,6 +133,7 @@ impl Controller {
             retention,
             found: Mutex::default(),
             unneeded: Mutex::default(),
+            ends: Mutex::default(),
             unguarded: Mutex::new(json!([])),
             began: now(),
         }
@@ -147,6 +152,7 @@ impl Controller {
         namespaces.extend(cluster.strays.state().iter().filter_map(|pod| pod.namespace()));
         namespaces.extend(cluster.config_maps.state().iter().filter_map(|map| map.namespace()));
         namespaces.extend(cluster.policies.state().iter().filter_map(|policy| policy.namespace()));
+        namespaces.extend(cluster.exceptions.state().iter().filter_map(|exception| exception.namespace()));
         namespaces.extend(
             cluster.network_policies.state().iter().filter(|policy| is_managed(&policy.metadata)).filter_map(|policy| policy.namespace()),
         );
@@ -181,12 +187,13 @@ impl Controller {
         let mut queue = Queue::default();
         let mut looks = FuturesUnordered::new();
         loop {
-            let begins = queue.begins();
+            let (begins, ends) = (queue.begins(), self.next_end());
             tokio::select! {
                 namespaces = self.dirty.take() => queue.add(namespaces, Instant::now() + GATHER),
                 () = tokio::time::sleep_until(begins.unwrap_or_else(Instant::now)), if begins.is_some() => {
                     looks.extend(queue.begin().map(|namespace| self.look_and_tell(namespace)));
                 }
+                () = tokio::time::sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => self.mark_ended(),
                 Some(namespace) = looks.next() => {
                     queue.ended(&namespace);
                     self.sum_up();
@@ -224,6 +231,7 @@ impl Controller {
         let metadata = cluster.namespace(namespace).filter(|metadata| metadata.deletion_timestamp.is_none());
         let Some(metadata) = metadata.filter(|_| namespace != self.applier.own_namespace() && namespace != SYSTEM) else {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+            self.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
             self.unneeded.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != namespace);
             self.applier.forget(namespace);
             return Ok(());
@@ -255,6 +263,7 @@ impl Controller {
             }
         }
         self.write_statuses(namespace, &policies, shares).await;
+        self.look_at_exceptions(namespace, &groups).await;
         found.opening = i64::try_from(opening.len()).unwrap_or(i64::MAX);
 
         // Where a labelled pod can be.
@@ -475,6 +484,73 @@ impl Controller {
                 // It tells people; nothing depends on it.
                 tracing::debug!(namespace, policy = name, %error, "the status couldn't be written");
             }
+        }
+    }
+
+    /// When the next exception ends, of any namespace.
+    fn next_end(&self) -> Option<Instant> {
+        let next = self.ends.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied()?;
+        Some(Instant::now() + Duration::from_millis((next.unix() * 1000).saturating_sub(now())))
+    }
+
+    /// Has the namespaces looked at in which an exception has ended.
+    fn mark_ended(&self) {
+        let now = moment();
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).retain(|namespace, end| {
+            let is_over = *end <= now;
+            if is_over {
+                self.dirty.mark(namespace.clone());
+            }
+            !is_over
+        });
+    }
+
+    /// Notes when the next exception of a namespace ends, and writes what became of each, where that is news.
+    async fn look_at_exceptions(&self, namespace: &str, groups: &BTreeMap<Identity, Group>) {
+        let all = self.applier.cluster.exceptions(namespace);
+        {
+            let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            match exceptions::next_end(&all, moment()) {
+                Some(end) => drop(ends.insert(namespace.to_owned(), end)),
+                None => drop(ends.remove(namespace)),
+            }
+        }
+        for known in &all {
+            self.write_exception_status(namespace, known, groups).await;
+        }
+    }
+
+    async fn write_exception_status(&self, namespace: &str, known: &Known, groups: &BTreeMap<Identity, Group>) {
+        let cluster = &self.applier.cluster;
+        let Some(object) = cluster.exceptions.get(&ObjectRef::new_with(&known.name, exception_resource()).within(namespace)) else {
+            return;
+        };
+        let there = object.data.get("status").unwrap_or(&Value::Null);
+        let now = now();
+        let mut concerns = Concerns::default();
+        if let State::InForce(spec) = known.state(Moment::from_unix(now / 1000)) {
+            let concerned = || groups.iter().filter(|(identity, _)| exceptions::is_for(spec, identity.whose()));
+            concerns.workloads = concerned().map(|(identity, _)| identity.whose()).collect::<BTreeSet<_>>().len();
+            concerns.pods = concerned().map(|(_, group)| group.pods.len()).sum();
+        }
+        let Some(changed) = exceptions::status(there, known, concerns, self.applier.makers.of(&known.uid), now) else { return };
+        if self.applier.restrain(namespace, &format!("GuardException/{}", known.name)).is_err() {
+            self.look_again(namespace);
+            return;
+        }
+        let api = Api::<DynamicObject>::namespaced_with(cluster.client.clone(), namespace, &exception_resource());
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        if let Err(error) = api.patch_status(&known.name, &params, &Patch::Merge(json!({"status": changed.status}))).await {
+            // It tells people; nothing depends on it.
+            tracing::debug!(namespace, exception = known.name, %error, "the status couldn't be written");
+            return;
+        }
+        let about = known.reference(namespace);
+        match changed.news {
+            Some((News::Begun, note)) => self.applier.events.warn(&about, Reason::ExceptionBegun, note).await,
+            Some((News::Rejected, note)) => self.applier.events.warn(&about, Reason::ExceptionRejected, note).await,
+            Some((News::Ended, note)) => self.applier.events.note(&about, Reason::ExceptionEnded, note).await,
+            None => {}
         }
     }
 

@@ -1,11 +1,13 @@
-//! The definition of the resource `GuardPolicy`, made of the engine's own types: what they take, the API server takes.
+//! The definitions of the resources `GuardPolicy` and `GuardException`, made of the engine's own types: what they take, the API server
+//! takes.
 //!
 //! The invariant: a key that nobody knows reaches the webhook, which refuses it by name. An API server would otherwise cut it out
 //! without a word, and the policy would say less than its author wrote. So every object of the spec keeps what it doesn't know, and
 //! every key may be null.
 
 use kube::core::schema::StructuralSchemaRewriter;
-use llm_guard_engine::policy::Spec;
+use llm_guard_engine::policy::{ExceptionSpec, Spec};
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
@@ -20,15 +22,44 @@ pub(crate) enum DefinitionError {
     Yaml(#[from] serde_saphyr::ser::Error),
 }
 
-/// The definition.
-pub(crate) fn definition() -> Result<Value, DefinitionError> {
+/// A resource that is defined here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lowercase")]
+pub(crate) enum Resource {
+    GuardPolicies,
+    GuardExceptions,
+}
+
+impl Resource {
+    pub(crate) const ALL: [Self; 2] = [Self::GuardPolicies, Self::GuardExceptions];
+
+    fn definition(self) -> Result<Value, DefinitionError> {
+        match self {
+            Self::GuardPolicies => policies(),
+            Self::GuardExceptions => exceptions(),
+        }
+    }
+
+    /// Its definition as YAML.
+    pub(crate) fn yaml(self) -> Result<String, DefinitionError> {
+        Ok(serde_saphyr::to_string(&self.definition()?)?)
+    }
+}
+
+/// What may stand below `spec`.
+fn schema<T: JsonSchema>() -> Result<Value, DefinitionError> {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
     let generator = settings.with_transform(StructuralSchemaRewriter).into_generator();
-    let mut spec = serde_json::to_value(generator.into_root_schema_for::<Spec>())?;
+    let mut spec = serde_json::to_value(generator.into_root_schema_for::<T>())?;
     settle(&mut spec);
+    Ok(spec)
+}
+
+fn policies() -> Result<Value, DefinitionError> {
+    let spec = schema::<Spec>()?;
     let accepted = ".status.conditions[?(@.type==\"Accepted\")].status";
     Ok(json!({
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -68,8 +99,71 @@ pub(crate) fn definition() -> Result<Value, DefinitionError> {
     }))
 }
 
-/// What the injector writes of a policy.
-fn status() -> Value {
+fn exceptions() -> Result<Value, DefinitionError> {
+    let mut spec = schema::<ExceptionSpec>()?;
+    // Whoever leaves one out learns of it from the webhook, with the others' names.
+    if let Some(members) = spec.as_object_mut() {
+        members.remove("required");
+    }
+    let active = ".status.conditions[?(@.type==\"Active\")].status";
+    Ok(json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "guardexceptions.llm-guard.io"},
+        "spec": {
+            "group": "llm-guard.io",
+            "scope": "Namespaced",
+            "names": {"kind": "GuardException", "plural": "guardexceptions", "singular": "guardexception", "shortNames": ["gex"]},
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
+                    {"name": "Workloads", "type": "string", "jsonPath": ".spec.workloads"},
+                    // Not as a date: `kubectl` shows how long ago one was, and can't say that of the future.
+                    {"name": "Expires", "type": "string", "jsonPath": ".spec.expires"},
+                    {"name": "Active", "type": "string", "jsonPath": active},
+                    {"name": "Reason", "type": "string", "jsonPath": ".spec.reason"},
+                    {"name": "By", "type": "string", "jsonPath": ".status.by", "priority": 1},
+                    {"name": "Pods", "type": "integer", "jsonPath": ".status.pods", "priority": 1},
+                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+                "schema": {"openAPIV3Schema": {
+                    "description": "A mode that nothing goes above for a while, whatever else is said, the floor too.",
+                    "type": "object",
+                    "properties": {
+                        "apiVersion": {"type": "string"},
+                        "kind": {"type": "string"},
+                        "metadata": {"type": "object"},
+                        "spec": spec,
+                        "status": {
+                            "description": "What became of it.",
+                            "type": "object",
+                            "properties": {
+                                "conditions": conditions(),
+                                "workloads": count("While it is in force: how many workloads with guarded pods it concerns."),
+                                "pods": count("While it is in force: how many guarded pods it concerns."),
+                                "by": text("Who made it, as the API server knows them."),
+                            },
+                        },
+                    },
+                }},
+            }],
+        },
+    }))
+}
+
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn count(description: &str) -> Value {
+    json!({"type": "integer", "format": "int64", "description": description})
+}
+
+fn conditions() -> Value {
     let condition = json!({
         "type": "object",
         "required": ["type", "status", "lastTransitionTime", "reason", "message"],
@@ -82,8 +176,16 @@ fn status() -> Value {
             "message": {"type": "string"},
         },
     });
-    let text = |description: &str| json!({"type": "string", "description": description});
-    let count = |description: &str| json!({"type": "integer", "format": "int64", "description": description});
+    json!({
+        "type": "array",
+        "items": condition,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+/// What the injector writes of a policy.
+fn status() -> Value {
     let workload = json!({
         "type": "object",
         "required": ["workload", "digest", "pods", "inForce"],
@@ -98,12 +200,7 @@ fn status() -> Value {
         "description": "What became of it.",
         "type": "object",
         "properties": {
-            "conditions": {
-                "type": "array",
-                "items": condition,
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
+            "conditions": conditions(),
             "digest": text("Tells this policy from others, whatever they are called: the digest of what it says. Audit records name it."),
             "controls": text("The controls that it says something of."),
             "pods": {
@@ -121,11 +218,6 @@ fn status() -> Value {
             "lag": text("How long it took from then until it was in force on every pod that had run before."),
         },
     })
-}
-
-/// The definition as YAML.
-pub(crate) fn yaml() -> Result<String, DefinitionError> {
-    Ok(serde_saphyr::to_string(&definition()?)?)
 }
 
 /// Makes of a schema one that Kubernetes takes, and that keeps what it doesn't know.
@@ -171,28 +263,39 @@ fn settle(schema: &mut Value) {
 mod tests {
     use super::*;
 
-    fn spec() -> Value {
-        definition().unwrap().pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap().clone()
+    fn spec(of: Resource) -> Value {
+        of.definition().unwrap().pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap().clone()
     }
 
     #[test]
     fn modes_and_kinds_are_closed_sets_and_everything_is_described() {
-        let spec = spec();
+        let spec = spec(Resource::GuardPolicies);
         assert_eq!(spec["properties"]["mode"]["enum"], json!(["monitor", "soft", "hard"]));
         let kinds = &spec["properties"]["redaction"]["properties"]["kinds"]["items"]["enum"];
         assert!(kinds.as_array().unwrap().contains(&json!("creditCard")), "{kinds}");
         for (name, section) in spec["properties"].as_object().unwrap() {
             assert!(section["description"].is_string(), "{name}: {section}");
         }
+        let spec = self::spec(Resource::GuardExceptions);
+        assert_eq!(spec["properties"]["mode"]["enum"], json!(["monitor", "soft", "hard"]));
+        for name in ["mode", "reason", "expires", "workloads"] {
+            assert!(spec["properties"][name]["description"].is_string(), "{name}: {spec}");
+        }
     }
 
     #[test]
     fn what_is_installed_is_this_definition() {
-        let installed = include_str!("../../deploy/chart/files/guardpolicies.yaml");
-        assert!(
-            installed == yaml().unwrap(),
-            "write what `llm-guard-injector crd` prints there, and then deploy/manifest.yaml by deploy/render"
-        );
+        let installed = [
+            (Resource::GuardPolicies, include_str!("../../deploy/chart/files/guardpolicies.yaml")),
+            (Resource::GuardExceptions, include_str!("../../deploy/chart/files/guardexceptions.yaml")),
+        ];
+        assert_eq!(installed.map(|(of, _)| of), Resource::ALL);
+        for (of, installed) in installed {
+            assert!(
+                installed == of.yaml().unwrap(),
+                "write what `llm-guard-injector crd {of:?}` (in small letters) prints there, and then deploy/manifest.yaml by deploy/render"
+            );
+        }
     }
 
     #[test]
@@ -212,6 +315,8 @@ mod tests {
                 look(items, &format!("{at}[]"));
             }
         }
-        look(&spec(), "spec");
+        for of in Resource::ALL {
+            look(&spec(of), "spec");
+        }
     }
 }

@@ -43,6 +43,12 @@ pub(crate) enum Reason {
     ProtectionChanged,
     /// Somebody wanted to, and may not.
     ChangeRefused,
+    /// An exception is in force.
+    ExceptionBegun,
+    /// It isn't any more.
+    ExceptionEnded,
+    /// It is in force nowhere, since it is none.
+    ExceptionRejected,
 }
 
 impl Reason {
@@ -59,6 +65,9 @@ impl Reason {
             Self::SecretReplaced => "SecretReplaced",
             Self::ProtectionChanged => "ProtectionChanged",
             Self::ChangeRefused => "ChangeRefused",
+            Self::ExceptionBegun => "ExceptionBegun",
+            Self::ExceptionEnded => "ExceptionEnded",
+            Self::ExceptionRejected => "ExceptionRejected",
         }
     }
 }

@@ -227,7 +227,7 @@ impl Reviews {
     }
 
     /// The record of a change: a line in the log, and an event on the object. A dry run changes nothing.
-    fn record(&self, review: &Review, verbs: &BTreeSet<Verb>, lacks: &BTreeSet<Verb>, changes: &[String]) {
+    pub(crate) fn record(&self, review: &Review, verbs: &BTreeSet<Verb>, lacks: &BTreeSet<Verb>, changes: &[String]) {
         if review.is_dry_run() || changes.is_empty() {
             return;
         }

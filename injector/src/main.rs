@@ -10,6 +10,7 @@ mod controller;
 mod definition;
 mod delivery;
 mod events;
+mod exceptions;
 mod governed;
 mod guarded;
 mod identity;

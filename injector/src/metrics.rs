@@ -22,6 +22,8 @@ pub(crate) enum Webhook {
     PodUpdates,
     /// Policies.
     Policies,
+    /// Exceptions.
+    Exceptions,
     /// Namespaces, whose keys are changed.
     Namespaces,
     /// Who may change keys.
@@ -29,7 +31,8 @@ pub(crate) enum Webhook {
 }
 
 impl Webhook {
-    pub(crate) const ALL: [Self; 6] = [Self::Pods, Self::Workloads, Self::PodUpdates, Self::Policies, Self::Namespaces, Self::Authority];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Pods, Self::Workloads, Self::PodUpdates, Self::Policies, Self::Exceptions, Self::Namespaces, Self::Authority];
 
     const fn name(self) -> &'static str {
         match self {
@@ -37,6 +40,7 @@ impl Webhook {
             Self::Workloads => "workloads",
             Self::PodUpdates => "pod_updates",
             Self::Policies => "policies",
+            Self::Exceptions => "exceptions",
             Self::Namespaces => "namespaces",
             Self::Authority => "authority",
         }

@@ -3,7 +3,7 @@
 //! The invariant: a pod is admitted with a guard only when its settings and its `NetworkPolicy` are in place; a dry run and a refused pod
 //! leave no trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::access::AccessError;
-use crate::apply::{Applier, ApplyError};
+use crate::apply::{Applier, ApplyError, moment};
 use crate::cluster::{ReadError, Workload};
+use crate::exceptions;
 use crate::guarded::Guarded;
 use crate::identity::{Identity, Kind, Whose};
 use crate::metrics::{Metrics, Webhook};
@@ -81,6 +82,7 @@ impl Reviews {
             "/validate/workloads" => Webhook::Workloads,
             "/validate/pods" => Webhook::PodUpdates,
             "/validate/policies" => Webhook::Policies,
+            "/validate/exceptions" => Webhook::Exceptions,
             "/validate/namespaces" => Webhook::Namespaces,
             "/validate/authority" => Webhook::Authority,
             _ => return text(StatusCode::NOT_FOUND, "there is no such webhook"),
@@ -103,6 +105,7 @@ impl Reviews {
                 verdict => Ok(verdict),
             },
             Webhook::Policies => self.policy(&review).await,
+            Webhook::Exceptions => Ok(self.exception(&review)),
             Webhook::Authority => self.authority(&review).await,
             Webhook::Namespaces => Ok(webhook::namespace(&review)),
         };
@@ -236,6 +239,36 @@ impl Reviews {
                 let field = Field::new(Of::Workload, format!("GuardPolicy {}", review.name));
                 let refusal = Refusal { field, obstacle: Obstacle::Settings(reason) };
                 Ok(Verdict::Refused(vec![refusal], Says::of("GuardPolicy", &review.namespace)))
+            }
+        }
+    }
+
+    /// An exception is made, changed or deleted. Who may, RBAC has said.
+    fn exception(&self, review: &Review) -> Verdict {
+        let (old, new) = (&review.old_object, &review.object);
+        let record = |change: String| self.record(review, &BTreeSet::new(), &BTreeSet::new(), &[change]);
+        if new.is_null() {
+            record(exceptions::deleted(old));
+            return Verdict::Allowed(Vec::new());
+        }
+        // One that goes away may be as it is; so may one of which nothing is changed that it says.
+        if !new["metadata"]["deletionTimestamp"].is_null() || !old.is_null() && new["spec"] == old["spec"] {
+            return Verdict::Allowed(Vec::new());
+        }
+        match exceptions::reviewed(old, new, moment()) {
+            Ok(change) => {
+                record(change);
+                if let (true, Some(uid)) = (old.is_null() && !review.is_dry_run(), new["metadata"]["uid"].as_str()) {
+                    self.applier.makers.remember(uid, &review.user_info.username);
+                }
+                Verdict::Allowed(Vec::new())
+            }
+            Err(reason) => {
+                let field = Field::new(Of::Workload, format!("GuardException {}", review.policy_name()));
+                Verdict::Refused(
+                    vec![Refusal { field, obstacle: Obstacle::Settings(reason) }],
+                    Says::of("GuardException", &review.namespace),
+                )
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use llm_guard_engine::controls::Policy;
-use llm_guard_engine::policy::settings::{OpenError, PublicKey, Settings, Standing, open, seal};
+use llm_guard_engine::policy::settings::{Exception, OpenError, PublicKey, Settings, Standing, open, seal};
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 
 use crate::identity::{Identity, digest};
@@ -59,6 +59,8 @@ pub(crate) struct Content {
     pub(crate) mode: Option<Mode>,
     pub(crate) floor: Option<Mode>,
     pub(crate) stop: bool,
+    /// Those that run. They don't come of what stands around, so [`Around::resolve`] finds none.
+    pub(crate) exceptions: Vec<Exception>,
     pub(crate) policy: GuardPolicy,
 }
 
@@ -125,7 +127,7 @@ impl Around<'_> {
             }
             (Err(trouble), None) => return Err(trouble),
         };
-        Ok(Resolved { content: Content { mode, floor, stop, policy }, troubles })
+        Ok(Resolved { content: Content { mode, floor, stop, exceptions: Vec::new(), policy }, troubles })
     }
 
     /// Either of the two stops.
@@ -165,8 +167,8 @@ pub(crate) fn above(floor: Option<Mode>, mut annotations: BTreeMap<String, Strin
     annotations
 }
 
-/// Reads a policy out of an object of the cluster, and sees that it compiles.
-pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, String> {
+/// An object of the cluster as the engine reads its kind: as somebody would have written it.
+pub(crate) fn document(object: &serde_json::Value) -> String {
     let mut document = serde_json::Map::new();
     for key in ["apiVersion", "kind", "spec"] {
         if let Some(value) = object.get(key) {
@@ -180,8 +182,13 @@ pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, Str
             document.insert(key.clone(), value.clone());
         }
     }
+    serde_json::Value::Object(document).to_string()
+}
+
+/// Reads a policy out of an object of the cluster, and sees that it compiles.
+pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, String> {
     // The line and the column would be those of a text that nobody has seen.
-    let policy = GuardPolicy::read(&serde_json::Value::Object(document).to_string()).map_err(|error| error.without_place().to_string())?;
+    let policy = GuardPolicy::read(&document(object)).map_err(|error| error.without_place().to_string())?;
     Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
     let written = serde_json::to_vec_pretty(&policy).map_or(usize::MAX, |text| text.len());
     if written > POLICY_BYTES {
@@ -253,16 +260,25 @@ impl There<'_> {
 
     /// What is to be done so that `content` is in force. `now` in milliseconds since 1970.
     pub(crate) fn step(&self, content: &Content, keys: &Keys, now: u64) -> Step {
-        let Content { mode, floor, stop, policy } = content.clone();
+        let Content { mode, floor, stop, exceptions, policy } = content.clone();
         let there = self.read(&keys.ours());
         let before = there.as_ref().map_or(self.least, |there| there.serial.max(self.least));
         if let (Ok(there), Some(text)) = (&there, self.text) {
-            let same = Settings { audience: there.audience.clone(), serial: there.serial, mode, floor, stop, policy: policy.clone() };
+            let same = Settings {
+                audience: there.audience.clone(),
+                serial: there.serial,
+                mode,
+                floor,
+                stop,
+                exceptions: exceptions.clone(),
+                policy: policy.clone(),
+            };
             if *there == same && open(text, &[keys.signer()]).is_ok() {
                 return Step::Keep(Sealed { settings: same, digest: digest(text) });
             }
         }
-        let settings = Settings { audience: self.audience.into(), serial: now.max(before.saturating_add(1)), mode, floor, stop, policy };
+        let serial = now.max(before.saturating_add(1));
+        let settings = Settings { audience: self.audience.into(), serial, mode, floor, stop, exceptions, policy };
         let text = seal(&settings, keys.current());
         Step::Write { sealed: Sealed { settings, digest: digest(&text) }, text, wrong: there.err() }
     }
@@ -292,7 +308,15 @@ mod tests {
     }
 
     fn settings(serial: u64) -> Settings {
-        Settings { audience: ollama(None).audience(CLUSTER), serial, mode: Some(Mode::Hard), floor: None, stop: true, policy: soft() }
+        Settings {
+            audience: ollama(None).audience(CLUSTER),
+            serial,
+            mode: Some(Mode::Hard),
+            floor: None,
+            stop: true,
+            exceptions: Vec::new(),
+            policy: soft(),
+        }
     }
 
     #[test]
@@ -325,7 +349,10 @@ mod tests {
         let around = Around { floor: None, namespace: &namespace, workload: None };
         let last = settings(1);
         let resolved = around.resolve(&ollama(None), |_| Some(Err("spec.tools: no".into())), Some(&last)).unwrap();
-        assert_eq!(resolved.content, Content { mode: Some(Mode::Hard), floor: Some(Mode::Soft), stop: false, policy: soft() });
+        assert_eq!(
+            resolved.content,
+            Content { mode: Some(Mode::Hard), floor: Some(Mode::Soft), stop: false, exceptions: Vec::new(), policy: soft() }
+        );
         assert_eq!(resolved.troubles.len(), 2, "{:?}", resolved.troubles);
         assert!(around.resolve(&ollama(None), |_| None, None).is_err(), "nothing older is there");
     }
@@ -387,7 +414,7 @@ mod tests {
     }
 
     fn content() -> Content {
-        Content { mode: Some(Mode::Hard), floor: None, stop: true, policy: soft() }
+        Content { mode: Some(Mode::Hard), floor: None, stop: true, exceptions: Vec::new(), policy: soft() }
     }
 
     #[test]
@@ -414,6 +441,18 @@ mod tests {
             assert_eq!(open(&text, &[keys.signer()]).as_ref(), Ok(&sealed.settings));
             assert_eq!(sealed.digest, digest(&text));
         }
+    }
+
+    #[test]
+    fn an_exception_that_begins_or_ends_is_a_change_of_the_settings() {
+        let keys = Keys::draw().unwrap();
+        let exception = Exception { name: "e".into(), mode: Mode::Monitor, expires: llm_guard_engine::policy::Moment::from_unix(1) };
+        let excepted = Content { exceptions: vec![exception.clone()], ..content() };
+        let Step::Write { sealed, text, .. } = step(None, 0, &excepted, &keys) else { panic!("nothing is there") };
+        assert_eq!(sealed.settings.exceptions, [exception]);
+        assert!(matches!(step(Some(&text), 0, &excepted, &keys), Step::Keep(_)));
+        let Step::Write { sealed, wrong: None, .. } = step(Some(&text), 0, &content(), &keys) else { panic!("it is kept") };
+        assert!(sealed.settings.exceptions.is_empty());
     }
 
     #[test]

@@ -100,16 +100,8 @@ pub(crate) fn status(
         Ok(_) if complete => ("True", "Loaded", counted),
         Ok(_) => ("False", "Pending", counted),
     };
-    let conditions = there["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut all: Vec<Value> = conditions.iter().filter(|condition| !OURS.iter().any(|ours| condition["type"] == *ours)).cloned().collect();
-    all.extend([accepted, holds].into_iter().zip(OURS).map(|((status, reason, message), kind)| {
-        let before = conditions.iter().find(|condition| condition["type"] == kind && condition["status"] == status);
-        let since = before.map(|condition| condition["lastTransitionTime"].clone()).filter(|since| !since.is_null());
-        json!({
-            "type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": generation,
-            "lastTransitionTime": since.unwrap_or_else(|| json!(Timestamp::from_millisecond(i64::try_from(times.now).unwrap_or_default()).ok().map(Time))),
-        })
-    }));
+    let ours = [accepted, holds].into_iter().zip(OURS).map(|((status, reason, message), kind)| Said { kind, status, reason, message });
+    let all = conditions(there, ours.collect(), generation, times.now);
 
     let wanted = json!({
         "conditions": all,
@@ -123,6 +115,30 @@ pub(crate) fn status(
     });
     let right = wanted.as_object().into_iter().flatten().all(|(key, value)| there.get(key).unwrap_or(&Value::Null) == value);
     (!right).then_some(wanted)
+}
+
+/// A condition, as it should be.
+pub(crate) struct Said {
+    pub(crate) kind: &'static str,
+    pub(crate) status: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// The conditions that should be there: others' as they are, and ours, each with the time of its last change.
+pub(crate) fn conditions(there: &Value, ours: Vec<Said>, generation: Option<i64>, now: u64) -> Vec<Value> {
+    let conditions = there["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut all: Vec<Value> =
+        conditions.iter().filter(|condition| !ours.iter().any(|ours| condition["type"] == ours.kind)).cloned().collect();
+    all.extend(ours.into_iter().map(|Said { kind, status, reason, message }| {
+        let before = conditions.iter().find(|condition| condition["type"] == kind && condition["status"] == status);
+        let since = before.map(|condition| condition["lastTransitionTime"].clone()).filter(|since| !since.is_null());
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": generation,
+            "lastTransitionTime": since.unwrap_or_else(|| json!(Timestamp::from_millisecond(i64::try_from(now).unwrap_or_default()).ok().map(Time))),
+        })
+    }));
+    all
 }
 
 /// What is counted: two replicas that see the same pods with the same settings to load count the same.

@@ -8,6 +8,7 @@
 //! | `/validate/pods` | [`pod_changed`]: what counted when the pod was made can't be changed afterwards |
 //! | `/validate/workloads` | [`workload`]: the same refusals and warnings for whoever applies a template |
 //! | `/validate/policies` | a policy is stored only if guards can load it, and deleted only if nobody goes by it |
+//! | `/validate/exceptions` | an exception lasts a day at most, and can only be changed to end earlier |
 //! | `/validate/authority` | whoever changes our keys has the verb that it takes |
 //! | `/validate/namespaces` | [`namespace`]: keys of a namespace that nobody reads, and values out of range |
 
@@ -120,7 +121,7 @@ impl Review {
         template(&self.kind.kind, &self.old_object)
     }
 
-    /// The policy's name, if it is one. Of many that are deleted together, each is named by itself alone.
+    /// The policy's name, or the exception's, if it is one. Of many that are deleted together, each is named by itself alone.
     pub(crate) fn policy_name(&self) -> &str {
         let object = if self.object.is_null() { &self.old_object } else { &self.object };
         object["metadata"]["name"].as_str().unwrap_or(&self.name)

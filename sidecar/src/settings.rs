@@ -3,6 +3,7 @@
 //! The invariant: there is always one policy in force, whole. What doesn't load changes nothing but a counter and a log line. As
 //! long as nothing has been loaded, everything is refused.
 
+mod exceptions;
 mod memory;
 mod signed;
 
@@ -12,15 +13,16 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use llm_guard_engine::controls::Policy;
-use llm_guard_engine::policy::settings::Standing;
+use llm_guard_engine::policy::settings::{Exception, Standing};
 use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::exceptions::Now;
 pub(crate) use self::memory::Memory;
 pub(crate) use self::signed::Signed;
-use self::signed::{Judge, Looker};
+use self::signed::{Change, Judge, Looker, Problem};
 use crate::telemetry::metrics::Metrics;
 
 /// How often the file is looked at. A change is in force once it was seen twice, so that a file which is just being written isn't
@@ -76,6 +78,8 @@ pub(crate) struct Current {
     pub(crate) shadow: Option<Arc<Policy>>,
     /// Everything is refused.
     pub(crate) stop: bool,
+    /// Why controls may be in a milder mode than they would have to be.
+    pub(crate) exceptions: Vec<Exception>,
     /// The SHA-256 of the settings' text, in hex; only signed settings have one.
     pub(crate) digest: Option<String>,
     /// The serial of signed settings.
@@ -84,7 +88,7 @@ pub(crate) struct Current {
 
 impl Current {
     fn unsigned(policy: Arc<Policy>) -> Self {
-        Self { policy, shadow: None, stop: false, digest: None, serial: 0 }
+        Self { policy, shadow: None, stop: false, exceptions: Vec::new(), digest: None, serial: 0 }
     }
 }
 
@@ -203,16 +207,21 @@ impl InForce {
                 reminded = Instant::now();
                 tracing::warn!(error = judge.error(), "there are still no settings in force; the data port is closed");
             }
-            let Some(look) = looker.look(&signed.folder).await else { continue };
-            let change = judge.take(look);
-            for problem in &change.refused {
-                metrics.reload(false);
-                tracing::error!(error = %problem, "the settings don't load; what is in force stays");
-            }
+            let look = looker.look(&signed.folder).await;
+            let now = Now::read();
+            let is_read = look.is_some();
+            let change = match look {
+                Some(look) => judge.take(look, now),
+                None => judge.pass(now),
+            };
+            change.tell(metrics);
             if let Some(current) = change.loaded {
-                metrics.reload(true);
+                if is_read {
+                    metrics.reload(true);
+                }
                 metrics.mode(current.policy.mode);
                 metrics.stop(current.stop);
+                metrics.excepted_until(current.exceptions.iter().map(|exception| exception.expires).max());
                 let Current { policy, stop, digest, serial, .. } = &current;
                 if let Some(memory) = &signed.memory
                     && let Err(error) = memory.keep(*serial).await
@@ -231,6 +240,26 @@ impl InForce {
                     tracing::info!(error, "no settings are in force yet");
                 }
                 self.error.store(error.map(Arc::new));
+            }
+        }
+    }
+}
+
+impl Change {
+    /// Says what was refused, what begins and what has ended.
+    fn tell(&self, metrics: &Metrics) {
+        for problem in &self.refused {
+            if let Problem::Exception { .. } = problem {
+                metrics.exception_refused();
+                tracing::error!(error = %problem, "an exception isn't believed; the rest of the settings holds without it");
+            } else {
+                metrics.reload(false);
+                tracing::error!(error = %problem, "the settings don't load; what is in force stays");
+            }
+        }
+        for (exceptions, what) in [(&self.begun, "an exception begins"), (&self.ended, "an exception has ended")] {
+            for Exception { name, mode, expires } in exceptions {
+                tracing::warn!(exception = name, mode = mode.name(), %expires, "{what}");
             }
         }
     }

@@ -38,7 +38,13 @@ impl Injector {
         let program = cache::injector()?;
         let definition = process::end(Command::new(&program).arg("crd"), b"", READY)?;
         api.apply(&definition.printed)?;
-        api.kubectl(&["wait", "--for=condition=Established", "crd/guardpolicies.llm-guard.io", "--timeout=30s"])?;
+        api.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/guardpolicies.llm-guard.io",
+            "crd/guardexceptions.llm-guard.io",
+            "--timeout=30s",
+        ])?;
         api.kubectl(&["create", "namespace", NAMESPACE])?;
 
         let (webhooks, pages) = (free_port()?, free_port()?);

@@ -8,6 +8,8 @@
 
 #[path = "injector/authority.rs"]
 mod authority;
+#[path = "injector/exceptions.rs"]
+mod exceptions;
 #[path = "injector/field.rs"]
 mod field;
 #[path = "injector/network.rs"]

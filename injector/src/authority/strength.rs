@@ -67,7 +67,7 @@ impl Held {
     }
 
     fn resolve(&self, own: Option<Mode>) -> Mode {
-        let standing = Standing { mode: self.mode, pod: self.pod, floor: self.floor, most: None };
+        let standing = Standing { mode: self.mode, pod: self.pod, floor: self.floor, ..Standing::default() };
         standing.resolve(own, self.policy.spec.mode)
     }
 

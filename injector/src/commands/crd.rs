@@ -1,9 +1,19 @@
-//! `crd`: prints the definition of the resource.
+//! `crd`: prints the definitions of the resources.
 
 use super::AnyError;
+use crate::definition::Resource;
 
-/// Prints it.
-pub(crate) fn run() -> Result<(), AnyError> {
-    print!("{}", crate::definition::yaml()?);
+/// What is printed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this one's
+    resource: Option<Resource>,
+}
+
+/// Prints them.
+pub(crate) fn run(args: Args) -> Result<(), AnyError> {
+    let all = args.resource.map_or(Resource::ALL.to_vec(), |resource| vec![resource]);
+    let documents = all.into_iter().map(Resource::yaml).collect::<Result<Vec<_>, _>>()?;
+    print!("{}", documents.join("---\n"));
     Ok(())
 }

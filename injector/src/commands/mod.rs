@@ -18,8 +18,8 @@ pub(crate) enum Command {
     Serve(Box<serve::Args>),
     /// Make the next signing key the current one, and draw a new next one; running injectors follow
     RotateKey(rotate_key::Args),
-    /// Print the definition of the resource GuardPolicy as YAML
-    Crd,
+    /// Print the definitions of the resources as YAML
+    Crd(crd::Args),
 }
 
 impl Command {
@@ -30,7 +30,7 @@ impl Command {
         let ended = match self {
             Self::Serve(args) => runtime().and_then(|runtime| runtime.block_on(serve::run(*args))),
             Self::RotateKey(args) => runtime().and_then(|runtime| runtime.block_on(rotate_key::run(args))),
-            Self::Crd => crd::run(),
+            Self::Crd(args) => crd::run(args),
         };
         match ended {
             Ok(()) => ExitCode::SUCCESS,

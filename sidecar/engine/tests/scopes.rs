@@ -1,11 +1,12 @@
-//! Which rule holds for a request, and which mode it makes of all that stands around it: floor, annotations, policy, control and rule.
+//! Which rule holds for a request, and which mode it makes of all that stands around it: floor, annotations, policy, control, rule and
+//! exception.
 
 use std::sync::Arc;
 
 use llm_guard_engine::controls::{Caller, Policy};
 use llm_guard_engine::exchange::{Exchange, Forward, Next, RequestHead};
-use llm_guard_engine::policy::GuardPolicy;
-use llm_guard_engine::policy::settings::Standing;
+use llm_guard_engine::policy::settings::{Exception, Standing};
+use llm_guard_engine::policy::{GuardPolicy, Moment};
 use llm_guard_engine::verdict::{ControlId, Mode};
 use llm_guard_engine::wire::whereabouts::{Places, Whereabouts};
 use serde_json::{Value, json};
@@ -165,6 +166,14 @@ fn a_mode_comes_from_the_rules_control_the_policys_control_the_rule_the_policy_a
     let floor = |standing: Standing, floor| Standing { floor: Some(floor), ..standing };
     let pod = |standing: Standing, pod| Standing { pod: Some(pod), ..standing };
     let most = |standing: Standing, most| Standing { most: Some(most), ..standing };
+    // By what is left of each exception, in seconds: nothing, where it has ended.
+    let except = |standing: Standing, exceptions: &[(Mode, u64)]| {
+        let now = Moment::from_unix(1_795_335_900);
+        let exception =
+            |(mode, left): &(Mode, u64)| Exception { name: "e".into(), mode: *mode, expires: Moment::from_unix(now.unix() + left) };
+        let all: Vec<Exception> = exceptions.iter().map(exception).collect();
+        Standing { exception: Exception::weakest(all.iter().filter(|exception| exception.runs(now))), ..standing }
+    };
     let cases: &[Case] = &[
         (None, None, None, None, none, Monitor, Monitor),
         (Some(Soft), None, None, None, none, Soft, Soft),
@@ -200,6 +209,24 @@ fn a_mode_comes_from_the_rules_control_the_policys_control_the_rule_the_policy_a
         (Some(Hard), None, Some(Hard), Some(Hard), most(none, Monitor), Monitor, Monitor),
         (Some(Hard), None, Some(Hard), None, most(floor(none, Soft), Monitor), Soft, Soft),
         (Some(Soft), Some(Soft), Some(Hard), Some(Hard), most(pod(mode(Hard), Hard), Soft), Soft, Soft),
+        // While an exception lasts nothing goes above it, not for the floor either.
+        (Some(Hard), None, None, None, except(floor(none, Hard), &[(Monitor, 60)]), Monitor, Monitor),
+        (Some(Hard), Some(Monitor), None, None, except(floor(none, Hard), &[(Soft, 60)]), Soft, Soft),
+        // It makes nothing stricter.
+        (None, None, None, None, except(none, &[(Hard, 60)]), Monitor, Monitor),
+        (Some(Soft), Some(Monitor), None, None, except(none, &[(Soft, 60)]), Monitor, Soft),
+        (Some(Hard), None, None, Some(Monitor), except(floor(none, Soft), &[(Hard, 60)]), Soft, Hard),
+        // Whatever a rule says, and a control in it.
+        (Some(Monitor), None, Some(Hard), None, except(none, &[(Monitor, 60)]), Monitor, Monitor),
+        (Some(Soft), None, Some(Hard), Some(Hard), except(none, &[(Soft, 60)]), Soft, Soft),
+        // Whatever annotations say, the pod's too.
+        (Some(Soft), None, None, None, except(mode(Hard), &[(Soft, 60)]), Soft, Soft),
+        (None, None, None, None, except(pod(mode(Hard), Hard), &[(Monitor, 60)]), Monitor, Monitor),
+        (Some(Hard), Some(Soft), None, None, except(most(floor(none, Hard), Monitor), &[(Soft, 60)]), Soft, Soft),
+        // Of several the weakest counts that hasn't ended.
+        (Some(Hard), None, None, None, except(floor(none, Hard), &[(Hard, 9), (Monitor, 1), (Soft, 60)]), Monitor, Monitor),
+        (Some(Hard), None, None, None, except(floor(none, Hard), &[(Monitor, 0), (Soft, 1), (Hard, 60)]), Soft, Soft),
+        (Some(Hard), Some(Soft), None, None, except(floor(none, Soft), &[(Monitor, 0)]), Soft, Hard),
     ];
     for (policys, tools, rules, rules_tools, standing, expected, others) in cases {
         let said = |key: &str, mode: &Option<Mode>| mode.map(|mode| format!("{key}: {mode}, ")).unwrap_or_default();

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use llm_guard_engine::policy::settings::Exception;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -181,6 +182,7 @@ struct InForce<'f> {
     serial: u64,
     mode: &'static str,
     stop: bool,
+    exceptions: &'f [Exception],
     error: Option<&'f str>,
 }
 
@@ -233,6 +235,7 @@ async fn tell(path: &str, own: &Connection, observed: &Observed) -> Told {
                 serial: current.serial,
                 mode: current.policy.mode.name(),
                 stop: current.stop,
+                exceptions: &current.exceptions,
                 error: error.as_deref().map(String::as_str),
             };
             (StatusCode::OK, JSON, serde_json::to_string(&told).unwrap_or_default() + "\n")

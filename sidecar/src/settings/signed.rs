@@ -1,16 +1,16 @@
 //! Settings that somebody signed, in a folder that is swapped as a whole: a projected volume of Kubernetes.
 //!
 //! The invariant: what is in force was sealed by a known key for this very workload, and its serial never goes back. A pod's own
-//! mode comes unsigned, for it can only make things stricter.
+//! mode comes unsigned, for it can only make things stricter. Whatever the settings say of exceptions, each ends by this guard's clock.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use llm_guard_engine::controls::Policy;
-use llm_guard_engine::policy::settings::{OpenError, PublicKey, Settings, Standing, open, to_hex};
-use llm_guard_engine::policy::{Mode, PolicyError};
+use llm_guard_engine::policy::settings::{Exception, OpenError, PublicKey, Settings, Standing, open, to_hex};
+use llm_guard_engine::policy::{Mode, Moment, PolicyError};
 use sha2::{Digest, Sha256};
 
+use super::exceptions::{Exceptions, Now};
 use super::memory::Memory;
 use super::{Current, read};
 
@@ -70,6 +70,20 @@ pub(super) enum Problem {
     /// The pod's annotation is no mode.
     #[error("the pod's annotation llm-guard.io/mode is no mode; there are monitor, soft and hard")]
     PodMode,
+    /// An exception would last too long.
+    #[error("the exception '{name}' ends at {expires}, more than 24 hours from now by this guard's clock")]
+    Exception {
+        /// Which.
+        name: String,
+        /// When it ends.
+        expires: Moment,
+    },
+}
+
+impl Problem {
+    fn too_long(exception: &Exception) -> Self {
+        Self::Exception { name: exception.name.clone(), expires: exception.expires }
+    }
 }
 
 /// What a look at the folder gave.
@@ -86,6 +100,10 @@ pub(super) struct Change {
     pub(super) loaded: Option<Current>,
     /// What was refused, for the first time.
     pub(super) refused: Vec<Problem>,
+    /// The exceptions that run from now on.
+    pub(super) begun: Vec<Exception>,
+    /// Those that don't any more.
+    pub(super) ended: Vec<Exception>,
 }
 
 /// Looks at the folder, as often as it is asked.
@@ -150,6 +168,7 @@ pub(super) struct Judge {
     most: Option<Mode>,
     /// The settings in force, and the digest of their text.
     settings: Option<(Settings, String)>,
+    exceptions: Exceptions,
     pod_mode: Option<Mode>,
     seen: Option<Look>,
     problems: [Option<Problem>; 2],
@@ -158,17 +177,30 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(signed: &Signed) -> Self {
         let Signed { folder: _, audience, keys, serial, most, memory: _ } = signed.clone();
-        Self { audience, keys, least: serial, most, settings: None, pod_mode: None, seen: None, problems: [None, None] }
+        let exceptions = Exceptions::default();
+        Self { audience, keys, least: serial, most, settings: None, exceptions, pod_mode: None, seen: None, problems: [None, None] }
     }
 
     /// What is wrong with the files as they stand, in words.
     pub(super) fn error(&self) -> Option<String> {
-        let said: Vec<String> = self.problems.iter().flatten().map(ToString::to_string).collect();
+        let unbelieved = self.exceptions.unbelieved().map(Problem::too_long);
+        let said: Vec<String> = self.problems.iter().flatten().cloned().chain(unbelieved).map(|problem| problem.to_string()).collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 
+    /// Time has passed, and nothing was seen.
+    pub(super) fn pass(&mut self, now: Now) -> Change {
+        let mut change = Change::default();
+        if self.exceptions.is_due(now)
+            && let Some((settings, digest)) = self.settings.clone()
+        {
+            self.load(settings, digest, now, &mut change);
+        }
+        change
+    }
+
     /// Takes what was seen.
-    pub(super) fn take(&mut self, look: Look) -> Change {
+    pub(super) fn take(&mut self, look: Look, now: Now) -> Change {
         let mut change = Change::default();
         let seen = self.seen.take();
         let (old_settings, old_pod_mode) = seen.map(|seen| (seen.settings, seen.pod_mode)).unzip();
@@ -201,28 +233,50 @@ impl Judge {
                 }
             };
         }
+        if loaded.is_none() && self.exceptions.is_due(now) {
+            loaded.clone_from(&self.settings);
+        }
         if let Some((settings, digest)) = loaded {
-            match self.compile(&settings) {
-                Ok(policy) => {
-                    let Settings { serial, stop, .. } = settings;
-                    self.least = self.least.max(serial);
-                    change.loaded = Some(Current { policy, shadow: None, stop, digest: Some(digest.clone()), serial });
-                    self.settings = Some((settings, digest));
-                }
-                Err(error) => {
-                    let problem = Problem::Policy(error.to_string().lines().next().unwrap_or_default().to_owned());
-                    change.refused.push(problem.clone());
-                    self.problems[0] = Some(problem);
-                    // The pod's mode may have changed with them.
-                    change.loaded = self.settings.clone().and_then(|(settings, digest)| {
-                        let policy = self.compile(&settings).ok()?;
-                        Some(Current { policy, shadow: None, stop: settings.stop, digest: Some(digest), serial: settings.serial })
-                    });
-                }
-            }
+            self.load(settings, digest, now, &mut change);
         }
         self.seen = Some(look);
         change
+    }
+
+    /// Puts settings in force; those that make no sense leave what is in force, by what time it is now and the pod's mode.
+    fn load(&mut self, settings: Settings, digest: String, now: Now, change: &mut Change) {
+        match self.compile(&settings, now) {
+            Ok((current, exceptions)) => {
+                self.least = self.least.max(settings.serial);
+                change.loaded = Some(Current { digest: Some(digest.clone()), ..current });
+                self.settings = Some((settings, digest));
+                self.follow(exceptions, change);
+            }
+            Err(error) => {
+                let problem = Problem::Policy(error.to_string().lines().next().unwrap_or_default().to_owned());
+                change.refused.push(problem.clone());
+                self.problems[0] = Some(problem);
+                // The pod's mode may have changed with them.
+                if let Some((settings, digest)) = self.settings.clone()
+                    && let Ok((current, exceptions)) = self.compile(&settings, now)
+                {
+                    change.loaded = Some(Current { digest: Some(digest), ..current });
+                    self.follow(exceptions, change);
+                }
+            }
+        }
+    }
+
+    /// These exceptions are known from now on.
+    fn follow(&mut self, exceptions: Exceptions, change: &mut Change) {
+        let before = std::mem::replace(&mut self.exceptions, exceptions);
+        let only = |these: &Exceptions, others: &Exceptions| -> Vec<Exception> {
+            these.running().filter(|one| !others.running().any(|other| other == *one)).cloned().collect()
+        };
+        change.begun = only(&self.exceptions, &before);
+        change.ended = only(&before, &self.exceptions);
+        let is_new = |one: &&Exception| !before.unbelieved().any(|known| known == *one);
+        change.refused.extend(self.exceptions.unbelieved().filter(is_new).map(Problem::too_long));
     }
 
     fn open(&self, file: &Result<Vec<u8>, std::io::ErrorKind>) -> Result<(Settings, String), Problem> {
@@ -242,9 +296,13 @@ impl Judge {
         Ok((settings, to_hex(&Sha256::digest(bytes))))
     }
 
-    fn compile(&self, settings: &Settings) -> Result<Arc<Policy>, PolicyError> {
-        let standing = Standing { mode: settings.mode, pod: self.pod_mode, most: self.most, floor: settings.floor };
-        Policy::compile(&settings.policy, &standing)
+    fn compile(&self, settings: &Settings, now: Now) -> Result<(Current, Exceptions), PolicyError> {
+        let known = self.exceptions.with(&settings.exceptions, now);
+        let Settings { mode, floor, stop, serial, .. } = *settings;
+        let standing = Standing { mode, pod: self.pod_mode, most: self.most, floor, exception: known.mode() };
+        let policy = Policy::compile(&settings.policy, &standing)?;
+        let exceptions = known.running().cloned().collect();
+        Ok((Current { policy, shadow: None, stop, exceptions, digest: None, serial }, known))
     }
 }
 
@@ -273,7 +331,15 @@ mod tests {
     }
 
     fn settings(serial: u64, mode: Mode) -> Settings {
-        Settings { audience: OURS.into(), serial, mode: Some(mode), floor: None, stop: false, policy: GuardPolicy::built_in() }
+        Settings {
+            audience: OURS.into(),
+            serial,
+            mode: Some(mode),
+            floor: None,
+            stop: false,
+            exceptions: Vec::new(),
+            policy: GuardPolicy::built_in(),
+        }
     }
 
     fn sealed(serial: u64, mode: Mode) -> String {
@@ -287,6 +353,10 @@ mod tests {
 
     fn look(settings: impl Into<Vec<u8>>, pod_mode: &str) -> Look {
         Look { settings: Ok(settings.into()), pod_mode: Ok(pod_mode.into()) }
+    }
+
+    fn take(judge: &mut Judge, look: Look) -> Change {
+        judge.take(look, Now::read())
     }
 
     /// The mode and the serial that were loaded, and what was refused.
@@ -305,62 +375,144 @@ mod tests {
             (seal(&foreign, &key(1)), Problem::Audience),
             (sealed(4, Mode::Hard), Problem::Old { serial: 4, least: 5 }),
         ] {
-            let change = judge.take(look(text.clone(), ""));
+            let change = take(&mut judge, look(text.clone(), ""));
             assert_eq!(said(change), (None, vec![problem.clone()]));
-            assert_eq!(said(judge.take(look(text, ""))), (None, Vec::new()), "told once");
+            assert_eq!(said(take(&mut judge, look(text, ""))), (None, Vec::new()), "told once");
             assert_eq!(judge.error(), Some(problem.to_string()));
         }
-        assert_eq!(said(judge.take(look(sealed(5, Mode::Soft), ""))), (Some((Mode::Soft, 5)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(sealed(5, Mode::Soft), ""))), (Some((Mode::Soft, 5)), Vec::new()));
         assert_eq!(judge.error(), None);
-        assert_eq!(said(judge.take(look(seal(&settings(8, Mode::Hard), &key(2)), ""))), (Some((Mode::Hard, 8)), Vec::new()));
-        let replayed = judge.take(look(sealed(5, Mode::Soft), ""));
+        assert_eq!(said(take(&mut judge, look(seal(&settings(8, Mode::Hard), &key(2)), ""))), (Some((Mode::Hard, 8)), Vec::new()));
+        let replayed = take(&mut judge, look(sealed(5, Mode::Soft), ""));
         assert_eq!(said(replayed), (None, vec![Problem::Old { serial: 5, least: 8 }]));
-        assert_eq!(said(judge.take(look(seal(&settings(8, Mode::Hard), &key(2)), ""))), (Some((Mode::Hard, 8)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(seal(&settings(8, Mode::Hard), &key(2)), ""))), (Some((Mode::Hard, 8)), Vec::new()));
     }
 
     #[test]
     fn a_pods_own_mode_makes_it_stricter_and_an_odd_one_changes_nothing() {
         let mut judge = judge();
         let text = sealed(7, Mode::Soft);
-        assert_eq!(said(judge.take(look(text.clone(), "monitor"))), (Some((Mode::Soft, 7)), Vec::new()));
-        assert_eq!(said(judge.take(look(text.clone(), "hard\n"))), (Some((Mode::Hard, 7)), Vec::new()));
-        assert_eq!(said(judge.take(look(text.clone(), "hrad"))), (None, vec![Problem::PodMode]));
+        assert_eq!(said(take(&mut judge, look(text.clone(), "monitor"))), (Some((Mode::Soft, 7)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(text.clone(), "hard\n"))), (Some((Mode::Hard, 7)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(text.clone(), "hrad"))), (None, vec![Problem::PodMode]));
         assert_eq!(judge.error(), Some(Problem::PodMode.to_string()));
         // The one that was understood last still counts for what is loaded.
-        assert_eq!(said(judge.take(look(sealed(8, Mode::Monitor), "hrad"))), (Some((Mode::Hard, 8)), Vec::new()));
-        assert_eq!(said(judge.take(look(sealed(8, Mode::Monitor), ""))), (Some((Mode::Monitor, 8)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(sealed(8, Mode::Monitor), "hrad"))), (Some((Mode::Hard, 8)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(sealed(8, Mode::Monitor), ""))), (Some((Mode::Monitor, 8)), Vec::new()));
         assert_eq!(judge.error(), None);
     }
 
     #[test]
     fn a_pods_own_mode_counts_also_while_the_settings_beside_it_are_refused() {
         let mut judge = judge();
-        judge.take(look(sealed(7, Mode::Monitor), ""));
-        let (loaded, refused) = said(judge.take(look("odd", "hard")));
+        take(&mut judge, look(sealed(7, Mode::Monitor), ""));
+        let (loaded, refused) = said(take(&mut judge, look("odd", "hard")));
         assert_eq!((loaded, refused.len()), (Some((Mode::Hard, 7)), 1));
     }
 
     #[test]
     fn settings_whose_policy_makes_no_sense_leave_the_old_ones_in_force() {
         let mut judge = judge();
-        judge.take(look(sealed(7, Mode::Hard), ""));
+        take(&mut judge, look(sealed(7, Mode::Hard), ""));
         let odd = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {models: {allow: [\"a:*\"], default: b}}\n";
         let odd = Settings { policy: GuardPolicy::read(odd).unwrap(), ..settings(9, Mode::Monitor) };
-        let change = judge.take(look(seal(&odd, &key(1)), ""));
+        let change = take(&mut judge, look(seal(&odd, &key(1)), ""));
         assert!(matches!(change.refused[..], [Problem::Policy(_)]), "{change:?}");
         assert_eq!(change.loaded.map(|current| (current.policy.mode, current.serial)), Some((Mode::Hard, 7)));
         // It was never in force, so that its serial doesn't count.
-        assert_eq!(said(judge.take(look(sealed(8, Mode::Soft), ""))), (Some((Mode::Soft, 8)), Vec::new()));
+        assert_eq!(said(take(&mut judge, look(sealed(8, Mode::Soft), ""))), (Some((Mode::Soft, 8)), Vec::new()));
+    }
+
+    /// A moment so many seconds after noon, and settings in `hard` over a floor with exceptions that end so many seconds after it.
+    fn at(begin: tokio::time::Instant, seconds: u64) -> Now {
+        let time = std::time::Duration::from_secs(seconds);
+        Now { calendar: Moment::from_unix(1_795_348_800).after(time), steady: begin + time }
+    }
+
+    fn excepted(serial: u64, exceptions: &[(&str, Mode, u64)]) -> String {
+        let exceptions = exceptions.iter().map(|(name, mode, seconds)| Exception {
+            name: (*name).into(),
+            mode: *mode,
+            expires: Moment::from_unix(1_795_348_800 + seconds),
+        });
+        let settings = Settings { floor: Some(Mode::Hard), exceptions: exceptions.collect(), ..settings(serial, Mode::Hard) };
+        seal(&settings, &key(1))
+    }
+
+    fn names(exceptions: &[Exception]) -> Vec<&str> {
+        exceptions.iter().map(|exception| exception.name.as_str()).collect()
+    }
+
+    #[test]
+    fn an_exception_holds_above_the_floor_and_the_pods_mode_and_ends_while_nothing_comes() {
+        let (begin, mut judge) = (tokio::time::Instant::now(), judge());
+        let text = excepted(7, &[("a", Mode::Monitor, 60), ("b", Mode::Soft, 90)]);
+        let change = judge.take(look(text.clone(), "hard"), at(begin, 0));
+        assert_eq!((names(&change.begun), names(&change.ended)), (vec!["a", "b"], vec![]));
+        assert_eq!(said(change), (Some((Mode::Monitor, 7)), Vec::new()));
+        assert!(judge.pass(at(begin, 59)).loaded.is_none());
+        let change = judge.pass(at(begin, 60));
+        assert_eq!((names(&change.begun), names(&change.ended)), (vec![], vec!["a"]));
+        let loaded = change.loaded.unwrap();
+        assert_eq!((loaded.policy.mode, loaded.serial, names(&loaded.exceptions)), (Mode::Soft, 7, vec!["b"]));
+        assert!(loaded.digest.is_some());
+        // A look that comes late ends it too, and once.
+        let change = judge.take(look(text.clone(), "hard"), at(begin, 90));
+        assert_eq!(names(&change.ended), ["b"]);
+        assert_eq!(said(change), (Some((Mode::Hard, 7)), Vec::new()));
+        assert!(judge.pass(at(begin, 91)).loaded.is_none());
+        // The same again doesn't bring it back, whatever the clock says.
+        assert_eq!(said(judge.take(look(excepted(8, &[("b", Mode::Soft, 90)]), ""), at(begin, 10))), (Some((Mode::Hard, 8)), Vec::new()));
+        // One that is made anew after its end doesn't either.
+        let mut anew = self::judge();
+        assert_eq!(said(anew.take(look(text, ""), at(begin, 90))), (Some((Mode::Hard, 7)), Vec::new()));
+    }
+
+    #[test]
+    fn an_exception_that_is_gone_from_the_settings_ends_at_once() {
+        let (begin, mut judge) = (tokio::time::Instant::now(), judge());
+        judge.take(look(excepted(7, &[("a", Mode::Monitor, 60)]), ""), at(begin, 0));
+        let change = judge.take(look(excepted(8, &[]), ""), at(begin, 1));
+        assert_eq!(names(&change.ended), ["a"]);
+        assert_eq!(said(change), (Some((Mode::Hard, 8)), Vec::new()));
+    }
+
+    #[test]
+    fn an_exception_that_would_last_too_long_is_refused_once_and_the_rest_of_the_settings_holds() {
+        let (begin, mut judge) = (tokio::time::Instant::now(), judge());
+        let exceptions = [("long", Mode::Monitor, 25 * 60 * 60), ("a", Mode::Soft, 60)];
+        let problem = Problem::Exception { name: "long".into(), expires: Moment::from_unix(1_795_348_800 + 25 * 60 * 60) };
+        assert_eq!(said(judge.take(look(excepted(7, &exceptions), ""), at(begin, 0))), (Some((Mode::Soft, 7)), vec![problem.clone()]));
+        assert_eq!(judge.error(), Some(problem.to_string()));
+        assert_eq!(
+            problem.to_string(),
+            "the exception 'long' ends at 2026-11-23T13:00:00Z, more than 24 hours from now by this guard's clock"
+        );
+        assert_eq!(said(judge.take(look(excepted(8, &exceptions), ""), at(begin, 7200))), (Some((Mode::Hard, 8)), Vec::new()));
+        judge.take(look(excepted(9, &[]), ""), at(begin, 7200));
+        assert_eq!(judge.error(), None);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_leave_the_exceptions_as_they_were() {
+        let (begin, mut judge) = (tokio::time::Instant::now(), judge());
+        judge.take(look(excepted(7, &[("a", Mode::Monitor, 60)]), ""), at(begin, 0));
+        let odd = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {models: {allow: [\"a:*\"], default: b}}\n";
+        let odd = Settings { policy: GuardPolicy::read(odd).unwrap(), ..settings(9, Mode::Hard) };
+        let change = judge.take(look(seal(&odd, &key(1)), ""), at(begin, 1));
+        assert_eq!((names(&change.begun), names(&change.ended)), (vec![], vec![]));
+        assert_eq!(change.loaded.map(|current| current.policy.mode), Some(Mode::Monitor));
+        assert_eq!(judge.pass(at(begin, 60)).loaded.map(|current| current.policy.mode), Some(Mode::Hard));
     }
 
     #[test]
     fn what_is_missing_at_the_start_was_not_refused_and_what_goes_missing_later_is() {
         let nothing = Look { settings: Err(std::io::ErrorKind::NotFound), pod_mode: Err(std::io::ErrorKind::NotFound) };
         let mut judge = judge();
-        assert_eq!(said(judge.take(nothing.clone())), (None, Vec::new()));
+        assert_eq!(said(take(&mut judge, nothing.clone())), (None, Vec::new()));
         assert_eq!(judge.error(), Some(Problem::Missing.to_string()));
-        judge.take(look(sealed(7, Mode::Hard), ""));
-        assert_eq!(said(judge.take(nothing)), (None, vec![Problem::Missing]));
+        take(&mut judge, look(sealed(7, Mode::Hard), ""));
+        assert_eq!(said(take(&mut judge, nothing)), (None, vec![Problem::Missing]));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use llm_guard_engine::exchange::Tally;
-use llm_guard_engine::policy::Mode;
+use llm_guard_engine::policy::{Mode, Moment};
 use llm_guard_engine::verdict::{Action, ControlId, Violation};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -132,6 +132,8 @@ pub(crate) struct Metrics {
     reloads: Family<ResultLabel, Counter>,
     modes: Family<ModeLabel, Gauge>,
     stopped: Gauge,
+    excepted_until: Gauge,
+    exceptions_refused: Counter,
     probes: Family<ResultLabel, Counter>,
     pub(crate) connections_open: Gauge,
     pub(crate) streams_open: Gauge,
@@ -164,6 +166,8 @@ impl Metrics {
             reloads: Family::default(),
             modes: Family::default(),
             stopped: Gauge::default(),
+            excepted_until: Gauge::default(),
+            exceptions_refused: Counter::default(),
             probes: Family::default(),
             connections_open: Gauge::default(),
             streams_open: Gauge::default(),
@@ -203,6 +207,8 @@ impl Metrics {
             reloads,
             modes,
             stopped,
+            excepted_until,
+            exceptions_refused,
             probes,
             connections_open,
             streams_open,
@@ -241,6 +247,17 @@ impl Metrics {
         registry.register("policy_reloads", "Policies that were read after a change", reloads.clone());
         registry.register("mode", "1 for the strictest mode in force", modes.clone());
         registry.register("stopped", "1 while everything is refused by llm-guard.io/stop", stopped.clone());
+        registry.register_with_unit(
+            "exception_expires_timestamp",
+            "When the last exception ends that is in force, since 1970; 0 while there is none",
+            Unit::Seconds,
+            excepted_until.clone(),
+        );
+        registry.register(
+            "exceptions_refused",
+            "Exceptions that weren't believed, since they would have lasted too long",
+            exceptions_refused.clone(),
+        );
         registry.register("probes", "Probes of the kubelet that the model server was asked", probes.clone());
         registry.register("connections_open", "Connections from clients", connections_open.clone());
         registry.register("streams_open", "Answers that are on their way", streams_open.clone());
@@ -312,6 +329,16 @@ impl Metrics {
 
     pub(crate) fn stop(&self, stop: bool) {
         self.stopped.set(i64::from(stop));
+    }
+
+    /// Until when an exception is in force, if one is.
+    pub(crate) fn excepted_until(&self, moment: Option<Moment>) {
+        self.excepted_until.set(moment.map_or(0, |moment| i64::try_from(moment.unix()).unwrap_or(i64::MAX)));
+    }
+
+    /// An exception wasn't believed.
+    pub(crate) fn exception_refused(&self) {
+        self.exceptions_refused.inc();
     }
 
     /// A probe of the model server.

@@ -77,8 +77,8 @@ fn every_object_of_every_set_of_values_and_of_the_examples_is_taken() -> io::Res
         }
 
         let definition = render(&[])?;
-        api.apply(&together([definition.one("CustomResourceDefinition")?]))?;
-        api.kubectl(&["wait", "--for=condition=Established", "crd/guardpolicies.llm-guard.io"])?;
+        api.apply(&together(definition.kind("CustomResourceDefinition")))?;
+        api.kubectl(&["wait", "--for=condition=Established", "crd/guardpolicies.llm-guard.io", "crd/guardexceptions.llm-guard.io"])?;
         let example = Objects::of_file("examples/open-webui/open-webui.yaml")?;
         api.apply(&together(example.kind("Namespace")))?;
         api.kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &together(&example.0))?;
@@ -280,6 +280,10 @@ fn permissions(api: &Api) -> io::Result<()> {
         (["delete", "networkpolicies", "default"], true),
         (["patch", "guardpolicies/status", "default"], true),
         (["patch", "guardpolicies", "default"], false),
+        (["patch", "guardexceptions/status", "default"], true),
+        (["patch", "guardexceptions", "default"], false),
+        (["create", "guardexceptions", "default"], false),
+        (["delete", "guardexceptions", "default"], false),
         (["patch", "deployments", "default"], false),
         (["get", "nodes", ""], false),
         (["create", "events.events.k8s.io", "default"], true),
@@ -291,7 +295,7 @@ fn permissions(api: &Api) -> io::Result<()> {
         let identity = format!("--as={INJECTOR}");
         let mut arguments = vec!["auth", "can-i", verb];
         match object.split_once('/') {
-            Some(("pods" | "guardpolicies", part)) => {
+            Some(("pods" | "guardpolicies" | "guardexceptions", part)) => {
                 arguments.push(object.split('/').next().unwrap_or_default());
                 arguments.extend(["--subresource", part]);
             }

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::helm::{Objects, deploy, program, refusal, render, render_for};
 
 const VERSION: &str = "1.29.0";
+/// What is defined, in the order in which the injector prints it.
+const RESOURCES: [&str; 2] = ["guardpolicies", "guardexceptions"];
 
 fn set_of(value: &Value) -> BTreeSet<String> {
     value.as_array().into_iter().flatten().filter_map(|item| Some(item.as_str()?.to_owned())).collect()
@@ -248,6 +250,8 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
             ["pods.guarded.llm-guard.io", "/validate/pods", "Fail"],
             ["policies.llm-guard.io", "/validate/policies", "Fail"],
             ["deletions.policies.llm-guard.io", "/validate/policies", "Fail"],
+            ["exceptions.llm-guard.io", "/validate/exceptions", "Fail"],
+            ["deletions.exceptions.llm-guard.io", "/validate/exceptions", "Ignore"],
             ["namespaces.llm-guard.io", "/validate/namespaces", "Ignore"],
             ["authority.workloads.llm-guard.io", "/validate/authority", "Fail"],
             ["authority.pods.llm-guard.io", "/validate/authority", "Fail"],
@@ -266,12 +270,24 @@ fn the_webhooks_are_those_that_the_injector_answers() -> io::Result<()> {
         for rule in entry["rules"].as_array().into_iter().flatten() {
             let operations = set_of(&rule["operations"]);
             let deletes = operations.contains("DELETE");
-            assert_eq!(deletes, name == "deletions.policies.llm-guard.io", "{name}: nothing else is ever kept from being deleted");
             assert!(!operations.contains("*"), "{name}");
-            assert!(!deletes || rule["resources"] == json!(["guardpolicies"]), "{rule}");
+            if deletes {
+                // The end of an exception is recorded.
+                let is_kept = entry["failurePolicy"] == "Fail" || rule["resources"] != json!(["guardexceptions"]);
+                assert_eq!(is_kept, name == "deletions.policies.llm-guard.io", "{name}: nothing else is ever kept from being deleted");
+                assert!(!is_kept || rule["resources"] == json!(["guardpolicies"]), "{rule}");
+            } else {
+                assert!(!name.as_str().is_some_and(|name| name.starts_with("deletions.")), "{name}");
+            }
         }
-        // Policies and namespaces' keys are judged everywhere; pods and workloads not where the injector or the cluster itself would wait for it.
-        let everywhere = ["policies.llm-guard.io", "deletions.policies.llm-guard.io", "namespaces.llm-guard.io"];
+        // Policies, exceptions and namespaces' keys are judged everywhere; pods and workloads not where the injector or the cluster itself would wait for it.
+        let everywhere = [
+            "policies.llm-guard.io",
+            "deletions.policies.llm-guard.io",
+            "exceptions.llm-guard.io",
+            "deletions.exceptions.llm-guard.io",
+            "namespaces.llm-guard.io",
+        ];
         if !everywhere.iter().any(|everywhere| name == everywhere) {
             let left_out = entry["namespaceSelector"]["matchExpressions"].as_array().into_iter().flatten();
             let left_out = left_out.filter(|expression| expression["operator"] == "NotIn").map(|expression| set_of(&expression["values"]));
@@ -318,12 +334,17 @@ fn the_verbs_are_given_one_by_one_and_only_a_stop_comes_with_a_namespace() -> io
         let labels = role["metadata"]["labels"].as_object().into_iter().flatten();
         let to: Vec<_> = labels.filter_map(|(label, _)| label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-")).collect();
         assert_eq!((&role["rules"][0]["apiGroups"], &role["rules"][1]), (&json!(["llm-guard.io"]), &Value::Null), "{role}");
-        assert_eq!(role["rules"][0]["resources"], json!(["guardpolicies"]), "{role}");
-        roles.push(json!([role["metadata"]["name"], to, role["rules"][0]["verbs"]]));
+        let name = role["metadata"]["name"].as_str().unwrap_or_default();
+        let of_exceptions = ["llm-guard-break-glass", "llm-guard-exception-viewer"].contains(&name);
+        let resource = if of_exceptions { "guardexceptions" } else { "guardpolicies" };
+        assert_eq!(role["rules"][0]["resources"], json!([resource]), "{role}");
+        roles.push(json!([name, to, role["rules"][0]["verbs"]]));
     }
     assert_eq!(
         json!(roles),
         json!([
+            ["llm-guard-break-glass", [], ["get", "list", "watch", "create", "update", "patch", "delete"]],
+            ["llm-guard-exception-viewer", ["view"], ["get", "list", "watch"]],
             ["llm-guard-exempt", [], ["exempt"]],
             ["llm-guard-lower", [], ["lower"]],
             ["llm-guard-policy-editor", ["edit"], ["create", "update", "patch", "delete", "deletecollection"]],
@@ -331,25 +352,43 @@ fn the_verbs_are_given_one_by_one_and_only_a_stop_comes_with_a_namespace() -> io
             ["llm-guard-stop", ["admin"], ["stop"]],
         ])
     );
+    // To break the glass is given to nobody by the chart.
+    for binding in objects.kind("ClusterRoleBinding").into_iter().chain(objects.kind("RoleBinding")) {
+        assert_eq!(binding["roleRef"]["name"], "llm-guard-injector", "{binding}");
+    }
     Ok(())
 }
 
 #[test]
-fn uninstalling_keeps_the_definition_of_policies_and_so_the_policies() -> io::Result<()> {
+fn uninstalling_keeps_the_definitions_and_so_the_policies_and_exceptions() -> io::Result<()> {
     let objects = render(&[])?;
-    let rendered = objects.one("CustomResourceDefinition")?;
-    assert_eq!(rendered["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
-    let file = Objects::of_file("chart/files/guardpolicies.yaml")?;
-    assert_eq!(rendered["spec"], file.one("CustomResourceDefinition")?["spec"]);
+    let rendered = objects.kind("CustomResourceDefinition");
+    assert_eq!(rendered.len(), RESOURCES.len());
+    for resource in RESOURCES {
+        let name = format!("{resource}.llm-guard.io");
+        let Some(rendered) = rendered.iter().find(|rendered| rendered["metadata"]["name"] == name) else { panic!("{name}") };
+        assert_eq!(rendered["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        let file = Objects::of_file(&format!("chart/files/{resource}.yaml"))?;
+        assert_eq!(rendered["spec"], file.one("CustomResourceDefinition")?["spec"]);
+    }
     Ok(())
 }
 
 #[test]
-fn the_definition_of_policies_is_the_one_that_the_injector_prints() -> io::Result<()> {
-    let printed = Command::new(cache::injector()?).arg("crd").output()?;
-    let file = fs::read_to_string(deploy("chart/files/guardpolicies.yaml"))?;
-    let differs = "llm-guard-injector crd > deploy/chart/files/guardpolicies.yaml && deploy/render > deploy/manifest.yaml";
-    assert!(String::from_utf8_lossy(&printed.stdout) == file, "it has changed: {differs}");
+fn the_definitions_are_those_that_the_injector_prints() -> io::Result<()> {
+    let print = |arguments: &[&str]| -> io::Result<String> {
+        let printed = Command::new(cache::injector()?).arg("crd").args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
+    };
+    let mut files = Vec::new();
+    for resource in RESOURCES {
+        let file = fs::read_to_string(deploy(&format!("chart/files/{resource}.yaml")))?;
+        let differs =
+            format!("llm-guard-injector crd {resource} > deploy/chart/files/{resource}.yaml && deploy/render > deploy/manifest.yaml");
+        assert!(print(&[resource])? == file, "it has changed: {differs}");
+        files.push(file);
+    }
+    assert_eq!(print(&[])?, files.join("---\n"));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use llm_guard_tests::guard::Guard;
 use llm_guard_tests::prometheus::Prometheus;
 use serde_json::{Value, json};
 
-use crate::helm::{Objects, deploy};
+use crate::helm::{Objects, deploy, render};
 
 #[test]
 fn the_policies_of_the_examples_are_ones_that_the_guard_takes() -> io::Result<()> {
@@ -44,6 +44,40 @@ fn the_example_s_clients_and_services_find_each_other() -> io::Result<()> {
     assert_eq!(variables.unwrap_or_default()[0], json!({"name": "OLLAMA_BASE_URL", "value": "http://ollama:11434"}));
     let port = of("ollama").map(|deployment| deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"].clone());
     assert_eq!(port, Some(json!(11434)));
+    Ok(())
+}
+
+#[test]
+fn whoever_the_example_lets_break_the_glass_may_make_and_end_exceptions_and_nothing_else() -> io::Result<()> {
+    let api = Admission::start(Version::Current)?;
+    let roles = render(&[])?;
+    let role = roles.kind("ClusterRole").into_iter().find(|role| role["metadata"]["name"] == "llm-guard-break-glass");
+    api.apply(&role.map(ToString::to_string).unwrap_or_default())?;
+    let definitions = roles.kind("CustomResourceDefinition").into_iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n");
+    api.apply(&definitions)?;
+    api.kubectl(&["wait", "--for=condition=Established", "crd/guardexceptions.llm-guard.io", "crd/guardpolicies.llm-guard.io"])?;
+    api.kubectl(&["create", "namespace", "llm"])?;
+    api.kubectl(&["apply", "--validate=strict", "-f", &deploy("examples/break-glass.yaml").display().to_string()])?;
+    let may = |verb: &str, what: &str, group: &str, namespace: &str| -> io::Result<bool> {
+        let (user, group) = ("--as=jane", format!("--as-group={group}"));
+        Ok(api.try_kubectl(&["auth", "can-i", verb, what, "-n", namespace, user, &group], "")?.printed.trim() == "yes")
+    };
+    let exceptions = "guardexceptions.llm-guard.io";
+    wait_until("the binding counts", Duration::from_secs(10), || match may("create", exceptions, "on-call", "llm") {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    for (verb, what, group, namespace, allowed) in [
+        ("delete", exceptions, "on-call", "llm", true),
+        ("patch", exceptions, "on-call", "llm", true),
+        ("list", exceptions, "on-call", "llm", true),
+        ("create", exceptions, "on-call", "default", false),
+        ("create", exceptions, "others", "llm", false),
+        ("lower", "guardpolicies.llm-guard.io", "on-call", "llm", false),
+        ("get", "guardpolicies.llm-guard.io", "on-call", "llm", false),
+    ] {
+        assert_eq!(may(verb, what, group, namespace)?, allowed, "{verb} {what} {group} {namespace}");
+    }
     Ok(())
 }
 

@@ -52,7 +52,13 @@ impl Field {
         this.write_kubeconfig()?;
         let definition = Command::new(cache::injector()?).arg("crd").output()?;
         this.api.apply(&String::from_utf8_lossy(&definition.stdout))?;
-        this.api.kubectl(&["wait", "--for=condition=Established", "crd/guardpolicies.llm-guard.io", "--timeout=20s"])?;
+        this.api.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/guardpolicies.llm-guard.io",
+            "crd/guardexceptions.llm-guard.io",
+            "--timeout=20s",
+        ])?;
         Ok(this)
     }
 

@@ -126,15 +126,32 @@ impl<'t> Document<'t> {
     }
 }
 
+/// The tree of a document of this kind, and of the version that is read here.
+pub(super) fn tree(yaml: &str, kind: &str) -> Result<Tree, PolicyError> {
+    if yaml.len() > MAX_BYTES {
+        return Err(PolicyError::new("", format!("the policy has {} bytes; at most {MAX_BYTES} are read", yaml.len())));
+    }
+    let tree = Tree::read(yaml)?;
+    // What is written for another version is not to be judged by the keys of this one.
+    let head: Head = tree.decode()?;
+    for (field, found, expected) in [("apiVersion", &head.api_version, API_VERSION), ("kind", &head.kind, kind)] {
+        if found != expected {
+            let error = PolicyError::new(field, format!("'{}' is something else; this guard reads {expected}", shown(found)));
+            return Err(error.at(tree.place_of(field)));
+        }
+    }
+    Ok(tree)
+}
+
 impl GuardPolicy {
     /// Reads a document.
     pub fn read(yaml: &str) -> Result<Self, PolicyError> {
-        Self::tree(yaml)?.decode()
+        tree(yaml, KIND)?.decode()
     }
 
     /// Reads a document, and has `judge` see whether what it says makes sense: what that finds is said with its place.
     pub fn read_and<T>(yaml: &str, judge: impl FnOnce(&Self) -> Result<T, PolicyError>) -> Result<(Self, T), PolicyError> {
-        let tree = Self::tree(yaml)?;
+        let tree = tree(yaml, KIND)?;
         let document = tree.decode()?;
         let judged = judge(&document).map_err(|error| {
             let place = tree.place_of(error.path());
@@ -167,23 +184,6 @@ impl GuardPolicy {
             documents.push(Document::new(&text[begin..], first));
         }
         documents
-    }
-
-    /// The tree of a document of this kind and version.
-    fn tree(yaml: &str) -> Result<Tree, PolicyError> {
-        if yaml.len() > MAX_BYTES {
-            return Err(PolicyError::new("", format!("the policy has {} bytes; at most {MAX_BYTES} are read", yaml.len())));
-        }
-        let tree = Tree::read(yaml)?;
-        // What is written for another version is not to be judged by the keys of this one.
-        let head: Head = tree.decode()?;
-        for (field, found, expected) in [("apiVersion", &head.api_version, API_VERSION), ("kind", &head.kind, KIND)] {
-            if found != expected {
-                let error = PolicyError::new(field, format!("'{}' is something else; this guard reads {expected}", shown(found)));
-                return Err(error.at(tree.place_of(field)));
-            }
-        }
-        Ok(tree)
     }
 
     /// The document as YAML, without what says nothing.

@@ -1,10 +1,13 @@
-//! The policy: a `GuardPolicy` document. What it compiles to is [`crate::controls::Policy`].
+//! The policy: a `GuardPolicy` document. What it compiles to is [`crate::controls::Policy`]. Beside it, the exception to all of it for a
+//! while: a `GuardException`.
 //!
 //! The document is read strictly. A policy that loads means what it says: a key that nobody knows, a name that fits nothing or a
 //! rule that contradicts another is an error with its place, not something to pass over.
 
 mod document;
 mod error;
+mod exception;
+mod moment;
 mod network;
 mod rules;
 mod sections;
@@ -14,6 +17,8 @@ mod yaml;
 pub use document::{Document, GuardPolicy, Metadata, Spec};
 pub(crate) use error::shown;
 pub use error::{Place, PolicyError, nearest};
+pub use exception::{ExceptionSpec, GuardException, LONGEST, SHORTEST, WorkloadError, WorkloadKind, WorkloadName};
+pub use moment::{Moment, MomentError};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use rules::{CallerName, RuleSpec, WhenSpec};
 pub use sections::{

@@ -13,7 +13,7 @@ pub use ed25519_dalek::SigningKey;
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use super::{GuardPolicy, Mode};
+use super::{GuardPolicy, Mode, Moment};
 
 /// What the signature is over, before the text: a signature made for anything else means nothing here.
 pub const CONTEXT: &[u8] = b"llm-guard settings v1\n";
@@ -39,8 +39,37 @@ pub struct Settings {
     /// Whether everything is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stop: bool,
+    /// What runs, or ran, of the exceptions. Each ends by the guard's own clock.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
     /// What it is that holds in these modes.
     pub policy: GuardPolicy,
+}
+
+/// A `GuardException`, as far as a guard has to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Exception {
+    /// Its name, for the log.
+    pub name: String,
+    /// The most that any control gets while it lasts.
+    pub mode: Mode,
+    /// When it ends.
+    pub expires: Moment,
+}
+
+impl Exception {
+    /// Whether it hasn't ended yet.
+    #[must_use]
+    pub fn runs(&self, now: Moment) -> bool {
+        now < self.expires
+    }
+
+    /// The mode of the weakest of several: the one that counts.
+    #[must_use]
+    pub fn weakest<'e>(running: impl IntoIterator<Item = &'e Self>) -> Option<Mode> {
+        running.into_iter().map(|exception| exception.mode).min()
+    }
 }
 
 /// The modes that stand around a policy's own.
@@ -55,6 +84,8 @@ pub struct Standing {
     pub most: Option<Mode>,
     /// Nothing goes below it.
     pub floor: Option<Mode>,
+    /// Nothing goes above it while an exception lasts, whatever all the others say, the floor too.
+    pub exception: Option<Mode>,
 }
 
 impl Standing {
@@ -73,7 +104,8 @@ impl Standing {
         };
         let pods = self.pod.map(|pod| under(Some(pod)));
         let asked = under(self.mode).max(pods.unwrap_or_default());
-        asked.min(self.most.unwrap_or(Mode::Hard)).max(self.floor.unwrap_or_default())
+        let held = asked.min(self.most.unwrap_or(Mode::Hard)).max(self.floor.unwrap_or_default());
+        held.min(self.exception.unwrap_or(Mode::Hard))
     }
 }
 
@@ -213,6 +245,7 @@ mod tests {
             mode: Some(Mode::Hard),
             floor: None,
             stop: false,
+            exceptions: vec![Exception { name: "e".into(), mode: Mode::Monitor, expires: Moment::from_unix(1_795_335_900) }],
             policy: policy.unwrap(),
         }
     }
@@ -279,7 +312,7 @@ mod tests {
                     let without = Standing { mode, ..Standing::default() }.resolve(own, policys);
                     for pod in any {
                         for floor in any {
-                            let said = Standing { mode, pod, floor, most: None }.resolve(own, policys);
+                            let said = Standing { mode, pod, floor, ..Standing::default() }.resolve(own, policys);
                             assert!(said >= without && said >= floor.unwrap_or_default());
                             let most = without.max(pod.unwrap_or_default()).max(floor.unwrap_or_default());
                             assert!(said <= most, "{own:?} {policys:?} {mode:?} {pod:?} {floor:?}: {said}");
@@ -296,5 +329,32 @@ mod tests {
         let calm = Standing { most: Some(Monitor), pod: Some(Hard), ..Standing::of(Some(Hard)) };
         assert_eq!(calm.resolve(Some(Hard), Some(Hard)), Monitor);
         assert_eq!(Standing { floor: Some(Soft), ..calm }.resolve(None, None), Soft);
+    }
+    #[test]
+    fn an_exception_makes_nothing_stricter_and_nothing_goes_above_it_whatever_stands_around() {
+        use Mode::{Hard, Monitor, Soft};
+        let any = [None, Some(Monitor), Some(Soft), Some(Hard)];
+        let all = || any.into_iter().flat_map(move |a| any.into_iter().map(move |b| (a, b)));
+        let mut cases = 0;
+        for ((own, policys), (mode, pod), (most, floor)) in all().flat_map(|a| all().flat_map(move |b| all().map(move |c| (a, b, c)))) {
+            let without = Standing { mode, pod, most, floor, exception: None };
+            let held = without.resolve(own, policys);
+            for exception in [Monitor, Soft, Hard] {
+                let excepted = Standing { exception: Some(exception), ..without }.resolve(own, policys);
+                assert_eq!(excepted, held.min(exception), "{without:?} {own:?} {policys:?}");
+                cases += 1;
+            }
+        }
+        assert_eq!(cases, 3 * 4_usize.pow(6));
+    }
+
+    #[test]
+    fn settings_without_exceptions_read_and_are_written_as_ever() {
+        let plain = Settings { exceptions: Vec::new(), ..some() };
+        let text = seal(&plain, &key(1));
+        assert!(!text.contains("exceptions"), "{text}");
+        assert_eq!(open(&text, &[PublicKey::of(&key(1))]), Ok(plain));
+        let text = seal(&some(), &key(1));
+        assert!(text.contains("\"expires\": \"2026-11-22T08:25:00Z\""), "{text}");
     }
 }
