@@ -43,7 +43,7 @@ struct Maker<'d> {
 }
 
 const TEXTS: [&str; 8] = ["\"\"", "\"a\"", "\"shell\"", "\"user\"", "\"SECRET\"", "\"llama3.2:3b\"", "\"é\"", "`a.b`"];
-const NUMBERS: [&str; 6] = ["0", "1", "2", "-3", "10", "4096"];
+const NUMBERS: [&str; 6] = ["0", "1", "2", "(-3)", "10", "4096"];
 const LISTS: [&str; 5] = ["input.tools", "data.internal", "[\"a\", \"shell\"]", "[]", "split(\"a,b\", \",\")"];
 const PATTERNS: [&str; 4] = ["`^[a-z]+$`", "`(?i)secret`", "`\\d+`", "`\\bshell\\b`"];
 

@@ -143,7 +143,10 @@ pub(super) fn literal(expr: &Expr) -> Option<&str> {
 }
 
 /// What every request has: `input.model` and `input.window` are not among it.
-const ALWAYS: [&str; 8] = ["caller", "counts", "messages", "route", "streams", "tokens", "tools", "over_loopback"];
+const ALWAYS: [&str; 7] = ["caller", "counts", "messages", "route", "streams", "tokens", "tools"];
+
+/// What every message has.
+const OF_MESSAGES: [&str; 4] = ["channel", "text", "bytes", "tokens"];
 
 /// Whether an operand is there in any case, or a matter of the rule's own variables. `maybe` are the rules that may have no value.
 fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
@@ -151,8 +154,12 @@ fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
         Expr::Var { span, .. } => !maybe.contains(span.text()),
         Expr::RefDot { refr, field, .. } => match &**refr {
             Expr::Var { span, .. } if span.text() == "input" => ALWAYS.contains(&field.0.text()),
-            Expr::Var { span, .. } => span.text() != "data" && !maybe.contains(span.text()),
-            deeper => is_there(deeper, maybe),
+            Expr::Var { span, .. } => span.text() != "data" && !maybe.contains(span.text()) && OF_MESSAGES.contains(&field.0.text()),
+            Expr::RefDot { field: above, .. } => {
+                matches!((above.0.text(), field.0.text()), ("route", "path" | "class" | "api") | ("counts", "messages" | "tools" | "bytes") | ("caller", "over_loopback"))
+                    && is_there(refr, maybe)
+            }
+            _ => false,
         },
         Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().all(|item| is_there(item, maybe)),
         Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => true,
@@ -207,6 +214,15 @@ impl Texts {
                 fault(expr, "under `not` nothing can be worked out: name it first, `name := …`, and use the name");
             }
         });
+        // A search that finds nothing ends the whole rule here, and what stands behind `else` isn't tried.
+        for (arguments, body, value) in walk::before_else(module) {
+            if let Some(value) = value.filter(|value| !is_there(value, maybe)) {
+                fault(value, "before `else` it isn't clear what holds where this is nothing: name it in the body, `name := …`, and use the name");
+            }
+            if let Some(place) = walk::searches(arguments, &body.query) {
+                fault(place, "before `else` nothing can be looked for: a rule of its own can do it, `found if { some x in … }`");
+            }
+        }
         walk::everies(module, &mut |query| {
             for statement in &query.stmts {
                 let Literal::Expr { expr, .. } = &statement.literal else { continue };
@@ -354,10 +370,14 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
         texts.read(name, module)?;
         Texts::differences(name, module, &maybe)?;
     }
-    let data = serde_json::Value::Object(spec.data.clone().unwrap_or_default().into_iter().collect());
+    let mut data: serde_json::Map<String, serde_json::Value> = spec.data.clone().unwrap_or_default().into_iter().collect();
     if texts.has_patterns {
-        texts.read_data(&data);
+        data.values().for_each(|value| texts.read_data(value));
     }
+    if data.insert(rewritten::KEY.to_owned(), true.into()).is_some() {
+        return Err(at(".data", format!("the key {} is the guard's own", rewritten::KEY)));
+    }
+    let data = serde_json::Value::Object(data);
 
     let mut engine = reader();
     for ((name, text), module) in written.iter().zip(&modules) {

@@ -4,14 +4,19 @@
 //! assigned nothing is therefore looked at once more, and the term of a list that is made of a query is assigned to a variable first:
 //! `[T | Q]` becomes `[v | Q; v := (T); type_name(v)]`. (A call with nothing comes to nothing, and what comes out of this one is never false.)
 //!
+//! And the evaluator fetches `input` and `data` once for a body, where they stand first: where that is within a list that is made of
+//! nothing, they are nothing behind it. So each body begins with both.
+//!
 //! The invariant: lines stay what they are, and so does every text.
 
-use regorus::unstable::{AssignOp, Expr, Literal, Module, Span};
+use regorus::unstable::{AssignOp, Expr, Literal, Module, Query, Rule, RuleHead, Span};
 
 use super::walk;
 
-/// What the guard's own variables begin with.
-const OWN: &str = "llmguard_term";
+/// What the guard's own names begin with.
+const OWN: &str = "llmguard_own";
+/// The key of the data that is always there.
+pub(super) const KEY: &str = OWN;
 
 /// What is wrong, and where: the line, the column, and the sentence.
 pub(super) type Wrong = (u32, u32, &'static str);
@@ -30,7 +35,7 @@ pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
     if let Some(place) = text.find(OWN) {
         let before = &text[..place];
         let line = before.matches('\n').count() + 1;
-        return Err((u32::try_from(line).unwrap_or(0), 1, "names that begin with llmguard_term are the guard's own"));
+        return Err((u32::try_from(line).unwrap_or(0), 1, "names that begin with llmguard_own are the guard's"));
     }
     let mut edits: Vec<(usize, Edit)> = Vec::new();
     walk::queries(module, &mut |query| {
@@ -40,18 +45,11 @@ pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
                 && let Expr::Var { span: name, .. } = &**lhs
                 && name.text() != "_"
             {
-                let (start, end) = whole(text, &statement.span);
-                let look = format!("; type_name({})", name.text());
-                // A body that is one statement may stand without brackets.
-                let before = text.get(..start).unwrap_or_default().trim_end();
-                if before.ends_with("if") {
-                    edits.extend([(start, Edit::Insert("{ ".to_owned())), (end, Edit::Insert(look + " }"))]);
-                } else {
-                    edits.push((end, Edit::Insert(look)));
-                }
+                edits.push((whole(text, &statement.span).1, Edit::Insert(format!("; type_name({})", name.text()))));
             }
         }
     });
+    begin(text, module, &mut edits)?;
     let mut wrong = None;
     walk::expressions(module, &mut |expr| {
         if let Expr::ArrayCompr { span, term, .. } = expr
@@ -77,6 +75,60 @@ pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
         return Err((1, 1, "this module can't be said in other words: a text in it would change"));
     }
     Ok(written)
+}
+
+/// Has each body begin with the input and the data.
+fn begin(text: &str, module: &Module, edits: &mut Vec<(usize, Edit)>) -> Result<(), Wrong> {
+    let fetch = [text.contains("input").then_some("type_name(input)"), text.contains("data").then_some("data.llmguard_own")];
+    let fetch: String = fetch.into_iter().flatten().map(|one| format!("{one}; ")).collect();
+    let mut rules = module.policy.iter().peekable();
+    while let Some(rule) = rules.next() {
+        let Rule::Spec { head, bodies, span } = &**rule else { continue };
+        let next = rules.peek().map_or(text.len(), |next| next.span().start as usize);
+        let refused = Err((span.line, span.col, "this can't be read as a rule with its bodies"));
+        let mut last = match head {
+            RuleHead::Compr { refr, assign, .. } => assign.as_ref().map_or(refr, |assign| &assign.value),
+            RuleHead::Set { refr, key, .. } => key.as_ref().unwrap_or(refr),
+            RuleHead::Func { refr, args, assign, .. } => {
+                assign.as_ref().map(|assign| &assign.value).or(args.last()).unwrap_or(refr)
+            }
+        };
+        let without_body = match bodies.split_last() {
+            None => true,
+            Some((body, before)) => {
+                for body in before.iter().chain([body]).filter(|body| !body.query.stmts.is_empty()) {
+                    let start = first(text, &body.query);
+                    let Some(before) = end_of_code(text, span.start as usize, start).and_then(|end| text.get(..end)) else { return refused };
+                    // A body that is one statement may stand without brackets.
+                    if before.ends_with("if") {
+                        edits.push((start, Edit::Insert(format!("{{ {fetch}"))));
+                        edits.push((whole(text, &body.span).1, Edit::Insert(" }".to_owned())));
+                    } else if before.ends_with('{') {
+                        edits.push((start, Edit::Insert(fetch.clone())));
+                    } else {
+                        return refused;
+                    }
+                }
+                if before.iter().any(|body| body.query.stmts.is_empty()) {
+                    return refused;
+                }
+                if let Some(assign) = &body.assign {
+                    last = &assign.value;
+                }
+                body.query.stmts.is_empty()
+            }
+        };
+        if without_body && !fetch.is_empty() {
+            let Some(end) = end_of_code(text, whole(text, last.span()).1, next) else { return refused };
+            edits.push((end, Edit::Insert(format!(" if {{ {} }}", fetch.trim_end_matches("; ")))));
+        }
+    }
+    Ok(())
+}
+
+/// Where a query's first statement begins.
+fn first(text: &str, query: &Query) -> usize {
+    query.stmts.first().map_or(query.span.start as usize, |statement| whole(text, &statement.span).0)
 }
 
 /// Where something begins and ends. (The library gives of a text the place of what stands between its quotes.)

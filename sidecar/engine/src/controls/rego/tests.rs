@@ -224,7 +224,7 @@ fn a_policy_that_says_nothing_or_too_much_is_an_error() {
     assert!(named("a", "package llmguard.answer\ndeny contains \"a\"").contains("rules for answers aren't read yet"));
     assert!(named("a", "package llmguard_decision\na := 1").contains("the guard's own"));
     assert!(named("a", "package other\ndeny contains \"a\"").contains("no module has a rule that is asked for"));
-    assert!(named("a", "package llmguard\nllmguard_term1 := 1\ndeny contains llmguard_term1").contains("line 2, column 1: names that begin"));
+    assert!(named("a", "package llmguard\nllmguard_own1 := 1\ndeny contains llmguard_own1").contains("line 2, column 1: names that begin"));
     let long = "é".repeat(3000);
     assert_eq!(kinds(&rego(&format!("deny contains x if {{ x := \"{long}\" }}")), HI), ["deny"]);
     let conflict = RegoSpec { data: Some([("llmguard".to_owned(), serde_json::json!({"deny": 1}))].into()), ..good };

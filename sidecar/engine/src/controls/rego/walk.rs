@@ -1,6 +1,6 @@
 //! What stands in a module, looked at piece by piece.
 
-use regorus::unstable::{Expr, Literal, Module, Query, Ref, Rule, RuleHead};
+use regorus::unstable::{Expr, Literal, Module, Query, Ref, Rule, RuleBody, RuleHead};
 
 /// Calls `each` with every expression of a module that stands under a `not`.
 pub(super) fn negated<'m>(module: &'m Module, each: &mut dyn FnMut(&'m Expr)) {
@@ -44,12 +44,61 @@ pub(super) fn everies<'m>(module: &'m Module, each: &mut dyn FnMut(&'m Query)) {
     });
 }
 
+/// The bodies of rules behind which an `else` stands, with the arguments of the rule, and the value that it has there.
+pub(super) fn before_else(module: &Module) -> impl Iterator<Item = (&[Ref<Expr>], &RuleBody, Option<&Expr>)> {
+    module.policy.iter().flat_map(|rule| {
+        let Rule::Spec { head, bodies, .. } = &**rule else { return Vec::new() };
+        let (arguments, value) = match head {
+            RuleHead::Func { args, assign, .. } => (args.as_slice(), assign.as_ref()),
+            RuleHead::Compr { assign, .. } => (&[][..], assign.as_ref()),
+            RuleHead::Set { .. } => (&[][..], None),
+        };
+        let before = bodies.split_last().map_or(&[][..], |(_, before)| before);
+        let values = [value].into_iter().chain(before.iter().skip(1).map(|body| body.assign.as_ref()));
+        before.iter().zip(values).map(|(body, value)| (arguments, body, value.map(|assign| &*assign.value))).collect()
+    })
+}
+
+/// The place where a query goes through a collection: by `some … in`, or by an index that nothing has said.
+pub(super) fn searches<'m>(arguments: &[Ref<Expr>], query: &'m Query) -> Option<&'m Expr> {
+    let mut named: Vec<&str> = arguments.iter().map(|argument| argument.span().text()).collect();
+    for statement in &query.stmts {
+        let expr = match &statement.literal {
+            Literal::SomeIn { collection, .. } => return Some(collection),
+            Literal::Every { domain, .. } => return Some(domain),
+            Literal::SomeVars { .. } => continue,
+            Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => expr,
+        };
+        if let Expr::AssignExpr { lhs, .. } = &**expr
+            && let Expr::Var { span, .. } = &**lhs
+        {
+            named.push(span.text());
+        }
+        let mut found = None;
+        look(expr, &mut |part| {
+            if let Expr::RefBrack { index, .. } = part
+                && let Expr::Var { span, .. } = &**index
+                && !named.contains(&span.text())
+            {
+                found.get_or_insert(part);
+            }
+        });
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
 /// What stands directly in an operator, a call or a test of membership.
 pub(super) fn operands(expr: &Expr) -> Vec<&Expr> {
     match expr {
         Expr::Call { params, .. } => params.iter().map(|param| &**param).collect(),
         Expr::BoolExpr { lhs, rhs, .. } => vec![lhs, rhs],
         Expr::Membership { key, value, collection, .. } => key.iter().chain([value, collection]).map(|expr| &**expr).collect(),
+        // What is looked up in a rule's set; whether it is there is the question.
+        Expr::RefBrack { refr, index, .. } => operands(refr).into_iter().chain([&**index]).collect(),
+        Expr::RefDot { refr, .. } => operands(refr),
         _ => Vec::new(),
     }
 }
