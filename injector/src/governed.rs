@@ -80,35 +80,68 @@ impl Reviews {
         self.decide(review, asks, &changes(review)).await
     }
 
-    /// A policy is made, changed or deleted. `old` and `new`: what it says, where it says something that guards can load.
-    pub(crate) async fn policy_authority(
+    /// A policy is made or changed. `read` reads what it says, before and after, and takes a while: the namespace is asked for meanwhile.
+    ///
+    /// The namespace is read now, and not taken from the copies: somebody without the verbs could take a mode away that the policy makes
+    /// needless, and lower the policy while the copy still has that mode. Only where nobody has anything to lose, nothing is read.
+    pub(crate) async fn policy_changed<E>(
         &self,
         review: &Review,
+        read: impl FnOnce() -> Result<(Option<GuardPolicy>, GuardPolicy), E>,
+    ) -> Result<Result<Verdict, E>, Undecided> {
+        if !self.knows_the_cluster().await {
+            return Err(Undecided::TooEarly);
+        }
+        if review.old_object.is_null() && review.policy_name() != DEFAULT_POLICY && self.is_unused(&review.namespace) {
+            return match read() {
+                Ok((_, new)) => self.decide(review, Vec::new(), &policy_changes(None, Some(&new))).await.map(Ok),
+                Err(refused) => Ok(Err(refused)),
+            };
+        }
+        // The first is begun before the second, which doesn't wait for anything.
+        let (around, read) = tokio::join!(self.around(&review.namespace), async { read() });
+        match read {
+            Ok((old, new)) => self.policy_authority(review, &around?, old, Some(new)).await.map(Ok),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    /// Whether nobody in a namespace goes by any policy, or says anything of one: by the copies, as users are found everywhere.
+    fn is_unused(&self, namespace: &str) -> bool {
+        let cluster = &self.applier.cluster;
+        let here = cluster.pods.state_filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
+        here.is_empty() && cluster.workloads(namespace).values().all(BTreeMap::is_empty)
+    }
+
+    /// A policy is deleted that nobody goes by now.
+    pub(crate) async fn policy_deleted_by(&self, review: &Review) -> Result<Verdict, Undecided> {
+        let around = self.around(&review.namespace).await?;
+        self.policy_authority(review, &around, read_policy(&review.old_object).ok(), None).await
+    }
+
+    /// `old` and `new`: what the policy says, where it says something that guards can load.
+    async fn policy_authority(
+        &self,
+        review: &Review,
+        around: &Around,
         old: Option<GuardPolicy>,
         new: Option<GuardPolicy>,
     ) -> Result<Verdict, Undecided> {
-        let around = self.around(&review.namespace).await?;
         let name = review.policy_name();
-        let told = |policy: Option<&GuardPolicy>| {
-            policy.map_or("nothing".to_owned(), |policy| {
-                let mode = policy.spec.mode.unwrap_or_default();
-                format!("{mode} {}", policy_digest(policy))
-            })
-        };
-        let changes = vec![format!("spec: from {} to {}", told(old.as_ref()), told(new.as_ref()))];
+        let changes = policy_changes(old.as_ref(), new.as_ref());
         let built_in = || (name == DEFAULT_POLICY).then(GuardPolicy::built_in);
         let after = new.or_else(built_in);
         // What was there and couldn't be loaded, or wasn't there and is named, left in force what was before.
         let before = old.or_else(|| review.old_object.is_null().then(built_in).flatten());
         let mut asks = Vec::new();
-        for (user, situation) in situations(&around, &self.users(&around)) {
+        for (user, situation) in situations(around, &self.users(around)) {
             if situation.policy_name() != name {
                 continue;
             }
             let before = before.clone().or_else(|| self.last(user?));
             let found = before.zip(after.clone()).and_then(|(before, after)| weaker(&situation.held(before), &situation.held(after)));
             if let Some(found) = found {
-                asks.push(authority::of_policy(&whose(user, &around), &found));
+                asks.push(authority::of_policy(&whose(user, around), &found));
                 break;
             }
         }
@@ -272,6 +305,17 @@ fn situations<'a>(around: &'a Around, users: &'a [User]) -> Vec<(Option<&'a User
         }));
     }
     all
+}
+
+/// What a record says of a changed policy.
+fn policy_changes(old: Option<&GuardPolicy>, new: Option<&GuardPolicy>) -> Vec<String> {
+    let told = |policy: Option<&GuardPolicy>| {
+        policy.map_or("nothing".to_owned(), |policy| {
+            let mode = policy.spec.mode.unwrap_or_default();
+            format!("{mode} {}", policy_digest(policy))
+        })
+    };
+    vec![format!("spec: from {} to {}", told(old), told(new))]
 }
 
 /// Of whom it is told that something is weaker.

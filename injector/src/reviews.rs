@@ -230,8 +230,9 @@ impl Reviews {
         {
             return Ok(Verdict::Allowed(Vec::new()));
         }
-        match read_policy(&review.object) {
-            Ok(policy) => self.policy_authority(review, read_policy(&review.old_object).ok(), Some(policy)).await,
+        let read = || read_policy(&review.object).map(|policy| (read_policy(&review.old_object).ok(), policy));
+        match self.policy_changed(review, read).await? {
+            Ok(verdict) => Ok(verdict),
             Err(reason) => {
                 let field = Field::new(Of::Workload, format!("GuardPolicy {}", review.name));
                 let refusal = Refusal { field, obstacle: Obstacle::Settings(reason) };
@@ -273,7 +274,7 @@ impl Reviews {
         let names = uses::names_of_users(policy, &annotations, &review.namespace, &users);
         if names.is_empty() {
             // Nobody goes by it now; whoever comes may.
-            return self.policy_authority(review, read_policy(&review.old_object).ok(), None).await;
+            return self.policy_deleted_by(review).await;
         }
         let field = Field::new(Of::Workload, format!("GuardPolicy {policy}"));
         let refusal = Refusal { field, obstacle: Obstacle::InUse { users: Users(names) } };
