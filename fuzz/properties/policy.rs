@@ -27,7 +27,8 @@ pub(crate) fn holds(data: &[u8]) {
         let compiled = Policy::compile(&policy, &Standing::default()).err();
         assert_eq!(Policy::compile(&again, &Standing::default()).err(), compiled);
 
-        let settings = Settings { audience: "c/n/Deployment/m".into(), serial: 1, mode: None, floor: None, stop: false, policy: again };
+        let settings =
+            Settings { audience: "c/n/Deployment/m".into(), serial: 1, mode: None, floor: None, stop: false, policy: again, shadow: None };
         let sealed = seal(&settings, &KEY);
         if sealed.len() > MAX_BYTES {
             continue;

@@ -12,6 +12,7 @@ use kube::api::DynamicObject;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::{Value, json};
 
+use crate::access::AccessError;
 use crate::authority::strength::weaker;
 use crate::authority::{self, Ask, Made, Situation, Template, Verb};
 use crate::events::Reason;
@@ -71,16 +72,17 @@ impl Reviews {
             "Namespace" => self.namespace_asks(review).await?,
             _ => self.made_asks(review).await?,
         };
-        self.decide(review, asks, &changes).await
+        self.decide(review, asks, &changes, None).await
     }
 
     /// A guarded pod is changed, and what it is changed to is in order.
     pub(crate) async fn pod_authority(&self, review: &Review) -> Result<Verdict, Undecided> {
         let asks = authority::pod_changed(&Template::of(Some(&review.old_object)), &Template::of(Some(&review.object)));
-        self.decide(review, asks, &changes(review)).await
+        self.decide(review, asks, &changes(review), None).await
     }
 
-    /// A policy is made or changed. `read` reads what it says, before and after, and takes a while: the namespace is asked for meanwhile.
+    /// A policy is made or changed. `read` reads what it says, before and after, and takes a while: the API server is asked meanwhile for
+    /// the namespace, and whether the user has the verb that most changes of a policy in force take.
     ///
     /// The namespace is read now, and not taken from the copies: somebody without the verbs could take a mode away that the policy makes
     /// needless, and lower the policy while the copy still has that mode. Only where nobody has anything to lose, nothing is read.
@@ -94,14 +96,15 @@ impl Reviews {
         }
         if review.old_object.is_null() && review.policy_name() != DEFAULT_POLICY && self.is_unused(&review.namespace) {
             return match read() {
-                Ok((_, new)) => self.decide(review, Vec::new(), &policy_changes(None, Some(&new))).await.map(Ok),
+                Ok((_, new)) => self.decide(review, Vec::new(), &policy_changes(None, Some(&new)), None).await.map(Ok),
                 Err(refused) => Ok(Err(refused)),
             };
         }
-        // The first is begun before the second, which doesn't wait for anything.
-        let (around, read) = tokio::join!(self.around(&review.namespace), async { read() });
+        // They are begun in this order, and the last waits for nothing.
+        let verbs = BTreeSet::from([Verb::Lower]);
+        let (around, lacks, read) = tokio::join!(self.around(&review.namespace), self.lacks(review, &verbs), async { read() });
         match read {
-            Ok((old, new)) => self.policy_authority(review, &around?, old, Some(new)).await.map(Ok),
+            Ok((old, new)) => self.policy_authority(review, &around?, old, Some(new), Some(lacks)).await.map(Ok),
             Err(refused) => Ok(Err(refused)),
         }
     }
@@ -116,16 +119,17 @@ impl Reviews {
     /// A policy is deleted that nobody goes by now.
     pub(crate) async fn policy_deleted_by(&self, review: &Review) -> Result<Verdict, Undecided> {
         let around = self.around(&review.namespace).await?;
-        self.policy_authority(review, &around, read_policy(&review.old_object).ok(), None).await
+        self.policy_authority(review, &around, read_policy(&review.old_object).ok(), None, None).await
     }
 
-    /// `old` and `new`: what the policy says, where it says something that guards can load.
+    /// `old` and `new`: what the policy says, where it says something that guards can load. `lacks`: whether the user lacks `lower`.
     async fn policy_authority(
         &self,
         review: &Review,
         around: &Around,
         old: Option<GuardPolicy>,
         new: Option<GuardPolicy>,
+        lacks: Option<Result<BTreeSet<Verb>, AccessError>>,
     ) -> Result<Verdict, Undecided> {
         let name = review.policy_name();
         let changes = policy_changes(old.as_ref(), new.as_ref());
@@ -145,7 +149,7 @@ impl Reviews {
                 break;
             }
         }
-        self.decide(review, asks, &changes).await
+        self.decide(review, asks, &changes, lacks).await
     }
 
     async fn namespace_asks(&self, review: &Review) -> Result<Vec<Ask>, Undecided> {
@@ -234,15 +238,27 @@ impl Reviews {
         self.applier.last(identity, maps.first().map(AsRef::as_ref), 0).map(|settings| settings.policy)
     }
 
-    /// Asks for the verbs, and records what comes of it.
-    async fn decide(&self, review: &Review, asks: Vec<Ask>, changes: &[String]) -> Result<Verdict, Undecided> {
-        let user = &review.user_info;
-        let is_policy = review.kind.kind == "GuardPolicy";
-        let namespace = if review.kind.kind == "Namespace" { &review.name } else { &review.namespace };
+    /// Of these verbs, those that the user doesn't have.
+    async fn lacks(&self, review: &Review, verbs: &BTreeSet<Verb>) -> Result<BTreeSet<Verb>, AccessError> {
+        let policy = (review.kind.kind == "GuardPolicy").then(|| review.policy_name());
+        review.user_info.lacks(&self.applier.cluster.client, review.in_namespace(), policy, verbs).await
+    }
+
+    /// Asks for the verbs, and records what comes of it. `lacks`: what was answered already, for whatever verbs this may take.
+    async fn decide(
+        &self,
+        review: &Review,
+        asks: Vec<Ask>,
+        changes: &[String],
+        lacks: Option<Result<BTreeSet<Verb>, AccessError>>,
+    ) -> Result<Verdict, Undecided> {
+        let (user, namespace) = (&review.user_info, review.in_namespace());
         let verbs: BTreeSet<Verb> = asks.iter().map(|ask| ask.verb).collect();
-        let policy = is_policy.then(|| review.policy_name());
-        let lacks =
-            if verbs.is_empty() { BTreeSet::new() } else { user.lacks(&self.applier.cluster.client, namespace, policy, &verbs).await? };
+        let lacks = match lacks {
+            _ if verbs.is_empty() => BTreeSet::new(),
+            Some(lacks) => lacks?,
+            None => self.lacks(review, &verbs).await?,
+        };
         self.record(review, &verbs, &lacks, changes);
         let refusals: Vec<Refusal> = asks
             .into_iter()
@@ -250,7 +266,7 @@ impl Reviews {
             .take(MOST_REFUSALS)
             .map(|Ask { verb, field, what }| Refusal {
                 field: Field::new(Of::Workload, field),
-                obstacle: Obstacle::Verb { what, verb: verb.name(), user: user.username.clone(), namespace: namespace.clone() },
+                obstacle: Obstacle::Verb { what, verb: verb.name(), user: user.username.clone(), namespace: namespace.to_owned() },
             })
             .collect();
         if refusals.is_empty() {

@@ -207,19 +207,20 @@ impl InForce {
             let change = judge.take(look);
             for problem in &change.refused {
                 metrics.reload(false);
-                tracing::error!(error = %problem, "the settings don't load; what is in force stays");
+                tracing::error!(error = %problem, "{}", problem.outcome());
             }
             if let Some(current) = change.loaded {
                 metrics.reload(true);
                 metrics.mode(current.policy.mode);
                 metrics.stop(current.stop);
-                let Current { policy, stop, digest, serial, .. } = &current;
+                let Current { policy, shadow, stop, digest, serial } = &current;
                 if let Some(memory) = &signed.memory
                     && let Err(error) = memory.keep(*serial).await
                 {
                     tracing::error!(path = %memory.path().display(), %error, "the serial can't be kept: after a restart older settings would count");
                 }
-                tracing::info!(digest, serial, mode = policy.mode.name(), stop, "the settings are in force");
+                let shadow = shadow.as_ref().map(|shadow| shadow.mode.name());
+                tracing::info!(digest, serial, mode = policy.mode.name(), shadow, stop, "the settings are in force");
                 let stop = current.stop;
                 self.current.store(Arc::new(current));
                 self.stops.send_replace(stop);

@@ -24,7 +24,15 @@ pub fn key(number: u8) -> SigningKey {
 /// Settings for the guards of the tests: the built-in policy in a mode.
 #[must_use]
 pub fn settings(serial: u64, mode: Mode) -> Settings {
-    Settings { audience: AUDIENCE.to_owned(), serial, mode: Some(mode), floor: None, stop: false, policy: GuardPolicy::built_in() }
+    Settings {
+        audience: AUDIENCE.to_owned(),
+        serial,
+        mode: Some(mode),
+        floor: None,
+        stop: false,
+        policy: GuardPolicy::built_in(),
+        shadow: None,
+    }
 }
 
 /// The same as text, signed by the key of number 1.

@@ -4,7 +4,6 @@
 //! mode comes unsigned, for it can only make things stricter.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use llm_guard_engine::controls::Policy;
 use llm_guard_engine::policy::settings::{OpenError, PublicKey, Settings, Standing, open, to_hex};
@@ -67,9 +66,22 @@ pub(super) enum Problem {
     /// Their policy contradicts itself.
     #[error("the policy in the settings makes no sense: {0}")]
     Policy(String),
+    /// Their shadow does.
+    #[error("the shadow in the settings makes no sense, and isn't judged: {0}")]
+    Shadow(String),
     /// The pod's annotation is no mode.
     #[error("the pod's annotation llm-guard.io/mode is no mode; there are monitor, soft and hard")]
     PodMode,
+}
+
+impl Problem {
+    /// What becomes of the settings.
+    pub(super) const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Shadow(_) => "the rest of the settings is in force",
+            _ => "the settings don't load; what is in force stays",
+        }
+    }
 }
 
 /// What a look at the folder gave.
@@ -202,22 +214,21 @@ impl Judge {
             };
         }
         if let Some((settings, digest)) = loaded {
-            match self.compile(&settings) {
-                Ok(policy) => {
-                    let Settings { serial, stop, .. } = settings;
-                    self.least = self.least.max(serial);
-                    change.loaded = Some(Current { policy, shadow: None, stop, digest: Some(digest.clone()), serial });
+            match self.compile(&settings, &digest) {
+                Ok((current, problem)) => {
+                    self.least = self.least.max(settings.serial);
+                    change.refused.extend(problem.clone());
+                    self.problems[0] = self.problems[0].take().or(problem);
+                    change.loaded = Some(current);
                     self.settings = Some((settings, digest));
                 }
                 Err(error) => {
-                    let problem = Problem::Policy(error.to_string().lines().next().unwrap_or_default().to_owned());
+                    let problem = Problem::Policy(first_line(&error));
                     change.refused.push(problem.clone());
                     self.problems[0] = Some(problem);
                     // The pod's mode may have changed with them.
-                    change.loaded = self.settings.clone().and_then(|(settings, digest)| {
-                        let policy = self.compile(&settings).ok()?;
-                        Some(Current { policy, shadow: None, stop: settings.stop, digest: Some(digest), serial: settings.serial })
-                    });
+                    let before = self.settings.as_ref();
+                    change.loaded = before.and_then(|(settings, digest)| Some(self.compile(settings, digest).ok()?.0));
                 }
             }
         }
@@ -242,10 +253,23 @@ impl Judge {
         Ok((settings, to_hex(&Sha256::digest(bytes))))
     }
 
-    fn compile(&self, settings: &Settings) -> Result<Arc<Policy>, PolicyError> {
+    /// What these settings put in force, and what is wrong with their shadow: one that can't be judged holds up nothing.
+    fn compile(&self, settings: &Settings, digest: &str) -> Result<(Current, Option<Problem>), PolicyError> {
         let standing = Standing { mode: settings.mode, pod: self.pod_mode, most: self.most, floor: settings.floor };
-        Policy::compile(&settings.policy, &standing)
+        let policy = Policy::compile(&settings.policy, &standing)?;
+        // It is to say what it would do by itself: modes that stand above the policy in force are none of its business.
+        let shadow = settings.shadow.as_ref().map(|shadow| Policy::compile(shadow, &Standing::default())).transpose();
+        let (shadow, problem) = match shadow {
+            Ok(shadow) => (shadow, None),
+            Err(error) => (None, Some(Problem::Shadow(first_line(&error)))),
+        };
+        Ok((Current { policy, shadow, stop: settings.stop, digest: Some(digest.to_owned()), serial: settings.serial }, problem))
     }
+}
+
+/// The place and the reason; what stands there may be no policy at all.
+fn first_line(error: &PolicyError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// The mode that the pod's own annotation asks for. An annotation that isn't there is an empty file.
@@ -273,7 +297,15 @@ mod tests {
     }
 
     fn settings(serial: u64, mode: Mode) -> Settings {
-        Settings { audience: OURS.into(), serial, mode: Some(mode), floor: None, stop: false, policy: GuardPolicy::built_in() }
+        Settings {
+            audience: OURS.into(),
+            serial,
+            mode: Some(mode),
+            floor: None,
+            stop: false,
+            policy: GuardPolicy::built_in(),
+            shadow: None,
+        }
     }
 
     fn sealed(serial: u64, mode: Mode) -> String {
@@ -361,6 +393,28 @@ mod tests {
         assert_eq!(judge.error(), Some(Problem::Missing.to_string()));
         judge.take(look(sealed(7, Mode::Hard), ""));
         assert_eq!(said(judge.take(nothing)), (None, vec![Problem::Missing]));
+    }
+
+    #[test]
+    fn a_shadow_comes_with_the_settings_in_its_own_modes_and_one_that_makes_no_sense_holds_up_nothing() {
+        let policy =
+            |spec: &str| GuardPolicy::read(&format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {spec}\n")).unwrap();
+        let with = |serial, shadow: &str| seal(&Settings { shadow: Some(policy(shadow)), ..settings(serial, Mode::Soft) }, &key(1));
+        let modes = |change: &Change| {
+            let current = change.loaded.as_ref().unwrap();
+            (current.policy.mode, current.shadow.as_ref().map(|shadow| shadow.mode))
+        };
+        let mut judge = judge();
+        assert_eq!(modes(&judge.take(look(with(7, "{mode: monitor}"), ""))), (Mode::Soft, Some(Mode::Monitor)));
+        // The pod's own mode is none of its business either.
+        assert_eq!(modes(&judge.take(look(with(7, "{mode: monitor}"), "hard"))), (Mode::Hard, Some(Mode::Monitor)));
+        let odd = judge.take(look(with(8, "{models: {allow: [\"a:*\"], default: b}}"), "hard"));
+        assert!(matches!(odd.refused[..], [Problem::Shadow(_)]), "{odd:?}");
+        assert_eq!((modes(&odd), odd.loaded.unwrap().serial), ((Mode::Hard, None), 8));
+        assert!(judge.error().unwrap().starts_with("the shadow"), "{:?}", judge.error());
+        assert_eq!(modes(&judge.take(look(with(9, "{mode: hard}"), "hard"))), (Mode::Hard, Some(Mode::Hard)));
+        assert_eq!(judge.error(), None);
+        assert_eq!(modes(&judge.take(look(sealed(10, Mode::Soft), ""))), (Mode::Soft, None));
     }
 
     #[tokio::test]

@@ -41,6 +41,9 @@ pub struct Settings {
     pub stop: bool,
     /// What it is that holds in these modes.
     pub policy: GuardPolicy,
+    /// Is judged beside it in its own modes, and does nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<GuardPolicy>,
 }
 
 /// The modes that stand around a policy's own.
@@ -214,6 +217,7 @@ mod tests {
             floor: None,
             stop: false,
             policy: policy.unwrap(),
+            shadow: Some(GuardPolicy::built_in()),
         }
     }
 
@@ -224,6 +228,13 @@ mod tests {
         assert_eq!(open(&text, &keys), Ok(some()));
         let again: Vec<PublicKey> = keys.iter().map(|key| key.to_string().parse().unwrap()).collect();
         assert_eq!(open(&text, &again), Ok(some()));
+    }
+
+    #[test]
+    fn settings_without_a_shadow_are_written_as_they_were_before_there_were_any() {
+        let text = seal(&Settings { shadow: None, ..some() }, &key(1));
+        assert!(!text.contains("shadow"), "{text}");
+        assert_eq!(open(&text, &[PublicKey::of(&key(1))]).unwrap().shadow, None);
     }
 
     #[test]
