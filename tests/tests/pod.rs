@@ -139,7 +139,7 @@ fn a_shadow_in_the_settings_is_judged_and_counted_and_does_nothing_whatever_stan
         Ok(sealed(&Settings { floor: Some(Mode::Monitor), shadow, ..settings(serial, Mode::Monitor) }))
     };
     let folder = SettingsFolder::with(&with(1, Some("{mode: hard}"))?, None)?;
-    let mut guard = started(&server, &folder, &[])?;
+    let guard = started(&server, &folder, &[])?;
     let injection = |guard: &Guard| -> io::Result<()> {
         let answer = ask(guard, &raw::post(Api::Chat.path(), &Api::Chat.request(&planted.injection, false)))?;
         assert_eq!((answer.status(), Api::Chat.said(&answer.body).as_str()), (200, WELL));
