@@ -150,18 +150,18 @@ pub(crate) fn changes_under_load(stage: &Stage) -> Scene {
     let asker = Asker { stage, client, url: url.clone(), token: secret("GITHUB_TOKEN")?, mail: secret("EMAIL")? };
     let first = in_force(stage, namespace, 2)?;
     let before = stage.pods(namespace, "app=ollama")?;
-    let (is_over, asked) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let (is_over, replies) = (AtomicBool::new(false), [AtomicUsize::new(0), AtomicUsize::new(0)]);
     let kinds = [Kind::Plain, Kind::Injection, Kind::Plain, Kind::Tool];
     let mut took = Vec::new();
     let outcome = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
-                let (asker, is_over, asked) = (&asker, &is_over, &asked);
+                let (asker, is_over, replies) = (&asker, &is_over, &replies);
                 scope.spawn(move || {
                     let mut number = client;
                     while !is_over.load(Ordering::Relaxed) {
                         let held = asker.ask(kinds[number % 4], number % 8 < 4)?;
-                        asked[usize::from(held == Held::Other)].fetch_add(1, Ordering::Relaxed);
+                        replies[usize::from(held == Held::Other)].fetch_add(1, Ordering::Relaxed);
                         number += 1;
                     }
                     Ok::<(), String>(())
@@ -171,6 +171,7 @@ pub(crate) fn changes_under_load(stage: &Stage) -> Scene {
         let mut change = |number: usize| -> Scene {
             let held = Held::of(number);
             // A stream that began before ends as it would have, though the next policy lets nobody use its model.
+            let sent = Instant::now();
             let stream = (number == 5).then(|| long_stream(stage, namespace, &url, 4000)).transpose()?;
             let began = Instant::now();
             stage.apply(&held.policy(namespace))?;
@@ -184,7 +185,7 @@ pub(crate) fn changes_under_load(stage: &Stage) -> Scene {
             if let Some(stream) = stream {
                 let refused = stage.ask(&asker.client, &url, Some(r#"{"model":"endless","messages":[]}"#), &[])?;
                 ensure(refused.status == 403, || format!("the model is refused now: {refused:?}"))?;
-                let now = Instant::now();
+                let changed = sent.elapsed();
                 let lines = stream.rest().map_err(|error| error.to_string())?;
                 let last: Value = lines
                     .iter()
@@ -192,7 +193,9 @@ pub(crate) fn changes_under_load(stage: &Stage) -> Scene {
                     .find_map(|line| serde_json::from_str(&line.text).ok().filter(|frame: &Value| frame.is_object()))
                     .unwrap_or_default();
                 ensure(last["done"] == true && last["eval_count"] == 4000, || format!("the stream ended with {last}"))?;
-                println!("    the stream went on for {} ms under what it began with", now.elapsed().as_millis());
+                let ended = lines.last().map(|line| line.after).unwrap_or_default();
+                ensure(ended > changed, || format!("the stream ended after {ended:?}, and the change was in force after {changed:?}"))?;
+                println!("    the stream went on for {} ms under what it began with", (ended - changed).as_millis());
             }
             Ok(())
         };
@@ -204,7 +207,7 @@ pub(crate) fn changes_under_load(stage: &Stage) -> Scene {
         changed
     });
     outcome?;
-    let [one, other] = asked.map(AtomicUsize::into_inner);
+    let [one, other] = replies.map(AtomicUsize::into_inner);
     took.sort_unstable();
     println!(
         "    {CHANGES} changes, {} and {other} replies by the two; in force after {} ms in the middle, {} ms at most",
@@ -243,7 +246,7 @@ pub(crate) fn stop(stage: &Stage) -> Scene {
     };
     let stream = long_stream(stage, namespace, &url, 1_000_000)?;
     stage.kubectl("annotate namespace stopped llm-guard.io/stop=true")?;
-    let (_, took) = eventually("the stop is in force", IN_FORCE, || is(true))?;
+    let ((), took) = eventually("the stop is in force", IN_FORCE, || is(true))?;
     println!("    the stop was in force on {} pods after {} ms", pods.len(), took.as_millis());
     ensure(took <= STOPPED, || format!("the stop took {took:?}"))?;
     let lines = stream.rest().map_err(|error| error.to_string())?;
