@@ -140,13 +140,8 @@ impl Around<'_> {
             }
             (Err(trouble), None) => return Err(trouble),
         };
-        let shadow = match self.shadow(&policies, &policy, last) {
-            Ok(shadow) => shadow,
-            Err((trouble, shadow)) => {
-                troubles.push(trouble);
-                shadow
-            }
-        };
+        let (shadow, trouble) = self.shadow(&policies, &policy, last);
+        troubles.extend(trouble);
         Ok(Resolved { content: Content { mode, floor, stop, policy, shadow }, troubles })
     }
 
@@ -156,8 +151,8 @@ impl Around<'_> {
         policies: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
         policy: &GuardPolicy,
         last: Option<&Settings>,
-    ) -> Result<Option<GuardPolicy>, (Trouble, Option<GuardPolicy>)> {
-        let Some((name, _)) = self.shadow_name() else { return Ok(None) };
+    ) -> (Option<GuardPolicy>, Option<Trouble>) {
+        let Some((name, _)) = self.shadow_name() else { return (None, None) };
         let found = match policies(name) {
             Some(found) => found,
             None => Err("there is no GuardPolicy of that name in this namespace: create it, or take the annotation away".into()),
@@ -169,10 +164,13 @@ impl Around<'_> {
             }
             Err(format!("written out the two have {bytes} bytes; at most {POLICY_BYTES} fit into a ConfigMap"))
         };
-        found.and_then(beside).map(Some).map_err(|reason| {
-            let last = last.and_then(|last| beside(last.shadow.clone()?).ok());
-            (Trouble::Shadow { name: name.into(), reason }, last)
-        })
+        match found.and_then(beside) {
+            Ok(shadow) => (Some(shadow), None),
+            Err(reason) => {
+                let last = last.and_then(|last| beside(last.shadow.clone()?).ok());
+                (last, Some(Trouble::Shadow { name: name.into(), reason }))
+            }
+        }
     }
 
     /// Either of the two stops.

@@ -195,7 +195,7 @@ pub(crate) fn changes_under_load(stage: &Stage) -> Scene {
                 ensure(last["done"] == true && last["eval_count"] == 4000, || format!("the stream ended with {last}"))?;
                 let ended = lines.last().map(|line| line.after).unwrap_or_default();
                 ensure(ended > changed, || format!("the stream ended after {ended:?}, and the change was in force after {changed:?}"))?;
-                println!("    the stream went on for {} ms under what it began with", (ended - changed).as_millis());
+                println!("    the stream went on for {} ms under what it began with", ended.saturating_sub(changed).as_millis());
             }
             Ok(())
         };
