@@ -456,9 +456,12 @@ pub(crate) fn stay_lower(policy: &GuardPolicy, mode: Mode, floor: Option<Mode>) 
         ("redaction", spec.redaction.mode),
         ("models", spec.models.mode),
         ("tools", spec.tools.mode),
+        ("rego", spec.rego.mode),
         ("management", spec.management.mode),
     ];
-    let lower = controls.into_iter().map(|(name, own)| (name, standing.resolve(own, spec.mode))).filter(|(_, resolved)| *resolved < mode);
+    let is_there = |name| name != "rego" || spec.rego.modules.is_some();
+    let controls = controls.into_iter().filter(|(name, _)| is_there(*name));
+    let lower = controls.map(|(name, own)| (name, standing.resolve(own, spec.mode))).filter(|(_, resolved)| *resolved < mode);
     let controls: Names = lower.map(|(name, resolved)| format!("{name} ({resolved})")).collect();
     (!controls.0.is_empty()).then_some(Warning::StayLower { mode, controls })
 }

@@ -728,7 +728,7 @@ struct Remedies {
 impl Remedies {
     fn add(&mut self, remedy: Remedy) {
         match remedy {
-            Remedy::Count | Remedy::Refuse { .. } => {}
+            Remedy::Count | Remedy::Warn | Remedy::Refuse { .. } => {}
             Remedy::WarnAndDisarm => self.disarm = true,
             Remedy::Cut(message) => {
                 self.cut.insert(message);

@@ -70,6 +70,8 @@ pub enum ControlId {
     Models,
     /// LLM06: which tools may be declared and called.
     Tools,
+    /// The platform's own rules, in Rego.
+    Rego,
     /// Routes that change the server.
     Management,
     /// Who may ask at all.
@@ -82,7 +84,7 @@ pub enum ControlId {
 
 impl ControlId {
     /// Every control, in the order in which a request meets them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Stop,
         Self::Identity,
         Self::Protocol,
@@ -91,6 +93,7 @@ impl ControlId {
         Self::Models,
         Self::PromptInjection,
         Self::Tools,
+        Self::Rego,
         Self::Redaction,
     ];
 
@@ -103,6 +106,7 @@ impl ControlId {
             Self::Redaction => "redaction",
             Self::Models => "models",
             Self::Tools => "tools",
+            Self::Rego => "rego",
             Self::Management => "management",
             Self::Identity => "identity",
             Self::Limits => "limits",
@@ -119,7 +123,7 @@ impl ControlId {
             Self::Models => Some("LLM03"),
             Self::Tools => Some("LLM06"),
             Self::Limits => Some("LLM10"),
-            Self::Stop | Self::Management | Self::Identity | Self::Protocol => None,
+            Self::Stop | Self::Rego | Self::Management | Self::Identity | Self::Protocol => None,
         }
     }
 }

@@ -17,23 +17,23 @@ fn said(yaml: &str) -> String {
 const SPECS: &[(&str, &str)] = &[
     (
         "spec: {redacton: {}}",
-        "line 4, column 8: spec.redacton: nobody reads this key: did you mean 'redaction'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
+        "line 4, column 8: spec.redacton: nobody reads this key: did you mean 'redaction'? There are: mode, promptInjection, redaction, models, tools, rego, management, protocol, network, rules",
     ),
     (
         "spec:\n  promptinjection: {mode: hard}",
-        "line 5, column 3: spec.promptinjection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
+        "line 5, column 3: spec.promptinjection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, rego, management, protocol, network, rules",
     ),
     (
         "spec:\n  prompt_injection: {}",
-        "line 5, column 3: spec.prompt_injection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
+        "line 5, column 3: spec.prompt_injection: nobody reads this key: did you mean 'promptInjection'? There are: mode, promptInjection, redaction, models, tools, rego, management, protocol, network, rules",
     ),
     (
         "spec:\n  toolz:\n    allow: [a]",
-        "line 5, column 3: spec.toolz: nobody reads this key: did you mean 'tools'? There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
+        "line 5, column 3: spec.toolz: nobody reads this key: did you mean 'tools'? There are: mode, promptInjection, redaction, models, tools, rego, management, protocol, network, rules",
     ),
     (
         "spec: {xyzzy: 1}",
-        "line 4, column 8: spec.xyzzy: nobody reads this key. There are: mode, promptInjection, redaction, models, tools, management, protocol, network, rules",
+        "line 4, column 8: spec.xyzzy: nobody reads this key. There are: mode, promptInjection, redaction, models, tools, rego, management, protocol, network, rules",
     ),
     ("spec: {mode: strict}", "line 4, column 14: spec.mode: nobody knows 'strict'. There are: monitor, soft, hard"),
     ("spec: {mode: Hard}", "line 4, column 14: spec.mode: nobody knows 'Hard': did you mean 'hard'? There are: monitor, soft, hard"),
@@ -187,6 +187,20 @@ const SPECS: &[(&str, &str)] = &[
         "line 4, column 25: spec.models.allow[0]: 'b\u{212a}*' fits no name that a model can have: it would allow nothing",
     ),
     ("spec: {models: {default: \"a\\tb\"}}", "line 4, column 26: spec.models.default: 'a\\tb' is no name that a model can have"),
+    (
+        "spec: {rego: {modules: {a: 1}}}",
+        "line 4, column 28: spec.rego.modules.a: a text is expected, and there is a number; as a text it stands in quotes",
+    ),
+    ("spec: {rego: {modules: [a]}}", "line 4, column 24: spec.rego.modules: a mapping is expected, and there is a list"),
+    (
+        "spec: {rego: {timeoutMs: 5}}",
+        "line 4, column 14: spec.rego.modules: there is none, so that nothing would be asked: leave the section out",
+    ),
+    (
+        "spec:\n  rego:\n    modules:\n      a: |\n        package llmguard\n        deny contains x if { y := 1 }",
+        "line 8, column 9: spec.rego.modules.a: line 2, column 15: this is no Rego: Undefined variable: 'x'",
+    ),
+    ("spec: {rego: {timeoutMs: -1}}", "line 4, column 26: spec.rego.timeoutMs: a whole number is expected, and there is a number"),
     ("spec: {models: {default: \"a\\tb\"}}\n---\nkind: Pod", "line 6, column 1: there is more than one document"),
 ];
 
@@ -204,7 +218,7 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "spec: {rules: [{wen: {models: [a]}, mode: hard}]}",
-        "line 4, column 17: spec.rules[0].wen: nobody reads this key: did you mean 'when'? There are: name, when, mode, promptInjection, redaction, models, tools, management, protocol",
+        "line 4, column 17: spec.rules[0].wen: nobody reads this key: did you mean 'when'? There are: name, when, mode, promptInjection, redaction, models, tools, rego, management, protocol",
     ),
     (
         "spec: {rules: [{when: {model: [a]}, mode: hard}]}",
@@ -314,7 +328,7 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "spec: {rules: [{when: {models: [a]}, network: {from: []}}]}",
-        "line 4, column 38: spec.rules[0].network: nobody reads this key. There are: name, when, mode, promptInjection, redaction, models, tools, management, protocol",
+        "line 4, column 38: spec.rules[0].network: nobody reads this key. There are: name, when, mode, promptInjection, redaction, models, tools, rego, management, protocol",
     ),
     (
         "spec: {rules: [{when: {models: [a]}, tools: {alow: [b]}}]}",

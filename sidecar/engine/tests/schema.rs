@@ -19,6 +19,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("redaction", "redaction:\n  mode: soft\n  kinds: [secrets, email, creditCard]\n"),
     ("models", "models:\n  allow: [\"llama3.2:*\", \"qwen3:8b\"]\n  default: \"llama3.2:3b\"\n"),
     ("tools", "tools:\n  allow: [search_docs, send_email]\n  highRisk: [send_email]\n"),
+    (
+        "rego",
+        "rego:\n  mode: soft\n  data:\n    windows: {\"llama3.2:3b\": 8192}\n  modules:\n    context: |\n      package llmguard\n\n      window := object.get(data.windows, input.model, 4096)\n\n      brought := sum([message.tokens | some message in input.messages; message.channel == \"tool_result\"])\n\n      deny contains sprintf(\"what tools brought takes %d of %d tokens\", [brought, window]) if brought > window * 0.6\n",
+    ),
     ("management", "management:\n  allow: [pull, create]   # while the pod starts, from its own hooks\n  from: pod\n"),
     ("protocol", "protocol:\n  unknownFields: refuse\n  fields: [top_k, min_p]   # what vLLM takes beyond OpenAI's API\n  images: allow\n"),
     (
@@ -171,6 +175,7 @@ fn kind(schema: &Value) -> String {
             values => format!("list of {values}"),
         },
         Some("string") => "text".into(),
+        Some("integer") => "number".into(),
         Some("boolean") => "`true` `false`".into(),
         Some("object") => "mapping".into(),
         other => panic!("nobody has said how {other:?} is called: {schema}"),

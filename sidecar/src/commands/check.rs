@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::process::ExitCode;
 
+use llm_guard_engine::controls::rego::trial::{self, Outcome};
 use llm_guard_engine::controls::{Control, Policy};
 use llm_guard_engine::exchange::Verdict;
 use llm_guard_engine::policy::settings::Standing;
-use llm_guard_engine::policy::{Document, GuardPolicy, Mode, PolicyError, SCHEMA, Spec};
+use llm_guard_engine::policy::{Document, GuardPolicy, Mode, PolicyError, REGO_INPUT_SCHEMA, RegoSpec, SCHEMA, Spec};
 use llm_guard_engine::verdict::ControlId;
 use serde_json::{Value, json};
 
@@ -23,7 +24,11 @@ const AFTER_HELP: &str = "\
 A file may hold several documents, and other objects of Kubernetes among them: these are named and
 not judged. A file without any GuardPolicy is an error.
 
-It ends with 0 if every policy is sound, with 1 if one isn't, and with 2 if a file can't be read.";
+With --test, files that end in .rego are modules: what tests they have is run with the rules and
+the data of each policy among the files, or by itself where there is none.
+
+It ends with 0 if every policy is sound and every test passes, with 1 if one doesn't, and with 2
+if a file can't be read.";
 
 /// What a policy file may have. Kubernetes keeps one object to 1.5 MiB.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -58,9 +63,21 @@ pub(crate) struct Args {
     /// Print the policy that the reference gateway's settings come to: its variables, as its `.env` file has them
     #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "explain", "mode", "floor", "format"])]
     from_env: Option<String>,
-    /// Print the document's JSON Schema
-    #[arg(long, conflicts_with_all = ["files", "explain", "mode", "floor", "format", "from_env"])]
-    schema: bool,
+    /// Run the unit tests of rules in Rego: the rules whose names begin with `test_`, as `opa test` does
+    #[arg(long, conflicts_with_all = ["explain", "format", "from_env"])]
+    test: bool,
+    /// Print a JSON Schema: of the document, or of what rules in Rego see of a request
+    #[arg(
+        long, value_name = "OF", num_args = 0..=1, default_missing_value = "policy",
+        conflicts_with_all = ["files", "explain", "mode", "floor", "format", "from_env", "test"]
+    )]
+    schema: Option<Schema>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Schema {
+    Policy,
+    RegoInput,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -108,8 +125,12 @@ struct Row {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    if args.schema {
-        return say(SCHEMA, ExitCode::SUCCESS);
+    if let Some(schema) = args.schema {
+        let text = match schema {
+            Schema::Policy => SCHEMA,
+            Schema::RegoInput => REGO_INPUT_SCHEMA,
+        };
+        return say(text, ExitCode::SUCCESS);
     }
     if let Some(file) = &args.from_env {
         return match of_reference(file) {
@@ -121,6 +142,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         };
     }
     let standing = Standing { mode: args.mode, floor: args.floor, ..Standing::default() };
+    if args.test {
+        let (text, status) = test(&args.files, standing);
+        return say(&text, ExitCode::from(status));
+    }
     let request = match args.request.as_deref().map(|file| request(file, args)).transpose() {
         Ok(request) => request,
         Err(error) => {
@@ -243,6 +268,7 @@ fn rows(spec: &Spec, policy: &Policy, standing: Standing) -> Vec<Row> {
         ControlId::Redaction => spec.redaction.mode,
         ControlId::Models => spec.models.mode,
         ControlId::Tools => spec.tools.mode,
+        ControlId::Rego => spec.rego.mode,
         ControlId::Management => spec.management.mode,
         ControlId::Stop | ControlId::Identity | ControlId::Limits | ControlId::Protocol => None,
     };
@@ -262,6 +288,61 @@ fn rows(spec: &Spec, policy: &Policy, standing: Standing) -> Vec<Row> {
     let mut rows: Vec<Row> = policy.controls.iter().map(|control| row(control.as_ref())).collect();
     rows.insert(0, Row { control: ControlId::Protocol, mode: policy.mode, why: "the strictest of all" });
     rows
+}
+
+/// Runs the tests of the files: what is said of them, and the status with which to end.
+fn test(files: &[String], standing: Standing) -> (String, u8) {
+    let mut modules = Vec::new();
+    let mut policies: Vec<(String, RegoSpec)> = Vec::new();
+    for file in files {
+        let text = match read(file) {
+            Ok(text) => text,
+            Err(error) => return (format!("{file}: error: {error}\n"), 2),
+        };
+        if std::path::Path::new(file).extension().is_some_and(|extension| extension == "rego") {
+            modules.push((file.clone(), text));
+            continue;
+        }
+        for Document { text, lines_before, .. } in GuardPolicy::documents(&text).into_iter().filter(|document| is_policy(document)) {
+            match GuardPolicy::read_and(text, |document| Policy::compile(document, &standing)) {
+                Ok((document, _)) => policies.push((format!("{file}: {}", document.metadata.name), document.spec.rego)),
+                Err(error) => return (format!("{file}: error: {}\n", error.below(lines_before)), 1),
+            }
+        }
+    }
+    if policies.is_empty() {
+        policies.push((String::new(), RegoSpec::default()));
+    }
+    let mut out = String::new();
+    let (mut passed, mut all) = (0, 0);
+    for (policy, spec) in &policies {
+        if !policy.is_empty() {
+            let _ = writeln!(out, "{policy}");
+        }
+        let tested = match trial::test(spec, &modules) {
+            Ok(tested) => tested,
+            Err(error) => return (format!("{out}error: {error}\n"), 1),
+        };
+        for (name, outcome) in &tested {
+            all += 1;
+            passed += usize::from(*outcome == Outcome::Passed);
+            let _ = match outcome {
+                Outcome::Passed => writeln!(out, "{name}: PASS"),
+                Outcome::Failed => writeln!(out, "{name}: FAIL"),
+                Outcome::Broken(reason) => writeln!(out, "{name}: ERROR: {reason}"),
+            };
+        }
+    }
+    if all == 0 {
+        let _ = writeln!(out, "there is no test: a rule whose name begins with test_ is one");
+        return (out, 1);
+    }
+    let _ = writeln!(out, "{}, {} passed", plural(all, "test", "tests"), passed);
+    (out, u8::from(passed < all))
+}
+
+fn is_policy(document: &Document<'_>) -> bool {
+    document.kind.as_deref().is_none_or(|kind| kind == "GuardPolicy")
 }
 
 fn plural(count: usize, one: &str, many: &str) -> String {
@@ -547,6 +628,37 @@ mod tests {
         }
         let said = of_env(&format!("ENFORCEMENT_MODE=soft\nREQUIRE_API_KEY=true\nAPI_KEY={key}\n")).unwrap();
         assert!(!said.contains(&key) && said.contains("mode: soft"), "{said}");
+    }
+
+    #[test]
+    fn tests_of_rules_pass_and_fail_with_their_names_and_the_status() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let rules = "package llmguard\n      deny contains \"long\" if input.tokens > data.most";
+        let policy = file(
+            "p.yaml",
+            &format!("{GOOD}  \n").replace(
+                "spec: {mode: soft, tools: {mode: hard}}",
+                &format!("spec:\n  rego:\n    data: {{most: 3}}\n    modules:\n     m: |\n      {rules}"),
+            ),
+        );
+        let tests = "package llmguard_test\nimport data.llmguard\ntest_long if \"long\" in llmguard.deny with input as {\"tokens\": 4}\n";
+        let good = file("good.rego", tests);
+        let said = test(&[policy.clone(), good.clone()], Standing::default());
+        assert_eq!(said, (format!("{policy}: good\ndata.llmguard_test.test_long: PASS\n1 test, 1 passed\n"), 0));
+        let bad = file("bad.rego", "package other\ntest_nothing if 1 == 2\n");
+        let (said, status) = test(&[policy.clone(), good.clone(), bad.clone()], Standing::default());
+        assert!(said.ends_with("data.other.test_nothing: FAIL\n2 tests, 1 passed\n") && status == 1, "{said}");
+        assert!(test(&[bad], Standing::default()).0.ends_with("1 test, 0 passed\n"));
+        assert_eq!(test(std::slice::from_ref(&policy), Standing::default()).1, 1);
+        let broken = file("broken.rego", "package a\nb := [\n");
+        let (said, status) = test(&[policy, broken], Standing::default());
+        assert!(said.contains("broken.rego: line ") && status == 1, "{said}");
+        assert_eq!(test(&[folder.path().join("none.rego").to_str().unwrap().to_owned()], Standing::default()).1, 2);
     }
 
     #[test]

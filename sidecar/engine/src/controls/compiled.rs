@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::scope::{AtHead, Context, List, Scope};
-use super::{Asked, Caller, Control, Protocol, management, models, prompt_injection, redaction, tools};
+use super::{Asked, Caller, Control, Protocol, management, models, prompt_injection, redaction, rego, tools};
 use crate::policy::settings::Standing;
-use crate::policy::{GuardPolicy, PolicyError, RuleSpec, Spec, shown};
+use crate::policy::{GuardPolicy, PolicyError, RegoSpec, RuleSpec, Spec, shown};
 use crate::verdict::{ControlId, Mode};
 use crate::wire::Route;
 
@@ -225,7 +225,18 @@ fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>
         Some(same) => same,
         None => Arc::new(management::Management::new(spec, resolve)?),
     };
-    Ok(vec![management, models, Arc::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode))), tools, redaction])
+    let injection: Arc<dyn Control> = Arc::new(prompt_injection::PromptInjection::new(resolve(spec.prompt_injection.mode)));
+    let mut controls = vec![management, models, injection, tools];
+    // Without rules nothing is asked.
+    if spec.rego != RegoSpec::default() {
+        let mode = resolve(spec.rego.mode);
+        controls.push(match kept(ControlId::Rego, mode, |base, spec| base.rego == spec.rego) {
+            Some(same) => same,
+            None => Arc::new(rego::Rego::new(&spec.rego, mode)?),
+        });
+    }
+    controls.push(redaction);
+    Ok(controls)
 }
 
 #[cfg(test)]

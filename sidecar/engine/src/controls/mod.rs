@@ -9,6 +9,7 @@ mod models;
 mod prompt_injection;
 mod protocol;
 mod redaction;
+pub mod rego;
 mod scope;
 mod tools;
 
@@ -72,6 +73,8 @@ pub enum Remedy {
     Count,
     /// The client is told, and every declared tool is taken out.
     WarnAndDisarm,
+    /// The client is told.
+    Warn,
     /// A message's content is cut out, and a mark says so.
     Cut(MessageIndex),
     /// A declared tool is taken out, by its place; or the call that was asked about.
@@ -95,7 +98,7 @@ impl Remedy {
     pub fn action(&self) -> Option<Action> {
         match self {
             Self::Count => Some(Action::Counted),
-            Self::WarnAndDisarm => Some(Action::Warned),
+            Self::WarnAndDisarm | Self::Warn => Some(Action::Warned),
             Self::Cut(_) | Self::RemoveTool(_) => Some(Action::Removed),
             Self::UseModel(_) => Some(Action::Replaced),
             Self::NameModel(_) => None,

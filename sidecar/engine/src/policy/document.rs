@@ -8,7 +8,7 @@ use super::Mode;
 use super::error::{PolicyError, shown};
 use super::network::NetworkSpec;
 use super::rules::RuleSpec;
-use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default};
+use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec, ToolsSpec, is_default};
 use super::yaml::Tree;
 
 /// The API group and version of the document.
@@ -65,6 +65,9 @@ pub struct Spec {
     /// LLM06: which tools may be used.
     #[serde(skip_serializing_if = "is_default")]
     pub tools: ToolsSpec,
+    /// The platform's own rules about requests, in Rego.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rego: RegoSpec,
     /// Routes that change the server.
     #[serde(skip_serializing_if = "is_default")]
     pub management: ManagementSpec,
@@ -240,6 +243,7 @@ mod tests {
             "{redaction: {kinds: [secrets, creditCard]}}",
             "{management: {allow: [pull, create], from: anyone}, protocol: {unknownFields: drop, fields: [top_k], images: allow}}",
             "{management: {allow: []}}",
+            "{rego: {modules: {a: 'package llmguard'}, data: {limits: {a: 1, b: [x, null, 1.5]}}, timeoutMs: 5}}",
             "{rules: [{name: a, when: {models: [x], tools: true, documents: false}, tools: {block: []}, models: {cloud: deny}}]}",
             "{network: {from: [{namespaceSelector: {matchLabels: {team: chat}}}]}}",
         ] {

@@ -17,10 +17,14 @@ pub use error::{Place, PolicyError, nearest};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use rules::{CallerName, RuleSpec, WhenSpec};
 pub use sections::{
-    Cloud, From, KindName, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, UnknownFields,
+    Cloud, From, KindName, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec, ToolsSpec,
+    UnknownFields,
 };
 
 pub use crate::verdict::{Mode, UnknownMode};
 
 /// The document's JSON Schema (2020-12), for editors and other tools. A test keeps it as the types are.
 pub const SCHEMA: &str = include_str!("../../schema/guardpolicy.v1alpha1.json");
+
+/// The JSON Schema of what rules in Rego see of a request. A test holds real documents against it.
+pub const REGO_INPUT_SCHEMA: &str = include_str!("../../schema/rego-input.v1alpha1.json");

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sections::{ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, ToolsSpec, is_default, said};
+use super::sections::{
+    ManagementSpec, ModelsSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec, ToolsSpec, is_default, said,
+};
 use super::{Mode, Spec};
 
 /// What holds for the requests that fit, on top of the rest: the keys that a rule has stand in the place of the same keys outside of
@@ -35,6 +37,9 @@ pub struct RuleSpec {
     /// LLM06: which tools may be used.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tools: ToolsSpec,
+    /// The platform's own rules about requests, in Rego.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rego: RegoSpec,
     /// Routes that change the server.
     #[serde(default, skip_serializing_if = "is_default")]
     pub management: ManagementSpec,
@@ -104,13 +109,14 @@ impl RuleSpec {
     /// What holds where it fits: this rule's keys, and below them the rest of the document.
     #[must_use]
     pub fn over(&self, below: &Spec) -> Spec {
-        let Self { name: _, when: _, mode, prompt_injection, redaction, models, tools, management, protocol } = self.clone();
+        let Self { name: _, when: _, mode, prompt_injection, redaction, models, tools, rego, management, protocol } = self.clone();
         Spec {
             mode: mode.or(below.mode),
             prompt_injection: prompt_injection.over(&below.prompt_injection),
             redaction: redaction.over(&below.redaction),
             models: models.over(&below.models),
             tools: tools.over(&below.tools),
+            rego: rego.over(&below.rego),
             management: management.over(&below.management),
             protocol: protocol.over(&below.protocol),
             // Who reaches the port is no matter of what is asked there.

@@ -1,5 +1,7 @@
 //! The sections of the document: one for each control.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Mode;
@@ -105,6 +107,27 @@ pub struct ToolsSpec {
     /// Tools that need an approval: in hard they are refused with 403 `approval_required`.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub high_risk: Option<Vec<String>>,
+}
+
+/// The platform's own rules about requests, in Rego: `deny` and `warn` of the package `llmguard`. What they see and what they may
+/// call stands in [rego.md](rego.md).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RegoSpec {
+    /// The control's own mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The modules: each name with its text. Rules are asked for in the package `llmguard`; others may help them.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub modules: Option<BTreeMap<String, String>>,
+    /// What the modules find under `data`: lists, limits, names.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub data: Option<BTreeMap<String, serde_json::Value>>,
+    /// How many milliseconds a decision may take, at most 100. What isn't decided by then is refused in soft and in hard. Absent: 10.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 100)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
 }
 
 /// Routes that change the server.
@@ -225,6 +248,19 @@ impl ToolsSpec {
             allow: allow.or_else(|| below.allow.clone()),
             block: block.or_else(|| below.block.clone()),
             high_risk: high_risk.or_else(|| below.high_risk.clone()),
+        }
+    }
+}
+
+impl RegoSpec {
+    /// As [`PromptInjectionSpec::over`].
+    pub(super) fn over(self, below: &Self) -> Self {
+        let Self { mode, modules, data, timeout_ms } = self;
+        Self {
+            mode: mode.or(below.mode),
+            modules: modules.or_else(|| below.modules.clone()),
+            data: data.or_else(|| below.data.clone()),
+            timeout_ms: timeout_ms.or(below.timeout_ms),
         }
     }
 }

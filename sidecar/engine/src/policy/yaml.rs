@@ -220,6 +220,7 @@ fn wanted(expected: &dyn de::Expected) -> String {
         "a sequence" => "a list".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a map" => "a mapping".to_owned(),
+        "u32" => "a whole number".to_owned(),
         said if said.starts_with("struct ") => "a mapping".to_owned(),
         said => said.to_owned(),
     }

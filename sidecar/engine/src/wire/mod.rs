@@ -154,6 +154,11 @@ impl Channel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageIndex(pub usize);
 
+impl MessageIndex {
+    /// No message of its own: what several say that stand apart, which some servers join.
+    pub(crate) const JOINED: Self = Self(usize::MAX);
+}
+
 /// One text of a request.
 #[derive(Clone, Debug)]
 pub struct Text<'a> {
@@ -274,7 +279,7 @@ pub(crate) fn say_messages(messages: impl Iterator<Item = Utterance>, each: &mut
     }
     let apart = if system.len() < instructions.len() { Some(system) } else { None };
     for joined in [Some(instructions), apart].into_iter().flatten().filter(|joined| joined.len() > 1) {
-        each(Text { channel: Channel::System, message: Some(MessageIndex(0)), also: &[], text: Cow::Owned(joined.join(GAP)) });
+        each(Text { channel: Channel::System, message: Some(MessageIndex::JOINED), also: &[], text: Cow::Owned(joined.join(GAP)) });
     }
 }
 
@@ -397,6 +402,10 @@ pub trait Request: fmt::Debug + Send + Sync {
     }
     /// Takes out the tools for which `keep` says no; it is asked by their place.
     fn retain_tools(&mut self, _keep: &mut dyn FnMut(usize) -> bool) {}
+    /// How many tokens the client wants the model to look back on, where it says so.
+    fn window(&self) -> Option<u64> {
+        None
+    }
     /// Whether the client wants the answer as a stream.
     fn streams(&self) -> bool;
     /// Parts that can't be judged.

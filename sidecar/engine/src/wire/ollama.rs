@@ -125,6 +125,15 @@ pub(super) fn render_only(asked: bool) -> Option<Unreadable> {
     asked.then(|| Unreadable { is: Opaque::Never, path: "_debug_render_only".into(), bytes: 0 })
 }
 
+/// The context window that a request asks for (`options.num_ctx`).
+fn window(settings: &[(&'static str, Json)]) -> Option<u64> {
+    let (_, options) = settings.iter().find(|(name, _)| *name == "options")?;
+    match options.get("num_ctx")? {
+        Json::Number(window) => window.as_u64(),
+        _ => None,
+    }
+}
+
 impl Request for ChatRequest {
     fn model(&self) -> Option<&str> {
         self.model.as_deref()
@@ -169,6 +178,10 @@ impl Request for ChatRequest {
 
     fn retain_tools(&mut self, keep: &mut dyn FnMut(usize) -> bool) {
         retain_places(&mut self.tools, keep);
+    }
+
+    fn window(&self) -> Option<u64> {
+        window(&self.settings)
     }
 
     fn streams(&self) -> bool {
@@ -273,6 +286,10 @@ impl Request for GenerateRequest {
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
         each(&mut self.unknown);
+    }
+
+    fn window(&self) -> Option<u64> {
+        window(&self.settings)
     }
 
     fn streams(&self) -> bool {

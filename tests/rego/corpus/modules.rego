@@ -1,0 +1,384 @@
+# Modules that the guard and OPA are asked about, each behind a line with its name.
+### context share
+window := object.get(data.windows, input.model, 4096)
+brought := sum([m.tokens | some m in input.messages; m.channel == "tool_result"])
+deny contains sprintf("brought %d of %d", [brought, window]) if brought > window * 0.6
+### context window asked for
+deny contains "more than the window" if input.tokens > input.window
+warn contains "no window" if not input.window
+### shell beside tool results
+deny contains "no shell here" if {
+	some m in input.messages
+	m.channel == "tool_result"
+	"shell" in input.tools
+}
+### model per caller
+deny contains "for the pod only" if {
+	input.model in data.internal
+	not input.caller.over_loopback
+}
+### long prompts
+warn contains "long" if input.tokens > 2000
+### addresses
+deny contains "an address" if {
+	some m in input.messages
+	regex.match(`[a-z0-9._]+@corp\.example`, m.text)
+}
+### patterns of data
+deny contains p if {
+	some p in data.patterns
+	some m in input.messages
+	regex.match(p, m.text)
+}
+### words of ascii
+warn contains m.text if {
+	some m in input.messages
+	regex.match(`^\w+$`, m.text)
+}
+warn contains "digits" if {
+	some m in input.messages
+	regex.match(`\d{2,}`, m.text)
+}
+warn contains "blank" if {
+	some m in input.messages
+	regex.match(`[^\s\w]\s`, m.text)
+}
+### word boundaries
+warn contains m.text if {
+	some m in input.messages
+	regex.match(`(?i)\bignore\b|\bŁ`, m.text)
+}
+### found pieces
+warn contains found if {
+	some m in input.messages
+	found := regex.find_n(`[a-z]+`, m.text, 2)
+}
+### split by pattern
+warn contains parts if {
+	some m in input.messages
+	parts := regex.split(`[ ,;.]+`, m.text)
+}
+### upper and lower
+warn contains [upper(m.text), lower(m.text)] if some m in input.messages
+### trims
+warn contains [trim(m.text, " \t"), trim_space(m.text), trim_left(m.text, "a "), trim_right(m.text, "a "), trim_prefix(m.text, "k="), trim_suffix(m.text, "all")] if {
+	some m in input.messages
+}
+### split and concat
+warn contains concat("+", split(m.text, " ")) if some m in input.messages
+warn contains concat(",", {m.channel | some m in input.messages})
+### split by nothing
+warn contains split(m.text, "") if some m in input.messages
+### replace
+warn contains replace(m.text, "a", "bb") if some m in input.messages
+### substring
+warn contains [substring(m.text, 1, 3), substring(m.text, 0, -1)] if some m in input.messages
+### indexof
+warn contains [indexof(m.text, "a"), indexof(m.text, "日"), indexof(m.text, "zz")] if some m in input.messages
+### prefixes
+deny contains "registry" if startswith(input.model, "registry.")
+deny contains "tag" if endswith(input.model, ":latest")
+deny contains "slash" if contains(input.model, "/")
+### any prefix
+deny contains t if {
+	some t in input.tools
+	strings.any_prefix_match(t, ["sh", "send"])
+}
+warn contains t if {
+	some t in input.tools
+	strings.any_suffix_match([t], {"web", "email"})
+}
+### every typed
+warn contains "all users" if {
+	every m in input.messages { m.channel == "user" }
+}
+warn contains "short" if {
+	every i, m in input.messages { m.tokens < 10; i < 3 }
+}
+### not typed
+warn contains "no tools" if not input.tools[0]
+warn contains "not long" if not input.tokens > 10
+warn contains "no user" if not has_user
+has_user if {
+	some m in input.messages
+	m.channel == "user"
+}
+### else
+size := "large" if {
+	input.tokens > 1000
+} else := "middle" if {
+	input.tokens > 10
+} else := "small"
+warn contains size
+### default
+default mood := "calm"
+mood := "loud" if input.tokens > 50
+warn contains mood
+### functions
+is_data(m) if m.channel in {"tool_result", "document"}
+tokens_of(list) := sum([m.tokens | some m in list])
+warn contains tokens_of([m | some m in input.messages; is_data(m)])
+### functions with else
+rank(channel) := 3 if {
+	channel == "system"
+} else := 2 if {
+	channel == "user"
+} else := 1
+warn contains [m.channel, rank(m.channel)] if some m in input.messages
+### sets
+channels := {m.channel | some m in input.messages}
+warn contains channels & {"user", "system"}
+warn contains channels | {"extra"}
+warn contains channels - {"user"}
+warn contains count(channels)
+### union and intersection
+warn contains union({{t | some t in input.tools}, {"x"}})
+warn contains intersection({{t | some t in input.tools}, {"shell", "search"}})
+### object comprehension typed
+texts := {i: text | some i, m in input.messages; text := m.text}
+warn contains texts
+warn contains object.keys(texts)
+### object functions
+warn contains object.union(input.route, {"api": "x", "more": {"a": 1}})
+warn contains object.remove(input.route, ["api"])
+warn contains object.filter(input.route, {"class"})
+warn contains object.get(input, ["route", "api"], "none")
+warn contains object.get(data.nested, ["a", "b", 2, "c"], "none")
+### arrays
+warn contains array.concat(input.tools, ["z"])
+warn contains array.slice(input.tools, 1, 3)
+warn contains array.reverse(input.tools)
+warn contains sort(input.tools)
+### numbers typed
+warn contains [abs(input.tokens - 100), ceil(input.tokens / 3), floor(input.tokens / 3), round(input.tokens / 3)]
+warn contains input.tokens % 7
+### sum and product typed
+warn contains [sum(t), max(t), min(t), product(t)] if {
+	t := [m.tokens | some m in input.messages]
+	count(t) > 0
+	count(t) < 6
+}
+### division by zero
+deny contains "never" if 1 / (input.counts.tools - input.counts.tools) > 0
+warn contains "behind"
+### kinds of values
+warn contains type_name(v) if some v in input
+warn contains k if {
+	some k, v in input
+	is_string(v)
+}
+warn contains "array" if is_array(input.tools)
+warn contains "number" if is_number(input.tokens)
+warn contains "object" if is_object(input.route)
+warn contains "boolean" if is_boolean(input.streams)
+warn contains "set" if is_set(input.tools)
+warn contains "null" if is_null(input.model)
+### to number
+warn contains to_number(m.text) if some m in input.messages
+### range
+warn contains numbers.range(1, input.counts.messages)
+### sprintf
+warn contains sprintf("%d messages, %v, %s, %d%%", [input.counts.messages, input.streams, input.model, input.tokens])
+### sprintf with the wrong verb
+warn contains sprintf("%s and %d", [input.tokens, input.model])
+### sprintf of a share typed
+warn contains sprintf("%.2f of it, %v", [input.tokens / 7, input.tokens / 8])
+### sprintf with too few and too many
+warn contains sprintf("%d %d", [input.tokens])
+warn contains sprintf("%d", [input.tokens, 2])
+### sprintf of lists
+warn contains sprintf("%v %v %v", [input.tools, input.route, {t | some t in input.tools}])
+### comparison across kinds
+warn contains "a" if input.model < 5
+warn contains "b" if input.tokens < "a"
+warn contains "c" if input.tools > {}
+warn contains "d" if input.model == "llama3.2:3b"
+warn contains "e" if input.streams != true
+### order
+warn contains sort([input.tokens, input.model, input.streams, null, input.tools, input.route])
+### destructuring
+warn contains [a, b] if [a, b] = input.tools
+warn contains c if {"channel": c, "text": _, "tokens": _, "bytes": _} = input.messages[_]
+### references with variables
+warn contains input.messages[i].tokens + input.messages[j].tokens if {
+	some i, j
+	input.messages[i].channel == "system"
+	input.messages[j].channel == "user"
+}
+### nested comprehensions typed
+warn contains [[both | some n in input.messages; n.channel == m.channel; both := m.tokens + n.tokens] | some m in input.messages]
+### undefined and what comes of it
+deny contains input.nothing
+deny contains input.model.nothing
+deny contains input.messages[100].text
+deny contains "a" if input.route.api.x == 1
+warn contains "b" if not input.route.api.x
+### wrong kinds in functions typed
+deny contains lower(input.tokens)
+deny contains count(input.tokens)
+deny contains concat(",", input.messages)
+deny contains sum(input.tools)
+warn contains "not lower" if not lower(input.tokens)
+### arithmetic over other kinds
+deny contains input.model + 1
+deny contains input.tokens * input.model
+warn contains input.tokens - 3.5
+### large numbers
+warn contains input.tokens * 1000000000000
+warn contains input.tokens + 0.1
+### membership
+warn contains "in" if "shell" in input.tools
+warn contains "value" if "ollama" in input.route
+### messages that are no texts
+deny contains {"code": 1, "model": input.model}
+deny contains input.tokens
+deny contains null
+deny contains [input.streams]
+### helper rules
+long_texts contains m.text if {
+	some m in input.messages
+	count(m.text) > 10
+}
+deny contains "many long" if count(long_texts) > 1
+warn contains t if some t in long_texts
+### unicode counts
+warn contains count(m.text) if some m in input.messages
+### chained
+a := b + 1
+b := c * 2
+c := input.tokens
+warn contains a
+### same value twice
+flag if input.streams
+flag if input.tokens > 3
+warn contains "flag" if flag
+### shadowed
+warn contains count if {
+	count := input.tokens
+}
+### raw text
+warn contains `a\b`
+warn contains "tab\tquote\"é\u00e9"
+### two values refused
+p := 1 if input.tokens > 3
+p := 2 if input.streams
+deny contains p
+### partial object refused
+p[m.channel] := m.tokens if some m in input.messages
+deny contains p
+### recursion refused
+a if b
+b if a
+deny contains "a" if a
+### time refused
+deny contains time.now_ns()
+### dice refused
+deny contains rand.intn("a", 3)
+### network refused
+deny contains http.send({"url": "http://localhost", "method": "GET"})
+### flags refused
+deny contains "a" if regex.match("(?x)a", input.model)
+### verbs refused
+deny contains sprintf("%08b", [input.tokens])
+### with refused
+deny contains "a" if input.model == "x" with input as {"model": "x"}
+### old syntax refused
+deny[msg] { msg := "a" }
+### replace of nothing refused
+deny contains replace(input.route.path, "", "-")
+### not of what may not be there refused
+deny contains "a" if not startswith(input.model, "a")
+### not of data refused
+deny contains "a" if not input.tokens > data.limit
+### not of a rule without a value refused
+size := 3 if input.tokens > 3
+deny contains "a" if not size > 2
+### not of what is worked out refused
+deny contains "a" if not input.tokens + 1 > 2
+### not of a call in a call refused
+deny contains "a" if not count(lower(input.route.path)) > 3
+### not of a field of a variable typed
+deny contains m.text if {
+	some m in input.messages
+	not contains(m.text, "a")
+	not m.channel in {"system", "tool_result"}
+}
+### not of a name
+deny contains "a" if {
+	model := input.model
+	not startswith(model, "llama")
+}
+### not of a rule with a default typed
+default size := 1
+size := 3 if input.tokens > 3
+deny contains "a" if not size > 2
+### object of what may be nothing refused
+deny contains {m.text: data.windows[m.text] | some m in input.messages}
+### assigned nothing
+deny contains "a" if { x := input.window }
+deny contains "b" if x := input.window
+deny contains "c" if {
+	x := [input.model][0]
+	not startswith(x, "a")
+}
+deny contains "d" if {
+	some t in input.tools
+	x := data.windows[t]; y := "é" # a comment
+	not x == 3
+}
+deny contains "e" if {
+	x := lower(input.model)
+	not x == "a"
+}
+warn contains [y | some t in input.tools; y := data.windows[t]]
+warn contains {y | some t in input.tools; y := data.windows[t]; z := input.window}
+g if x := input.window
+deny contains "g" if not g2
+g2 if g
+deny contains "h" if { f(input.tools) }
+f(x) := y if {
+	y := data.windows[x[0]]
+}
+deny contains "i" if {
+	x := input.streams
+}
+### equality and unification
+deny contains "a" if { x = input.window }
+deny contains "b" if {
+	[x, y] := [input.model, input.window]
+	not x == y
+}
+deny contains "c" if input.window = input.tokens
+deny contains [input.model, 1]
+deny contains {"m": input.model}
+### a pair of membership refused
+deny contains "pair" if 0, "a" in input.tools
+### assigned in every refused
+deny contains "f" if {
+	every t in input.tools {
+		x := data.windows[t]
+	}
+}
+### every with a value by itself refused
+deny contains "f" if {
+	every t in input.tools { data.windows[t] }
+}
+### every with what isn't there
+warn contains "k" if {
+	every t in input.tools { high(t) }
+}
+high(t) if data.windows[t] > 3
+deny contains "g" if {
+	every t in input.tools { t in {"shell", "search"} }
+}
+warn contains "f" if {
+	every t in input.tools { known(t) }
+}
+known(t) if {
+	x := data.windows[t]
+	x > 3
+}
+### every over what may be nothing refused
+deny contains "f" if {
+	every t in input.tools { data.windows[t] > 3 }
+}
