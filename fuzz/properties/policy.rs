@@ -35,6 +35,7 @@ pub(crate) fn holds(data: &[u8]) {
             stop: false,
             exceptions: Vec::new(),
             policy: again,
+            shadow: None,
         };
         let sealed = seal(&settings, &KEY);
         if sealed.len() > MAX_BYTES {

@@ -26,7 +26,7 @@ use crate::events::Reason;
 use crate::exceptions::{self, Concerns, Known, News, State};
 use crate::guarded::Guarded;
 use crate::identity::{Identity, Whose, is_object_name};
-use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, MANAGER};
+use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, MANAGER, SHADOW};
 use crate::network_policy::{self, UNGUARDED, Ways, opens_more};
 use crate::settings::{Around, Sealed, annotations_behind, read_policy};
 use crate::status::{self, Loaded, Share, Times};
@@ -430,11 +430,14 @@ impl Controller {
                         )
                         .await
                 }
-                // Its pods outlive it for a while, or for good: what its annotations said still holds for them.
+                // Its pods outlive it for a while, or for good: what its annotations said still holds for them. A shadow ends: nobody is
+                // left who could put it in force.
                 None => match self.applier.last(identity, map.as_ref(), least) {
                     Some(before) => {
                         let annotations = annotations_behind(&before);
-                        let around = Around { floor: self.applier.floor, namespace, workload: Some(&annotations) };
+                        let mut namespace = namespace.clone();
+                        namespace.remove(SHADOW);
+                        let around = Around { floor: self.applier.floor, namespace: &namespace, workload: Some(&annotations) };
                         self.applier.settle(identity, &around, |_| Some(policy_behind(&before.policy, policies)), map, least, false).await
                     }
                     None => {

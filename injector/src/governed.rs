@@ -12,6 +12,7 @@ use kube::api::DynamicObject;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::{Value, json};
 
+use crate::access::AccessError;
 use crate::authority::strength::weaker;
 use crate::authority::{self, Ask, Made, Situation, Template, Verb};
 use crate::events::Reason;
@@ -71,48 +72,84 @@ impl Reviews {
             "Namespace" => self.namespace_asks(review).await?,
             _ => self.made_asks(review).await?,
         };
-        self.decide(review, asks, &changes).await
+        self.decide(review, asks, &changes, None).await
     }
 
     /// A guarded pod is changed, and what it is changed to is in order.
     pub(crate) async fn pod_authority(&self, review: &Review) -> Result<Verdict, Undecided> {
         let asks = authority::pod_changed(&Template::of(Some(&review.old_object)), &Template::of(Some(&review.object)));
-        self.decide(review, asks, &changes(review)).await
+        self.decide(review, asks, &changes(review), None).await
     }
 
-    /// A policy is made, changed or deleted. `old` and `new`: what it says, where it says something that guards can load.
-    pub(crate) async fn policy_authority(
+    /// A policy is made or changed. `read` reads what it says, before and after, and takes a while: the API server is asked meanwhile for
+    /// the namespace, and whether the user has the verb that most changes of a policy in force take.
+    ///
+    /// The namespace is read now, and not taken from the copies: somebody without the verbs could take a mode away that the policy makes
+    /// needless, and lower the policy while the copy still has that mode. Only where nobody has anything to lose, nothing is read.
+    pub(crate) async fn policy_changed<E>(
         &self,
         review: &Review,
+        read: impl FnOnce() -> Result<(Option<GuardPolicy>, GuardPolicy), E>,
+    ) -> Result<Result<Verdict, E>, Undecided> {
+        if !self.knows_the_cluster().await {
+            return Err(Undecided::TooEarly);
+        }
+        if review.old_object.is_null() && review.policy_name() != DEFAULT_POLICY && self.is_unused(&review.namespace) {
+            return match read() {
+                Ok((_, new)) => self.decide(review, Vec::new(), &policy_changes(None, Some(&new)), None).await.map(Ok),
+                Err(refused) => Ok(Err(refused)),
+            };
+        }
+        // They are begun in this order, and the last waits for nothing.
+        let verbs = BTreeSet::from([Verb::Lower]);
+        let (around, lacks, read) = tokio::join!(self.around(&review.namespace), self.lacks(review, &verbs), async { read() });
+        match read {
+            Ok((old, new)) => self.policy_authority(review, &around?, old, Some(new), Some(lacks)).await.map(Ok),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    /// Whether nobody in a namespace goes by any policy, or says anything of one: by the copies, as users are found everywhere.
+    fn is_unused(&self, namespace: &str) -> bool {
+        let cluster = &self.applier.cluster;
+        let here = cluster.pods.state_filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace));
+        here.is_empty() && cluster.workloads(namespace).values().all(BTreeMap::is_empty)
+    }
+
+    /// A policy is deleted that nobody goes by now.
+    pub(crate) async fn policy_deleted_by(&self, review: &Review) -> Result<Verdict, Undecided> {
+        let around = self.around(&review.namespace).await?;
+        self.policy_authority(review, &around, read_policy(&review.old_object).ok(), None, None).await
+    }
+
+    /// `old` and `new`: what the policy says, where it says something that guards can load. `lacks`: whether the user lacks `lower`.
+    async fn policy_authority(
+        &self,
+        review: &Review,
+        around: &Around,
         old: Option<GuardPolicy>,
         new: Option<GuardPolicy>,
+        lacks: Option<Result<BTreeSet<Verb>, AccessError>>,
     ) -> Result<Verdict, Undecided> {
-        let around = self.around(&review.namespace).await?;
         let name = review.policy_name();
-        let told = |policy: Option<&GuardPolicy>| {
-            policy.map_or("nothing".to_owned(), |policy| {
-                let mode = policy.spec.mode.unwrap_or_default();
-                format!("{mode} {}", policy_digest(policy))
-            })
-        };
-        let changes = vec![format!("spec: from {} to {}", told(old.as_ref()), told(new.as_ref()))];
+        let changes = policy_changes(old.as_ref(), new.as_ref());
         let built_in = || (name == DEFAULT_POLICY).then(GuardPolicy::built_in);
         let after = new.or_else(built_in);
         // What was there and couldn't be loaded, or wasn't there and is named, left in force what was before.
         let before = old.or_else(|| review.old_object.is_null().then(built_in).flatten());
         let mut asks = Vec::new();
-        for (user, situation) in situations(&around, &self.users(&around)) {
+        for (user, situation) in situations(around, &self.users(around)) {
             if situation.policy_name() != name {
                 continue;
             }
             let before = before.clone().or_else(|| self.last(user?));
             let found = before.zip(after.clone()).and_then(|(before, after)| weaker(&situation.held(before), &situation.held(after)));
             if let Some(found) = found {
-                asks.push(authority::of_policy(&whose(user, &around), &found));
+                asks.push(authority::of_policy(&whose(user, around), &found));
                 break;
             }
         }
-        self.decide(review, asks, &changes).await
+        self.decide(review, asks, &changes, lacks).await
     }
 
     async fn namespace_asks(&self, review: &Review) -> Result<Vec<Ask>, Undecided> {
@@ -201,15 +238,27 @@ impl Reviews {
         self.applier.last(identity, maps.first().map(AsRef::as_ref), 0).map(|settings| settings.policy)
     }
 
-    /// Asks for the verbs, and records what comes of it.
-    async fn decide(&self, review: &Review, asks: Vec<Ask>, changes: &[String]) -> Result<Verdict, Undecided> {
-        let user = &review.user_info;
-        let is_policy = review.kind.kind == "GuardPolicy";
-        let namespace = if review.kind.kind == "Namespace" { &review.name } else { &review.namespace };
+    /// Of these verbs, those that the user doesn't have.
+    async fn lacks(&self, review: &Review, verbs: &BTreeSet<Verb>) -> Result<BTreeSet<Verb>, AccessError> {
+        let policy = (review.kind.kind == "GuardPolicy").then(|| review.policy_name());
+        review.user_info.lacks(&self.applier.cluster.client, review.in_namespace(), policy, verbs).await
+    }
+
+    /// Asks for the verbs, and records what comes of it. `lacks`: what was answered already, for whatever verbs this may take.
+    async fn decide(
+        &self,
+        review: &Review,
+        asks: Vec<Ask>,
+        changes: &[String],
+        lacks: Option<Result<BTreeSet<Verb>, AccessError>>,
+    ) -> Result<Verdict, Undecided> {
+        let (user, namespace) = (&review.user_info, review.in_namespace());
         let verbs: BTreeSet<Verb> = asks.iter().map(|ask| ask.verb).collect();
-        let policy = is_policy.then(|| review.policy_name());
-        let lacks =
-            if verbs.is_empty() { BTreeSet::new() } else { user.lacks(&self.applier.cluster.client, namespace, policy, &verbs).await? };
+        let lacks = match lacks {
+            _ if verbs.is_empty() => BTreeSet::new(),
+            Some(lacks) => lacks?,
+            None => self.lacks(review, &verbs).await?,
+        };
         self.record(review, &verbs, &lacks, changes);
         let refusals: Vec<Refusal> = asks
             .into_iter()
@@ -217,7 +266,7 @@ impl Reviews {
             .take(MOST_REFUSALS)
             .map(|Ask { verb, field, what }| Refusal {
                 field: Field::new(Of::Workload, field),
-                obstacle: Obstacle::Verb { what, verb: verb.name(), user: user.username.clone(), namespace: namespace.clone() },
+                obstacle: Obstacle::Verb { what, verb: verb.name(), user: user.username.clone(), namespace: namespace.to_owned() },
             })
             .collect();
         if refusals.is_empty() {
@@ -272,6 +321,17 @@ fn situations<'a>(around: &'a Around, users: &'a [User]) -> Vec<(Option<&'a User
         }));
     }
     all
+}
+
+/// What a record says of a changed policy.
+fn policy_changes(old: Option<&GuardPolicy>, new: Option<&GuardPolicy>) -> Vec<String> {
+    let told = |policy: Option<&GuardPolicy>| {
+        policy.map_or("nothing".to_owned(), |policy| {
+            let mode = policy.spec.mode.unwrap_or_default();
+            format!("{mode} {}", policy_digest(policy))
+        })
+    };
+    vec![format!("spec: from {} to {}", told(old), told(new))]
 }
 
 /// Of whom it is told that something is weaker.

@@ -8,6 +8,8 @@ pub(crate) const PREFIX: &str = "llm-guard.io/";
 // Annotations that users write.
 pub(crate) const MODE: &str = "llm-guard.io/mode";
 pub(crate) const POLICY: &str = "llm-guard.io/policy";
+/// Names the policy that is judged beside the one in force.
+pub(crate) const SHADOW: &str = "llm-guard.io/shadow";
 pub(crate) const PORT: &str = "llm-guard.io/port";
 pub(crate) const INTERCEPTION: &str = "llm-guard.io/interception";
 pub(crate) const CPU_REQUEST: &str = "llm-guard.io/resources-cpu-request";

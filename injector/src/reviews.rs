@@ -22,7 +22,7 @@ use crate::exceptions;
 use crate::guarded::Guarded;
 use crate::identity::{Identity, Kind, Whose};
 use crate::metrics::{Metrics, Webhook};
-use crate::names::POLICY;
+use crate::names::{POLICY, SHADOW};
 use crate::network_policy::{self, UNGUARDED, Ways};
 use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Users, Warning};
 use crate::server::{Reply, reply, text};
@@ -141,9 +141,9 @@ impl Reviews {
             return Ok(first);
         }
 
-        let (around, policy) = self.policy_for(&gathered).await?;
+        let (around, policies) = self.policies_for(&gathered).await?;
         let there = self.settings_of(&gathered).await?;
-        let lookup = |_: &str| policy.clone();
+        let lookup = |name: &str| policies.get(name).cloned();
         let settled = match self.applier.settle(&gathered.identity, &around, lookup, there, 0, review.is_dry_run()).await {
             Ok(settled) => settled,
             Err(ApplyError::Trouble(trouble)) => return Ok(refused(&gathered, &trouble, "Pod")),
@@ -208,19 +208,26 @@ impl Reviews {
         let gathered = self.gather(namespace, workload, None, &template);
         let mut surroundings =
             self.surroundings(&gathered, SettingsRef { workload: gathered.identity.workload(), ..SettingsRef::default() })?;
-        let (around, policy) = self.policy_for(&gathered).await?;
-        let resolved = around.resolve(&gathered.identity, |_| policy.clone(), None);
+        let (around, policies) = self.policies_for(&gathered).await?;
+        let lookup = |name: &str| policies.get(name).cloned();
+        let resolved = around.resolve(&gathered.identity, lookup, None);
         surroundings.policy = resolved.as_ref().ok().map(|resolved| resolved.content.policy.clone());
         let mut verdict = webhook::workload(review, &surroundings);
         // Not a refusal: whoever applies a folder may apply the policy after the workload. Until it is there, pods get what was in force
         // before; where nothing was, they are refused.
-        if let (Verdict::Allowed(warnings), Err(trouble)) = (&mut verdict, resolved)
+        if let Verdict::Allowed(warnings) = &mut verdict
             && webhook::asks(review, &surroundings) == crate::plan::Asks::Guard
         {
-            let there = self.settings_of(&gathered).await?;
-            let held = self.applier.settle(&gathered.identity, &around, |_: &str| policy.clone(), there, 0, true).await.is_ok();
-            let warning = if held { Warning::Settings } else { Warning::PodsRefused };
-            warnings.push(warning(trouble.to_string()));
+            match resolved {
+                // Without older settings, a shadow alone can be amiss.
+                Ok(resolved) => warnings.extend(resolved.troubles.iter().map(|trouble| Warning::Settings(trouble.to_string()))),
+                Err(trouble) => {
+                    let there = self.settings_of(&gathered).await?;
+                    let held = self.applier.settle(&gathered.identity, &around, lookup, there, 0, true).await.is_ok();
+                    let warning = if held { Warning::Settings } else { Warning::PodsRefused };
+                    warnings.push(warning(trouble.to_string()));
+                }
+            }
         }
         Ok(verdict)
     }
@@ -233,8 +240,9 @@ impl Reviews {
         {
             return Ok(Verdict::Allowed(Vec::new()));
         }
-        match read_policy(&review.object) {
-            Ok(policy) => self.policy_authority(review, read_policy(&review.old_object).ok(), Some(policy)).await,
+        let read = || read_policy(&review.object).map(|policy| (read_policy(&review.old_object).ok(), policy));
+        match self.policy_changed(review, read).await? {
+            Ok(verdict) => Ok(verdict),
             Err(reason) => {
                 let field = Field::new(Of::Workload, format!("GuardPolicy {}", review.name));
                 let refusal = Refusal { field, obstacle: Obstacle::Settings(reason) };
@@ -293,7 +301,8 @@ impl Reviews {
         let pods = self.guarded(&review.namespace, &uid);
         let mut workloads = cluster.workloads(&review.namespace);
         let seen = uses::users(&review.namespace, &uid, &annotations, &pods, &workloads);
-        let using: Vec<Whose> = seen.iter().filter(|user| user.uses(policy)).map(|user| user.identity.whose().clone()).collect();
+        let using: Vec<Whose> =
+            seen.iter().filter(|user| user.uses(policy) || user.shadows(policy)).map(|user| user.identity.whose().clone()).collect();
         for whose in using.into_iter().take(MOST_READ) {
             if let Whose::Workload(kind, name) = &whose {
                 match cluster.read_annotations(&review.namespace, *kind, name).await? {
@@ -306,7 +315,7 @@ impl Reviews {
         let names = uses::names_of_users(policy, &annotations, &review.namespace, &users);
         if names.is_empty() {
             // Nobody goes by it now; whoever comes may.
-            return self.policy_authority(review, read_policy(&review.old_object).ok(), None).await;
+            return self.policy_deleted_by(review).await;
         }
         let field = Field::new(Of::Workload, format!("GuardPolicy {policy}"));
         let refusal = Refusal { field, obstacle: Obstacle::InUse { users: Users(names) } };
@@ -358,18 +367,26 @@ impl Reviews {
         })
     }
 
-    /// The policy that counts, read now.
-    async fn policy_for<'g>(&self, gathered: &'g Gathered) -> Result<(Around<'g>, Option<Result<GuardPolicy, String>>), Undecided> {
+    /// The policies that count, by name, read now.
+    async fn policies_for<'g>(
+        &self,
+        gathered: &'g Gathered,
+    ) -> Result<(Around<'g>, BTreeMap<String, Result<GuardPolicy, String>>), Undecided> {
         let around = Around {
             floor: self.applier.floor,
             namespace: &gathered.namespace.annotations,
             workload: gathered.workload.as_ref().map(|workload| &workload.annotations),
         };
-        let (name, _) = around.policy_name(&gathered.identity);
-        let object = self.applier.cluster.read_policy(&gathered.namespace.name, name).await?;
-        let policy =
-            object.map(|object| serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value)));
-        Ok((around, policy))
+        let names: BTreeSet<&str> =
+            [around.policy_name(&gathered.identity).0].into_iter().chain(around.shadow_name().map(|(name, _)| name)).collect();
+        let mut policies = BTreeMap::new();
+        for name in names {
+            if let Some(object) = self.applier.cluster.read_policy(&gathered.namespace.name, name).await? {
+                let policy = serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value));
+                policies.insert(name.to_owned(), policy);
+            }
+        }
+        Ok((around, policies))
     }
 }
 
@@ -378,6 +395,7 @@ fn refused(gathered: &Gathered, trouble: &Trouble, kind: &str) -> Verdict {
     let key = match trouble {
         Trouble::Value { key, .. } => key,
         Trouble::NoPolicy(_) | Trouble::Policy { .. } => POLICY,
+        Trouble::Shadow { .. } => SHADOW,
     };
     let of = match trouble {
         Trouble::Value { holder: "workload", .. } => Of::Workload,

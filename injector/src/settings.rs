@@ -9,7 +9,7 @@ use llm_guard_engine::policy::settings::{Exception, OpenError, PublicKey, Settin
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 
 use crate::identity::{Identity, digest};
-use crate::names::{MINIMUM_MODE, MODE, POLICY, STOP};
+use crate::names::{MINIMUM_MODE, MODE, POLICY, SHADOW, STOP};
 use crate::signing::Keys;
 
 /// The policy of a namespace in which none is named.
@@ -42,6 +42,14 @@ pub(crate) enum Trouble {
         /// The engine's sentence.
         reason: String,
     },
+    /// A policy that is to be judged beside the one in force can't be. The rest takes hold.
+    #[error("'{name}', which llm-guard.io/shadow names, can't be judged beside the policy in force: {reason}")]
+    Shadow {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What stands around a workload.
@@ -62,6 +70,8 @@ pub(crate) struct Content {
     /// Those that run. They don't come of what stands around, so [`Around::resolve`] finds none.
     pub(crate) exceptions: Vec<Exception>,
     pub(crate) policy: GuardPolicy,
+    /// Is judged beside it.
+    pub(crate) shadow: Option<GuardPolicy>,
 }
 
 /// Content, and what of it is older than it should be.
@@ -78,6 +88,11 @@ impl Around<'_> {
         named.map_or((DEFAULT_POLICY, false), |name| (name, true))
     }
 
+    /// The name of the policy that is judged beside it, and whether the workload itself names it.
+    pub(crate) fn shadow_name(&self) -> Option<(&str, bool)> {
+        self.annotation(SHADOW).map(|(holder, name)| (name.as_str(), holder == "workload"))
+    }
+
     /// The workload's annotation, else the namespace's.
     fn annotation(&self, key: &str) -> Option<(&'static str, &String)> {
         let of_workload = self.workload.and_then(|annotations| annotations.get(key)).map(|value| ("workload", value));
@@ -85,11 +100,11 @@ impl Around<'_> {
     }
 
     /// Makes the content. What can't be used stays as it is in `last`; without that there is no content, and the first trouble is why.
-    /// `policy` gives the policy of a name.
+    /// `policies` gives the policy of a name. What is wrong with a shadow alone never keeps the rest from being made.
     pub(crate) fn resolve(
         &self,
         identity: &Identity,
-        policy: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
+        policies: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
         last: Option<&Settings>,
     ) -> Result<Resolved, Trouble> {
         let mut troubles = Vec::new();
@@ -113,7 +128,7 @@ impl Around<'_> {
             (Err(trouble), None) => return Err(trouble),
         };
         let (name, named) = self.policy_name(identity);
-        let policy = match policy(name) {
+        let policy = match policies(name) {
             Some(Ok(policy)) => Ok(policy),
             Some(Err(reason)) => Err(Trouble::Policy { name: name.into(), reason }),
             None if named => Err(Trouble::NoPolicy(name.into())),
@@ -127,7 +142,37 @@ impl Around<'_> {
             }
             (Err(trouble), None) => return Err(trouble),
         };
-        Ok(Resolved { content: Content { mode, floor, stop, exceptions: Vec::new(), policy }, troubles })
+        let (shadow, trouble) = self.shadow(&policies, &policy, last);
+        troubles.extend(trouble);
+        Ok(Resolved { content: Content { mode, floor, stop, exceptions: Vec::new(), policy, shadow }, troubles })
+    }
+
+    /// The policy that is judged beside `policy`. With a trouble: the last one, if it still fits beside the policy.
+    fn shadow(
+        &self,
+        policies: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
+        policy: &GuardPolicy,
+        last: Option<&Settings>,
+    ) -> (Option<GuardPolicy>, Option<Trouble>) {
+        let Some((name, _)) = self.shadow_name() else { return (None, None) };
+        let found = match policies(name) {
+            Some(found) => found,
+            None => Err("there is no GuardPolicy of that name in this namespace: create it, or take the annotation away".into()),
+        };
+        let beside = |shadow: GuardPolicy| {
+            let bytes = written(policy).saturating_add(written(&shadow));
+            if bytes <= POLICY_BYTES {
+                return Ok(shadow);
+            }
+            Err(format!("written out the two have {bytes} bytes; at most {POLICY_BYTES} fit into a ConfigMap"))
+        };
+        match found.and_then(beside) {
+            Ok(shadow) => (Some(shadow), None),
+            Err(reason) => {
+                let last = last.and_then(|last| beside(last.shadow.clone()?).ok());
+                (last, Some(Trouble::Shadow { name: name.into(), reason }))
+            }
+        }
     }
 
     /// Either of the two stops.
@@ -190,11 +235,16 @@ pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, Str
     // The line and the column would be those of a text that nobody has seen.
     let policy = GuardPolicy::read(&document(object)).map_err(|error| error.without_place().to_string())?;
     Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
-    let written = serde_json::to_vec_pretty(&policy).map_or(usize::MAX, |text| text.len());
-    if written > POLICY_BYTES {
-        return Err(format!("written out it has {written} bytes; at most {POLICY_BYTES} fit into a ConfigMap"));
+    let bytes = written(&policy);
+    if bytes > POLICY_BYTES {
+        return Err(format!("written out it has {bytes} bytes; at most {POLICY_BYTES} fit into a ConfigMap"));
     }
     Ok(policy)
+}
+
+/// How many bytes a policy takes in the settings.
+fn written(policy: &GuardPolicy) -> usize {
+    serde_json::to_vec_pretty(policy).map_or(usize::MAX, |text| text.len())
 }
 
 /// What the annotations of a workload said when these settings were made, as far as it shows.
@@ -260,7 +310,7 @@ impl There<'_> {
 
     /// What is to be done so that `content` is in force. `now` in milliseconds since 1970.
     pub(crate) fn step(&self, content: &Content, keys: &Keys, now: u64) -> Step {
-        let Content { mode, floor, stop, exceptions, policy } = content.clone();
+        let Content { mode, floor, stop, exceptions, policy, shadow } = content.clone();
         let there = self.read(&keys.ours());
         let before = there.as_ref().map_or(self.least, |there| there.serial.max(self.least));
         if let (Ok(there), Some(text)) = (&there, self.text) {
@@ -272,13 +322,14 @@ impl There<'_> {
                 stop,
                 exceptions: exceptions.clone(),
                 policy: policy.clone(),
+                shadow: shadow.clone(),
             };
             if *there == same && open(text, &[keys.signer()]).is_ok() {
                 return Step::Keep(Sealed { settings: same, digest: digest(text) });
             }
         }
         let serial = now.max(before.saturating_add(1));
-        let settings = Settings { audience: self.audience.into(), serial, mode, floor, stop, exceptions, policy };
+        let settings = Settings { audience: self.audience.into(), serial, mode, floor, stop, exceptions, policy, shadow };
         let text = seal(&settings, keys.current());
         Step::Write { sealed: Sealed { settings, digest: digest(&text) }, text, wrong: there.err() }
     }
@@ -316,6 +367,7 @@ mod tests {
             stop: true,
             exceptions: Vec::new(),
             policy: soft(),
+            shadow: None,
         }
     }
 
@@ -344,6 +396,62 @@ mod tests {
     }
 
     #[test]
+    fn the_workloads_shadow_goes_before_the_namespaces_and_is_read_by_its_name() {
+        let (of_workload, of_namespace, none) = (map(&[(SHADOW, "w")]), map(&[(SHADOW, "n"), (POLICY, "p")]), map(&[]));
+        let named = |name: &str| {
+            let mut policy = soft();
+            name.clone_into(&mut policy.metadata.name);
+            Some(Ok(policy))
+        };
+        for (workload, expected) in [(Some(&of_workload), "w"), (Some(&none), "n"), (None, "n")] {
+            let around = Around { floor: None, namespace: &of_namespace, workload };
+            let Content { policy, shadow, .. } = around.resolve(&ollama(None), named, None).unwrap().content;
+            assert_eq!((policy.metadata.name.as_str(), shadow.unwrap().metadata.name.as_str()), ("p", expected));
+        }
+        let around = Around { floor: None, namespace: &none, workload: None };
+        let last = Settings { shadow: Some(soft()), ..settings(1) };
+        assert_eq!(around.resolve(&ollama(None), named, Some(&last)).unwrap().content.shadow, None, "taken away");
+    }
+
+    #[test]
+    fn a_shadow_that_cant_be_judged_leaves_the_last_one_and_holds_up_nothing() {
+        let namespace = map(&[(SHADOW, "next"), (MODE, "soft")]);
+        let around = Around { floor: None, namespace: &namespace, workload: None };
+        let broken = |name: &str| (name == "next").then(|| Err("spec.tools: no".to_owned()));
+        for (last, expected) in
+            [(None, None), (Some(settings(1)), None), (Some(Settings { shadow: Some(soft()), ..settings(1) }), Some(soft()))]
+        {
+            for policies in [&broken as &dyn Fn(&str) -> _, &|_: &str| None] {
+                let Resolved { content, troubles } = around.resolve(&ollama(None), policies, last.as_ref()).unwrap();
+                assert_eq!((content.mode, content.policy, content.shadow), (Some(Mode::Soft), GuardPolicy::built_in(), expected.clone()));
+                assert!(matches!(&troubles[..], [Trouble::Shadow { name, .. }] if name == "next"), "{troubles:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_and_its_shadow_fit_into_a_config_map_together_or_the_shadow_is_left_out() {
+        let namespace = map(&[(SHADOW, "next")]);
+        let around = Around { floor: None, namespace: &namespace, workload: None };
+        let of = |bytes: usize| {
+            let mut policy = soft();
+            policy.spec.tools.block = Some(["x".repeat(bytes)].into());
+            policy
+        };
+        let resolve = |policy: usize, shadow: usize, last: &Settings| {
+            let policies = |name: &str| Some(Ok(of(if name == "next" { shadow } else { policy })));
+            around.resolve(&ollama(None), policies, Some(last)).unwrap()
+        };
+        let last = Settings { shadow: Some(of(100_000)), ..settings(1) };
+        let fits = resolve(600_000, 390_000, &last);
+        assert_eq!((fits.troubles.len(), fits.content.shadow), (0, Some(of(390_000))));
+        let other = resolve(600_000, 400_000, &last);
+        assert!(other.troubles[0].to_string().contains("at most 1000000 fit"), "{:?}", other.troubles);
+        assert_eq!((other.content.policy, other.content.shadow), (of(600_000), Some(of(100_000))), "the last one fits");
+        assert_eq!(resolve(950_000, 400_000, &last).content.shadow, None, "nor does the last one");
+    }
+
+    #[test]
     fn what_cant_be_used_stays_as_it_was_and_the_rest_takes_hold() {
         let namespace = map(&[(MODE, "strict"), (MINIMUM_MODE, "soft")]);
         let around = Around { floor: None, namespace: &namespace, workload: None };
@@ -351,7 +459,7 @@ mod tests {
         let resolved = around.resolve(&ollama(None), |_| Some(Err("spec.tools: no".into())), Some(&last)).unwrap();
         assert_eq!(
             resolved.content,
-            Content { mode: Some(Mode::Hard), floor: Some(Mode::Soft), stop: false, exceptions: Vec::new(), policy: soft() }
+            Content { mode: Some(Mode::Hard), floor: Some(Mode::Soft), stop: false, exceptions: Vec::new(), policy: soft(), shadow: None }
         );
         assert_eq!(resolved.troubles.len(), 2, "{:?}", resolved.troubles);
         assert!(around.resolve(&ollama(None), |_| None, None).is_err(), "nothing older is there");
@@ -414,7 +522,7 @@ mod tests {
     }
 
     fn content() -> Content {
-        Content { mode: Some(Mode::Hard), floor: None, stop: true, exceptions: Vec::new(), policy: soft() }
+        Content { mode: Some(Mode::Hard), floor: None, stop: true, exceptions: Vec::new(), policy: soft(), shadow: None }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use llm_guard_engine::policy::Mode;
 
 use crate::guarded::Guarded;
 use crate::identity::{Identity, Whose};
-use crate::names::POLICY;
+use crate::names::{POLICY, SHADOW};
 use crate::settings::Around;
 
 /// Somebody who goes by a policy.
@@ -20,6 +20,8 @@ pub(crate) struct User {
     pub(crate) policy: String,
     /// Whether somebody named it, or it holds by its own name.
     pub(crate) named: bool,
+    /// The name of the policy that is judged beside it, and whether the workload itself names that.
+    pub(crate) shadow: Option<(String, bool)>,
     /// The workload's annotations; nothing for bare pods.
     pub(crate) annotations: Option<BTreeMap<String, String>>,
     /// The guarded pods, with the modes that they ask for themselves. None: nothing of it runs.
@@ -38,6 +40,11 @@ impl User {
     /// Whether the policy is in use by it: it runs, or names the policy and may run at any time.
     pub(crate) fn uses(&self, policy: &str) -> bool {
         self.policy == policy && (!self.pods.is_empty() || self.named)
+    }
+
+    /// The same of the policy that is judged beside the one in force.
+    pub(crate) fn shadows(&self, policy: &str) -> bool {
+        self.shadow.as_ref().is_some_and(|(shadow, named)| shadow == policy && (!self.pods.is_empty() || *named))
     }
 }
 
@@ -73,7 +80,8 @@ pub(crate) fn users(
         let policy = around.policy_name(&identity).0.to_owned();
         // By the namespace's word alone a workload that doesn't run isn't known to use it.
         let named = identity.policy().is_some() || annotations.as_ref().is_some_and(|annotations| annotations.contains_key(POLICY));
-        Some(User { identity, policy, named, annotations, pods })
+        let shadow = around.shadow_name().map(|(name, named)| (name.to_owned(), named));
+        Some(User { identity, policy, named, shadow, annotations, pods })
     };
     by_identity.into_iter().filter_map(user).collect()
 }
@@ -83,6 +91,11 @@ pub(crate) fn names_of_users(policy: &str, namespace: &BTreeMap<String, String>,
     let mut names: BTreeSet<String> = users.iter().filter(|user| user.uses(policy)).flat_map(User::names).collect();
     if namespace.get(POLICY).is_some_and(|named| named == policy) {
         names.insert(format!("Namespace/{name}"));
+    }
+    let shadowed = |name: String| format!("{name} (as its shadow)");
+    names.extend(users.iter().filter(|user| user.shadows(policy)).flat_map(User::names).map(shadowed));
+    if namespace.get(SHADOW).is_some_and(|named| named == policy) {
+        names.insert(shadowed(format!("Namespace/{name}")));
     }
     names.into_iter().collect()
 }
@@ -114,6 +127,28 @@ mod tests {
             port: 11434,
             open: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn whoever_has_a_policy_as_its_shadow_is_found_as_such() {
+        let workloads = BTreeMap::from([
+            (deployment("both"), map(&[(POLICY, "p"), (SHADOW, "p")])),
+            (deployment("asleep"), map(&[(SHADOW, "p")])),
+            (deployment("quiet"), map(&[("llm-guard.io/mode", "soft")])),
+            (deployment("own"), map(&[(SHADOW, "q")])),
+        ]);
+        let pods = [pod("runs-1", deployment("runs"), None), pod("own-1", deployment("own"), None), pod("bare", Whose::Bare, None)];
+        let workloads = workloads.into_iter().chain([(deployment("runs"), map(&[]))]).collect();
+        let found = |policy: &str, namespace: &[(&str, &str)]| {
+            let namespace = map(namespace);
+            names_of_users(policy, &namespace, "n", &users("n", "uid", &namespace, &pods, &workloads))
+        };
+        let of_workloads = ["Deployment/asleep (as its shadow)", "Deployment/both", "Deployment/both (as its shadow)"];
+        assert_eq!(found("p", &[]), of_workloads);
+        // By the namespace's word, those that run, and say nothing else.
+        let of_namespace = ["Deployment/runs (as its shadow)", "Namespace/n (as its shadow)", "Pod/bare (as its shadow)"];
+        assert_eq!(found("p", &[(SHADOW, "p")]), [&of_workloads[..], &of_namespace].concat());
+        assert_eq!(found("q", &[(SHADOW, "p")]), ["Deployment/own (as its shadow)"]);
     }
 
     #[test]

@@ -127,6 +127,11 @@ impl Review {
         object["metadata"]["name"].as_str().unwrap_or(&self.name)
     }
 
+    /// The namespace that it is about: itself, if it is one.
+    pub(crate) fn in_namespace(&self) -> &str {
+        if self.kind.kind == "Namespace" { &self.name } else { &self.namespace }
+    }
+
     /// The object's own annotations: those of the workload, if it is one.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         texts(&self.object, "annotations")

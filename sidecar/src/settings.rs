@@ -222,13 +222,14 @@ impl InForce {
                 metrics.mode(current.policy.mode);
                 metrics.stop(current.stop);
                 metrics.excepted_until(current.exceptions.iter().map(|exception| exception.expires).max());
-                let Current { policy, stop, digest, serial, .. } = &current;
+                let Current { policy, shadow, stop, digest, serial, .. } = &current;
                 if let Some(memory) = &signed.memory
                     && let Err(error) = memory.keep(*serial).await
                 {
                     tracing::error!(path = %memory.path().display(), %error, "the serial can't be kept: after a restart older settings would count");
                 }
-                tracing::info!(digest, serial, mode = policy.mode.name(), stop, "the settings are in force");
+                let shadow = shadow.as_ref().map(|shadow| shadow.mode.name());
+                tracing::info!(digest, serial, mode = policy.mode.name(), shadow, stop, "the settings are in force");
                 let stop = current.stop;
                 self.current.store(Arc::new(current));
                 self.stops.send_replace(stop);
@@ -251,11 +252,10 @@ impl Change {
         for problem in &self.refused {
             if let Problem::Exception { .. } = problem {
                 metrics.exception_refused();
-                tracing::error!(error = %problem, "an exception isn't believed; the rest of the settings holds without it");
             } else {
                 metrics.reload(false);
-                tracing::error!(error = %problem, "the settings don't load; what is in force stays");
             }
+            tracing::error!(error = %problem, "{}", problem.outcome());
         }
         for (exceptions, what) in [(&self.begun, "an exception begins"), (&self.ended, "an exception has ended")] {
             for Exception { name, mode, expires } in exceptions {

@@ -32,6 +32,7 @@ pub fn settings(serial: u64, mode: Mode) -> Settings {
         stop: false,
         exceptions: Vec::new(),
         policy: GuardPolicy::built_in(),
+        shadow: None,
     }
 }
 

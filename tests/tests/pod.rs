@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use llm_guard_engine::policy::settings::{Exception, Settings, seal};
-use llm_guard_engine::policy::{Mode, Moment};
+use llm_guard_engine::policy::{GuardPolicy, Mode, Moment};
 use llm_guard_tests::apis::Api;
 use llm_guard_tests::faulty::{Act, FaultyServer, Gate, Received, answer, chunked_head, wait_until, well};
 use llm_guard_tests::guard::{Guard, Plan};
@@ -127,6 +127,53 @@ fn no_settings() -> Vec<(&'static str, String)> {
         ("changed by hand", format!("{text}{json}")),
         ("old ones", sealed(&settings(19, Mode::Monitor))),
     ]
+}
+
+#[test]
+fn a_shadow_in_the_settings_is_judged_and_counted_and_does_nothing_whatever_stands_above_the_policy() -> Outcome {
+    let planted = Planted::read()?;
+    let server = FaultyServer::start(is_well)?;
+    let with = |serial, spec: Option<&str>| -> Result<String, Box<dyn Error>> {
+        let head = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: ";
+        let shadow = spec.map(|spec| GuardPolicy::read(&format!("{head}{spec}\n"))).transpose()?;
+        Ok(sealed(&Settings { floor: Some(Mode::Monitor), shadow, ..settings(serial, Mode::Monitor) }))
+    };
+    let folder = SettingsFolder::with(&with(1, Some("{mode: hard}"))?, None)?;
+    let guard = started(&server, &folder, &[])?;
+    let injection = |guard: &Guard| -> io::Result<()> {
+        let answer = ask(guard, &raw::post(Api::Chat.path(), &Api::Chat.request(&planted.injection, false)))?;
+        assert_eq!((answer.status(), Api::Chat.said(&answer.body).as_str()), (200, WELL));
+        Ok(())
+    };
+    let shadowed = |guard: &Guard| -> io::Result<[String; 3]> {
+        let of = |result| count(guard, "llm_guard_shadow_exchanges_total", &[("result", result)]);
+        Ok([of("passed")?, of("refused")?, count(guard, "llm_guard_shadow_violations_total", &[("control", "prompt_injection")])?])
+    };
+    injection(&guard)?;
+    assert_eq!(in_force(&guard)?["shadow"], "hard");
+    assert_eq!(shadowed(&guard)?, ["0", "1", "1"]);
+    // Another shadow, and another policy in force: each in its own mode.
+    folder.swap(&with(2, Some("{mode: monitor}"))?, Some("soft"))?;
+    wait_for_serial(&guard, 2)?;
+    assert_eq!((&in_force(&guard)?["mode"], &in_force(&guard)?["shadow"]), (&"soft".into(), &"monitor".into()));
+    injection(&guard)?;
+    assert_eq!(shadowed(&guard)?, ["1", "1", "2"]);
+    // One that makes no sense isn't judged, and holds up nothing.
+    folder.swap(&with(3, Some("{models: {allow: [\"a:*\"], default: b}}"))?, None)?;
+    wait_for_serial(&guard, 3)?;
+    wait_for_error(&guard, "the shadow in the settings makes no sense")?;
+    injection(&guard)?;
+    assert_eq!((shadowed(&guard)?, &in_force(&guard)?["mode"]), (["1", "1", "2"].map(str::to_owned), &"monitor".into()));
+    folder.swap(&with(4, None)?, None)?;
+    wait_for_serial(&guard, 4)?;
+    assert!(in_force(&guard)?["error"].is_null() && in_force(&guard)?["shadow"].is_null());
+    injection(&guard)?;
+    assert_eq!(shadowed(&guard)?, ["1", "1", "2"]);
+    assert_eq!(count(&guard, "llm_guard_violations_total", &[("action", "blocked")])?, "0");
+    let verdicts: Vec<Value> =
+        guard.log()?.into_iter().filter(|line| line["message"] == "exchange").map(|line| line["shadow"]["verdict"].clone()).collect();
+    assert_eq!(verdicts, [Value::from("refused"), Value::from("passed"), Value::Null, Value::Null]);
+    Ok(())
 }
 
 #[test]

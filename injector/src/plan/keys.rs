@@ -9,7 +9,7 @@ use llm_guard_engine::policy::Mode;
 
 use crate::names::{
     ALLOW_SETUID, CPU_LIMIT, CPU_REQUEST, DATA_PORT, DEFAULT_PORT, GUARDED, INTERCEPTION, LABEL, MEMORY_LIMIT, MEMORY_REQUEST,
-    METRICS_PORT, MINIMUM_MODE, MODE, OPEN_PORTS, POLICY, PORT, PREFIX, SETTINGS, STOP, WORKLOAD,
+    METRICS_PORT, MINIMUM_MODE, MODE, OPEN_PORTS, POLICY, PORT, PREFIX, SETTINGS, SHADOW, STOP, WORKLOAD,
 };
 
 use super::obstacles::{Field, MOST_REFUSALS, Obstacle, Of, Refusal};
@@ -55,6 +55,7 @@ const KNOWN: &[Known] = &[
     known(OPEN_PORTS, Form::Ports, (true, false, false)),
     known(MINIMUM_MODE, Form::Mode, (false, false, true)),
     known(STOP, Form::Truth, (false, true, true)),
+    known(SHADOW, Form::Name, (false, true, true)),
 ];
 
 /// How the model's port is brought to the guard.
@@ -298,7 +299,7 @@ mod tests {
 
     #[test]
     fn every_known_annotation_is_read_where_it_belongs_and_refused_elsewhere() {
-        let values = ["soft", "default", "8000", "port", "100m", "200m", "32Mi", "64Mi", "a,b", "80,443", "hard", "true"];
+        let values = ["soft", "default", "8000", "port", "100m", "200m", "32Mi", "64Mi", "a,b", "80,443", "hard", "true", "next"];
         for (known, value) in KNOWN.iter().zip(values) {
             for scope in [Scope::Pod, Scope::Workload, Scope::Namespace] {
                 let said = said(scope, &[], &[(known.key, value)]);
@@ -316,6 +317,7 @@ mod tests {
             ("llm-guard.io/allow-suid", ALLOW_SETUID),
             ("llm-guard.io/resources-cpu-limits", CPU_LIMIT),
             ("llm-guard.io/", MODE),
+            ("llm-guard.io/shaddow", SHADOW),
         ] {
             let said = said(Scope::Pod, &[], &[(key, "x")]);
             assert!(said.len() == 1 && said[0].contains(expected), "{key}: {said:?}");

@@ -181,6 +181,9 @@ struct InForce<'f> {
     digest: Option<&'f str>,
     serial: u64,
     mode: &'static str,
+    /// The mode of the policy that is judged beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<&'static str>,
     stop: bool,
     exceptions: &'f [Exception],
     error: Option<&'f str>,
@@ -234,6 +237,7 @@ async fn tell(path: &str, own: &Connection, observed: &Observed) -> Told {
                 digest: current.digest.as_deref(),
                 serial: current.serial,
                 mode: current.policy.mode.name(),
+                shadow: current.shadow.as_ref().map(|shadow| shadow.mode.name()),
                 stop: current.stop,
                 exceptions: &current.exceptions,
                 error: error.as_deref().map(String::as_str),

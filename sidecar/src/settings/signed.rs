@@ -67,6 +67,9 @@ pub(super) enum Problem {
     /// Their policy contradicts itself.
     #[error("the policy in the settings makes no sense: {0}")]
     Policy(String),
+    /// Their shadow does.
+    #[error("the shadow in the settings makes no sense, and isn't judged: {0}")]
+    Shadow(String),
     /// The pod's annotation is no mode.
     #[error("the pod's annotation llm-guard.io/mode is no mode; there are monitor, soft and hard")]
     PodMode,
@@ -84,6 +87,15 @@ impl Problem {
     fn too_long(exception: &Exception) -> Self {
         Self::Exception { name: exception.name.clone(), expires: exception.expires }
     }
+
+    /// What becomes of the settings.
+    pub(super) const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Shadow(_) => "the rest of the settings is in force",
+            Self::Exception { .. } => "an exception isn't believed; the rest of the settings holds without it",
+            _ => "the settings don't load; what is in force stays",
+        }
+    }
 }
 
 /// What a look at the folder gave.
@@ -92,6 +104,9 @@ pub(super) struct Look {
     settings: Result<Vec<u8>, std::io::ErrorKind>,
     pod_mode: Result<Vec<u8>, std::io::ErrorKind>,
 }
+
+/// What settings put in force, what is known of their exceptions then, and what is wrong with their shadow.
+type Loaded = (Current, Exceptions, Option<Problem>);
 
 /// What a look changed.
 #[derive(Debug, Default)]
@@ -245,22 +260,27 @@ impl Judge {
 
     /// Puts settings in force; those that make no sense leave what is in force, by what time it is now and the pod's mode.
     fn load(&mut self, settings: Settings, digest: String, now: Now, change: &mut Change) {
-        match self.compile(&settings, now) {
-            Ok((current, exceptions)) => {
+        match self.compile(&settings, &digest, now) {
+            Ok((current, exceptions, problem)) => {
                 self.least = self.least.max(settings.serial);
-                change.loaded = Some(Current { digest: Some(digest.clone()), ..current });
+                if problem.is_some() && self.problems[0] != problem {
+                    change.refused.extend(problem.clone());
+                }
+                // What is wrong with other settings that were seen since stays; a shadow's trouble ends with the shadow.
+                self.problems[0] = self.problems[0].take().filter(|problem| !matches!(problem, Problem::Shadow(_))).or(problem);
+                change.loaded = Some(current);
                 self.settings = Some((settings, digest));
                 self.follow(exceptions, change);
             }
             Err(error) => {
-                let problem = Problem::Policy(error.to_string().lines().next().unwrap_or_default().to_owned());
+                let problem = Problem::Policy(first_line(&error));
                 change.refused.push(problem.clone());
                 self.problems[0] = Some(problem);
                 // The pod's mode may have changed with them.
-                if let Some((settings, digest)) = self.settings.clone()
-                    && let Ok((current, exceptions)) = self.compile(&settings, now)
+                if let Some((settings, digest)) = &self.settings
+                    && let Ok((current, exceptions, _)) = self.compile(settings, digest, now)
                 {
-                    change.loaded = Some(Current { digest: Some(digest), ..current });
+                    change.loaded = Some(current);
                     self.follow(exceptions, change);
                 }
             }
@@ -296,14 +316,26 @@ impl Judge {
         Ok((settings, to_hex(&Sha256::digest(bytes))))
     }
 
-    fn compile(&self, settings: &Settings, now: Now) -> Result<(Current, Exceptions), PolicyError> {
+    /// What these settings put in force. A shadow that can't be judged holds up nothing.
+    fn compile(&self, settings: &Settings, digest: &str, now: Now) -> Result<Loaded, PolicyError> {
         let known = self.exceptions.with(&settings.exceptions, now);
         let Settings { mode, floor, stop, serial, .. } = *settings;
         let standing = Standing { mode, pod: self.pod_mode, most: self.most, floor, exception: known.mode() };
         let policy = Policy::compile(&settings.policy, &standing)?;
+        // It is to say what it would do by itself: modes that stand above the policy in force are none of its business.
+        let shadow = settings.shadow.as_ref().map(|shadow| Policy::compile(shadow, &Standing::default())).transpose();
+        let (shadow, problem) = match shadow {
+            Ok(shadow) => (shadow, None),
+            Err(error) => (None, Some(Problem::Shadow(first_line(&error)))),
+        };
         let exceptions = known.running().cloned().collect();
-        Ok((Current { policy, shadow: None, stop, exceptions, digest: None, serial }, known))
+        Ok((Current { policy, shadow, stop, exceptions, digest: Some(digest.to_owned()), serial }, known, problem))
     }
+}
+
+/// The place and the reason; what stands there may be no policy at all.
+fn first_line(error: &PolicyError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// The mode that the pod's own annotation asks for. An annotation that isn't there is an empty file.
@@ -339,6 +371,7 @@ mod tests {
             stop: false,
             exceptions: Vec::new(),
             policy: GuardPolicy::built_in(),
+            shadow: None,
         }
     }
 
@@ -513,6 +546,28 @@ mod tests {
         assert_eq!(judge.error(), Some(Problem::Missing.to_string()));
         take(&mut judge, look(sealed(7, Mode::Hard), ""));
         assert_eq!(said(take(&mut judge, nothing)), (None, vec![Problem::Missing]));
+    }
+
+    #[test]
+    fn a_shadow_comes_with_the_settings_in_its_own_modes_and_one_that_makes_no_sense_holds_up_nothing() {
+        let policy =
+            |spec: &str| GuardPolicy::read(&format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {spec}\n")).unwrap();
+        let with = |serial, shadow: &str| seal(&Settings { shadow: Some(policy(shadow)), ..settings(serial, Mode::Soft) }, &key(1));
+        let modes = |change: &Change| {
+            let current = change.loaded.as_ref().unwrap();
+            (current.policy.mode, current.shadow.as_ref().map(|shadow| shadow.mode))
+        };
+        let mut judge = judge();
+        assert_eq!(modes(&take(&mut judge, look(with(7, "{mode: monitor}"), ""))), (Mode::Soft, Some(Mode::Monitor)));
+        // The pod's own mode is none of its business either.
+        assert_eq!(modes(&take(&mut judge, look(with(7, "{mode: monitor}"), "hard"))), (Mode::Hard, Some(Mode::Monitor)));
+        let odd = take(&mut judge, look(with(8, "{models: {allow: [\"a:*\"], default: b}}"), "hard"));
+        assert!(matches!(odd.refused[..], [Problem::Shadow(_)]), "{odd:?}");
+        assert_eq!((modes(&odd), odd.loaded.unwrap().serial), ((Mode::Hard, None), 8));
+        assert!(judge.error().unwrap().starts_with("the shadow"), "{:?}", judge.error());
+        assert_eq!(modes(&take(&mut judge, look(with(9, "{mode: hard}"), "hard"))), (Mode::Hard, Some(Mode::Hard)));
+        assert_eq!(judge.error(), None);
+        assert_eq!(modes(&take(&mut judge, look(sealed(10, Mode::Soft), ""))), (Mode::Soft, None));
     }
 
     #[tokio::test]

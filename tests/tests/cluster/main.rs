@@ -8,6 +8,7 @@ mod interception;
 mod kinds;
 mod kit;
 mod lifecycle;
+mod live;
 mod manifests;
 mod network;
 mod refusals;
@@ -50,6 +51,8 @@ const TOGETHER: &[Named] = &[
     ("a_pod_deleted_in_mid_stream_lets_the_stream_end", lifecycle::deleted_in_mid_stream),
     ("a_liveness_probe_fails_exactly_when_the_model_is_dead", lifecycle::liveness),
     ("the_guard_has_least_privilege", lifecycle::least_privilege),
+    ("twenty_changes_under_load_lose_no_request_and_mix_no_verdict", live::changes_under_load),
+    ("a_stop_is_in_force_at_once_and_the_models_probes_go_on", live::stop),
     ("prometheus_says_what_happened", watching::prometheus_says_what_happened),
 ];
 

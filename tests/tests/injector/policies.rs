@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use llm_guard_tests::cluster::wait_until;
+use llm_guard_tests::plain;
 use serde_json::{Value, json};
 
 use crate::field::{Field, INJECTOR, PlayedGuard, SOON, free_address, pod};
@@ -41,23 +42,75 @@ fn a_policy_that_no_guard_could_load_is_refused_with_the_place_and_the_reason() 
 }
 
 /// What it takes is printed, and no time fails the test: how busy the machine is, the test doesn't know.
+///
+/// New policies, and then changes of one that a pod goes by. Each time: the review as the injector sees it; the same as the API server
+/// does, with the connection and TLS; the whole request; and the same for a kind that no webhook of ours looks at.
 #[test]
 fn the_admission_of_policies_is_measured() -> io::Result<()> {
     const POLICIES: u16 = 40;
     let (field, injector) = Field::with_injector(&[])?;
     let namespace = field.namespace("a", &[])?;
-    for number in 0..POLICIES {
+    let policy = |name: &str, number: u16| -> io::Result<()> {
         let rule = json!({"when": {"models": [format!("m{number}:*")], "tools": true}, "tools": {"allow": ["search_docs"]}});
         let spec = json!({"mode": "soft", "models": {"allow": ["a:*", format!("m{number}:*")]}, "rules": [rule]});
         let mut policy: Value = serde_json::from_str(&document(&namespace, &spec))?;
-        policy["metadata"]["name"] = format!("p{number}").into();
-        field.api.apply(&policy.to_string())?;
+        policy["metadata"]["name"] = name.into();
+        field.api.apply(&policy.to_string()).map(drop)
+    };
+    let other = |name: &str, number: u16| -> io::Result<()> {
+        let metadata = json!({"name": name, "namespace": namespace, "labels": {"number": number.to_string()}});
+        let plain = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": []}});
+        field.api.apply(&plain.to_string()).map(drop)
+    };
+    // Of a histogram on a page: how many there are, and how long they took together, in milliseconds.
+    let of = |page: &str, name: &str, labels: &[&str]| {
+        let sum = |part: &str| -> f64 {
+            let lines = page.lines().filter_map(|line| line.strip_prefix(&format!("{name}_duration_seconds_{part}{{")));
+            let ours = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+            ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        (sum("count"), sum("sum") * 1000.0)
+    };
+    let pages = || -> io::Result<String> {
+        Ok(field.api.kubectl(&["get", "--raw", "/metrics"])? + &plain::get(injector.pages, "/metrics")?.text())
+    };
+    let measure = |what: &str, operation: &str, verb: &str, act: &dyn Fn(u16) -> io::Result<()>| -> io::Result<()> {
+        let before = pages()?;
+        for number in 1..=POLICIES {
+            act(number)?;
+        }
+        let after = pages()?;
+        let (operation, verb) = (format!("operation=\"{operation}\""), format!("verb=\"{verb}\""));
+        let each = |name: &str, labels: &[&str]| {
+            let (before, after) = (of(&before, name, labels), of(&after, name, labels));
+            assert!(after.0 - before.0 >= f64::from(POLICIES), "{what}: {name} {labels:?}");
+            (after.1 - before.1) / (after.0 - before.0)
+        };
+        let request = |resource: &str| each("apiserver_request", &[&format!("resource=\"{resource}\""), &verb, "subresource=\"\""]);
+        println!(
+            "{what}: the review {:.2} ms each, as the API server sees it {:.2} ms, the whole request {:.2} ms; without a webhook {:.2} ms",
+            each("llm_guard_injector_review", &["webhook=\"policies\""]),
+            each("apiserver_admission_webhook_admission", &["name=\"policies.llm-guard.io\"", &operation]),
+            request("guardpolicies"),
+            request("limitranges"),
+        );
+        Ok(())
+    };
+    // The first of a kind waits for what the API server makes ready for it.
+    for name in ["p0", "default"] {
+        policy(name, 0)?;
+        other(name, 0)?;
     }
-    let of = |name: &str| injector.metric(&format!("review_duration_seconds_{name}{{webhook=\"policies\"}}"));
-    let (count, sum) = (of("count")?, of("sum")?);
-    println!("{count} policies, {:.2} ms each", sum / count * 1000.0);
-    assert!(count >= f64::from(POLICIES), "{count}");
-    Ok(())
+    measure("new policies", "CREATE", "POST", &|number| {
+        let name = format!("p{number}");
+        policy(&name, number)?;
+        other(&name, number)
+    })?;
+    field.create(&namespace, &pod("bare", &json!({})))?;
+    measure("changes of a policy in use", "UPDATE", "PATCH", &|number| {
+        policy("default", number)?;
+        other("default", number)
+    })
 }
 
 #[test]

@@ -204,6 +204,61 @@ fn the_namespace_counts_where_the_workload_says_nothing_and_its_stop_and_floor_a
 }
 
 #[test]
+fn a_shadow_comes_changes_and_goes_with_its_policy_and_stays_while_somebody_has_it() -> io::Result<()> {
+    let (field, injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    let policy = |name: &str, spec: &Value| {
+        let metadata = json!({"name": name, "namespace": namespace});
+        let policy = json!({"apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": metadata, "spec": spec});
+        field.api.apply(&policy.to_string()).map(drop)
+    };
+    let annotate = |of: &[&str], what: &str| field.api.kubectl(&[&["annotate", "--overwrite"], of, &[what]].concat()).map(drop);
+    let (of_namespace, of_workload) = (["namespace", namespace.as_str()], ["-n", namespace.as_str(), "deployment", "ollama"]);
+    let named = |settings: &Value| settings["shadow"]["metadata"]["name"].as_str().map(str::to_owned);
+    policy("default", &json!({"mode": "soft"}))?;
+    policy("next", &json!({"mode": "hard"}))?;
+    policy("other", &json!({"mode": "soft"}))?;
+    // Whoever applies the workload learns that its shadow isn't there; its pods are made all the same.
+    annotate(&of_namespace, "llm-guard.io/shadow=next")?;
+    field.deployment(&namespace, &json!({"llm-guard.io/shadow": "nowhere"}))?;
+    field.pod_of_deployment(&namespace, "ollama-1-a")?;
+    let (_, first) = field.settings(&namespace).map_err(io::Error::other)?;
+    assert!(named(&first).is_none() && first["policy"]["spec"]["mode"] == "soft", "{first}");
+    injector.wait_for_metric("settings_unloadable", 1.0, SOON)?;
+    assert!(field.wait_for_event(&namespace, "SettingsNotLoaded")?.contains("llm-guard.io/shadow"));
+    let said = field.api.try_kubectl(&[&["annotate", "--overwrite"][..], &of_workload, &["llm-guard.io/shadow=nobody"]].concat(), "")?.said;
+    assert!(said.contains("stay as they were: 'nobody'"), "{said}");
+
+    annotate(&of_workload, "llm-guard.io/shadow-")?;
+    let of_next = |mode: &'static str| {
+        move |settings: &Value| named(settings).as_deref() == Some("next") && settings["shadow"]["spec"]["mode"] == mode
+    };
+    let second = field.wait_for_settings(&namespace, "the namespace's shadow", of_next("hard"))?;
+    injector.wait_for_metric("settings_unloadable", 0.0, SOON)?;
+    policy("next", &json!({"mode": "soft", "models": {"allow": ["a"]}}))?;
+    let third = field.wait_for_settings(&namespace, "the changed shadow", of_next("soft"))?;
+    assert!(third["serial"].as_u64() > second["serial"].as_u64() && third["policy"] == first["policy"], "{third}");
+    annotate(&of_workload, "llm-guard.io/shadow=other")?;
+    field.wait_for_settings(&namespace, "the workload's shadow", |settings| named(settings).as_deref() == Some("other"))?;
+
+    // In use, it stays.
+    for (name, user) in
+        [("next", format!("Namespace/{namespace} (as its shadow)")), ("other", "Deployment/ollama (as its shadow)".to_owned())]
+    {
+        let delete = ["-n", &namespace, "delete", "guardpolicy", name, "--dry-run=server"];
+        wait_until("the deletion is refused", SOON, || {
+            let ended = field.api.try_kubectl(&delete, "").map_err(|error| error.to_string())?;
+            if !ended.status.success() && ended.said.contains(&user) { Ok(()) } else { Err(ended.printed + &ended.said) }
+        })?;
+    }
+    annotate(&of_workload, "llm-guard.io/shadow-")?;
+    annotate(&of_namespace, "llm-guard.io/shadow-")?;
+    let last = field.wait_for_settings(&namespace, "no shadow", |settings| named(settings).is_none())?;
+    assert_eq!(last["policy"], first["policy"]);
+    field.api.kubectl(&["-n", &namespace, "delete", "guardpolicy", "next", "other"]).map(drop)
+}
+
+#[test]
 fn settings_that_no_pod_mounts_are_deleted_after_a_while() -> io::Result<()> {
     let (field, _injector) = Field::with_injector(&["--retention", "3"])?;
     let namespace = field.namespace("a", &[])?;

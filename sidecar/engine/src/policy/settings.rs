@@ -44,6 +44,9 @@ pub struct Settings {
     pub exceptions: Vec<Exception>,
     /// What it is that holds in these modes.
     pub policy: GuardPolicy,
+    /// Is judged beside it in its own modes, and does nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<GuardPolicy>,
 }
 
 /// A `GuardException`, as far as a guard has to know it.
@@ -247,6 +250,7 @@ mod tests {
             stop: false,
             exceptions: vec![Exception { name: "e".into(), mode: Mode::Monitor, expires: Moment::from_unix(1_795_335_900) }],
             policy: policy.unwrap(),
+            shadow: Some(GuardPolicy::built_in()),
         }
     }
 
@@ -257,6 +261,13 @@ mod tests {
         assert_eq!(open(&text, &keys), Ok(some()));
         let again: Vec<PublicKey> = keys.iter().map(|key| key.to_string().parse().unwrap()).collect();
         assert_eq!(open(&text, &again), Ok(some()));
+    }
+
+    #[test]
+    fn settings_without_a_shadow_are_written_as_they_were_before_there_were_any() {
+        let text = seal(&Settings { shadow: None, ..some() }, &key(1));
+        assert!(!text.contains("shadow"), "{text}");
+        assert_eq!(open(&text, &[PublicKey::of(&key(1))]).unwrap().shadow, None);
     }
 
     #[test]

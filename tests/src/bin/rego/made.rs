@@ -169,7 +169,10 @@ impl Maker<'_> {
             5 => format!("{}({}, {})", self.dice.of(&["contains", "startswith", "endswith"]), self.text(depth, known), self.text(0, known)),
             6 => format!("{} in {}", self.text(depth, known), self.list(depth, known)),
             7 => format!("regex.match({}, {})", self.dice.of(&PATTERNS), self.text(depth, known)),
-            8 => self.dice.of(&["input.streams", "input.caller.over_loopback", "input.window", "input.nothing", "data.nothing.at"]).to_owned(),
+            8 => self
+                .dice
+                .of(&["input.streams", "input.caller.over_loopback", "input.window", "input.nothing", "data.nothing.at"])
+                .to_owned(),
             9 => format!("input.messages[_].text == {}", self.text(0, known)),
             10 => format!("{} == {}", self.list(depth, known), self.list(depth, known)),
             11 => format!("is_odd({})", self.text(depth, known)),
@@ -203,7 +206,9 @@ impl Maker<'_> {
             7 => format!("object.get(data.windows, {}, {})", self.text(below, known), self.number(0, known)),
             8 => format!("{}({})", self.dice.of(&["abs", "floor", "ceil", "round"]), self.number(below, known)),
             9 => format!("indexof({}, {})", self.text(below, known), self.text(0, known)),
-            10 => format!("{}([{}, {}])", self.dice.of(&["max", "min", "sum", "product"]), self.number(below, known), self.number(0, known)),
+            10 => {
+                format!("{}([{}, {}])", self.dice.of(&["max", "min", "sum", "product"]), self.number(below, known), self.number(0, known))
+            }
             11 => format!("data.windows[{}]", self.text(below, known)),
             12 => "most".to_owned(),
             _ => format!("score({})", self.text(below, known)),
@@ -219,7 +224,8 @@ impl Maker<'_> {
             if !known.texts.is_empty() && self.dice.throw(2) == 0 {
                 return known.texts[self.dice.throw(known.texts.len())].clone();
             }
-            let others = ["input.model", "input.route.path", "data.internal[0]", "data.internal[9]", "input.tools[0]", "input.messages[0].text"];
+            let others =
+                ["input.model", "input.route.path", "data.internal[0]", "data.internal[9]", "input.tools[0]", "input.messages[0].text"];
             return if self.dice.throw(2) == 0 { self.dice.of(&TEXTS) } else { self.dice.of(&others) }.to_owned();
         }
         let below = depth - 1;

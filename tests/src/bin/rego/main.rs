@@ -171,6 +171,9 @@ struct Opa {
 /// What deny and warn have of an input; nothing where OPA errs.
 type Messages = Option<(Vec<String>, Vec<String>)>;
 
+/// What a module says of each input, with OPA's error, or why it is no module.
+type Asked = Result<Vec<(Messages, Value)>, String>;
+
 impl Opa {
     fn start() -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(cache::part("rego/oracle")?).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -180,7 +183,7 @@ impl Opa {
     }
 
     /// What a module says of each input, or why it is none.
-    fn ask(&mut self, module: &str, data: &Value, inputs: &[Value]) -> Result<Result<Vec<(Messages, Value)>, String>, Box<dyn Error>> {
+    fn ask(&mut self, module: &str, data: &Value, inputs: &[Value]) -> Result<Asked, Box<dyn Error>> {
         writeln!(self.to, "{}", json!({"modules": {"m": module}, "data": data, "inputs": inputs}))?;
         let mut line = String::new();
         self.from.read_line(&mut line)?;

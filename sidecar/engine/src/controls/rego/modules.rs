@@ -156,8 +156,10 @@ fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
             Expr::Var { span, .. } if span.text() == "input" => ALWAYS.contains(&field.0.text()),
             Expr::Var { span, .. } => span.text() != "data" && !maybe.contains(span.text()) && OF_MESSAGES.contains(&field.0.text()),
             Expr::RefDot { field: above, .. } => {
-                matches!((above.0.text(), field.0.text()), ("route", "path" | "class" | "api") | ("counts", "messages" | "tools" | "bytes") | ("caller", "over_loopback"))
-                    && is_there(refr, maybe)
+                matches!(
+                    (above.0.text(), field.0.text()),
+                    ("route", "path" | "class" | "api") | ("counts", "messages" | "tools" | "bytes") | ("caller", "over_loopback")
+                ) && is_there(refr, maybe)
             }
             _ => false,
         },
@@ -217,7 +219,10 @@ impl Texts {
         // A search that finds nothing ends the whole rule here, and what stands behind `else` isn't tried.
         for (arguments, body, value) in walk::before_else(module) {
             if let Some(value) = value.filter(|value| !is_there(value, maybe)) {
-                fault(value, "before `else` it isn't clear what holds where this is nothing: name it in the body, `name := …`, and use the name");
+                fault(
+                    value,
+                    "before `else` it isn't clear what holds where this is nothing: name it in the body, `name := …`, and use the name",
+                );
             }
             if let Some(place) = walk::searches(arguments, &body.query) {
                 fault(place, "before `else` nothing can be looked for: a rule of its own can do it, `found if { some x in … }`");
@@ -379,17 +384,16 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     }
     let data = serde_json::Value::Object(data);
 
-    let mut engine = reader();
+    let mut rewritten = BTreeMap::new();
     for ((name, text), module) in written.iter().zip(&modules) {
         let text = rewritten::of(text, module).map_err(|(line, column, reason)| wrong(name, line, column, reason))?;
-        let added = engine.add_policy(name.clone(), text);
-        added.map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))?;
+        rewritten.insert(name.clone(), text);
     }
-    let members: Vec<String> = asked.iter().map(|rule| format!("\"{rule}\": {PACKAGE}.{rule}")).collect();
-    let decision = format!("package llmguard_decision\n\nresult := {{{}}}\n", members.join(", "));
-    engine.add_policy(DECISION.to_owned(), decision).map_err(|error| told("rego.modules", &error.to_string()))?;
-    let policy = engine.compile_with_entrypoint(&DECISION.into()).map_err(|error| told("rego.modules", &error.to_string()))?;
-    let mut program = Compiler::compile_from_policy(&policy, &[DECISION]).map_err(|error| told("rego.modules", &error.to_string()))?;
+    // What is wrong is told of what was written, not of the other words for it.
+    let mut program = match self::program(&rewritten, &asked) {
+        Ok(program) => program,
+        Err(error) => return Err(self::program(written, &asked).err().unwrap_or(error)),
+    };
     check(&program, &rules, &modules, written)?;
     functions::bound(Arc::make_mut(&mut program));
 
@@ -399,6 +403,21 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     vm.set_data(data.clone()).map_err(|_| at(".data", "a package of the modules has the same name as a key here".to_owned()))?;
     let templates = texts.all.iter().filter_map(|text| format::between_numbers(text)).collect();
     Ok(Compiled { program, data, patterns: Arc::new(texts.patterns), texts: texts.all, templates })
+}
+
+/// Compiles modules, and the question that asks for these rules.
+fn program(modules: &BTreeMap<String, String>, asked: &[&str]) -> Result<Arc<Program>, PolicyError> {
+    let fault = |error: &dyn ToString| told("rego.modules", &error.to_string());
+    let mut engine = reader();
+    for (name, text) in modules {
+        let added = engine.add_policy(name.clone(), text.clone());
+        added.map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))?;
+    }
+    let members: Vec<String> = asked.iter().map(|rule| format!("\"{rule}\": {PACKAGE}.{rule}")).collect();
+    let decision = format!("package llmguard_decision\n\nresult := {{{}}}\n", members.join(", "));
+    engine.add_policy(DECISION.to_owned(), decision).map_err(|error| fault(&error))?;
+    let policy = engine.compile_with_entrypoint(&DECISION.into()).map_err(|error| fault(&error))?;
+    Compiler::compile_from_policy(&policy, &[DECISION]).map_err(|error| fault(&error))
 }
 
 /// Looks at what came out: what it calls, what each rule is, and which rules use which.

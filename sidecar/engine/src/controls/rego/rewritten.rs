@@ -55,9 +55,7 @@ pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
         if let Expr::ArrayCompr { span, term, .. } = expr
             && !matches!(**term, Expr::Var { .. } | Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. })
         {
-            let (start, end) = whole(text, term.span());
-            let close = (span.end as usize).checked_sub(1).filter(|close| text.get(*close..).is_some_and(|rest| rest.starts_with(']')));
-            match close.and_then(|close| Some((start, end, end_of_code(text, end, close)?))) {
+            match list(text, span) {
                 Some((start, end, query_end)) => edits.push((start, Edit::Term { end, query_end })),
                 None => drop(wrong.get_or_insert((span.line, span.col, "this can't be read as a list that is made of a query"))),
             }
@@ -79,8 +77,8 @@ pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
 
 /// Has each body begin with the input and the data.
 fn begin(text: &str, module: &Module, edits: &mut Vec<(usize, Edit)>) -> Result<(), Wrong> {
-    let fetch = [text.contains("input").then_some("type_name(input)"), text.contains("data").then_some("data.llmguard_own")];
-    let fetch: String = fetch.into_iter().flatten().map(|one| format!("{one}; ")).collect();
+    let fetch = [text.contains("input").then_some("type_name(input); "), text.contains("data").then_some("data.llmguard_own; ")];
+    let fetch: String = fetch.into_iter().flatten().collect();
     let mut rules = module.policy.iter().peekable();
     while let Some(rule) = rules.next() {
         let Rule::Spec { head, bodies, span } = &**rule else { continue };
@@ -89,16 +87,16 @@ fn begin(text: &str, module: &Module, edits: &mut Vec<(usize, Edit)>) -> Result<
         let mut last = match head {
             RuleHead::Compr { refr, assign, .. } => assign.as_ref().map_or(refr, |assign| &assign.value),
             RuleHead::Set { refr, key, .. } => key.as_ref().unwrap_or(refr),
-            RuleHead::Func { refr, args, assign, .. } => {
-                assign.as_ref().map(|assign| &assign.value).or(args.last()).unwrap_or(refr)
-            }
+            RuleHead::Func { refr, args, assign, .. } => assign.as_ref().map(|assign| &assign.value).or(args.last()).unwrap_or(refr),
         };
         let without_body = match bodies.split_last() {
             None => true,
             Some((body, before)) => {
                 for body in before.iter().chain([body]).filter(|body| !body.query.stmts.is_empty()) {
                     let start = first(text, &body.query);
-                    let Some(before) = end_of_code(text, span.start as usize, start).and_then(|end| text.get(..end)) else { return refused };
+                    let Some(before) = end_of_code(text, span.start as usize, start).and_then(|end| text.get(..end)) else {
+                        return refused;
+                    };
                     // A body that is one statement may stand without brackets.
                     if before.ends_with("if") {
                         edits.push((start, Edit::Insert(format!("{{ {fetch}"))));
@@ -139,29 +137,59 @@ fn whole(text: &str, span: &Span) -> (usize, usize) {
     (before.unwrap_or(start), if is_quote(end) { end + 1 } else { end })
 }
 
-/// Where the last of what counts ends between two places: what stands behind it is blank or a comment.
-fn end_of_code(text: &str, from: usize, to: usize) -> Option<usize> {
-    let mut end = from;
-    let mut within: Option<char> = None;
-    let mut escaped = false;
-    for (place, c) in text.get(from..to)?.char_indices() {
-        let is_comment = within == Some('\n') || within.is_none() && c == '#';
-        match (within, c) {
-            (Some('"'), '\\') if !escaped => {
-                escaped = true;
-                continue;
-            }
-            (Some(close), c) if c == close && !escaped => within = None,
-            (None, '"' | '`') => within = Some(c),
-            (None, '#') => within = Some('\n'),
+/// Where a list that is made of a query has its term, and where the query ends. (Of a term in braces the library gives another place.)
+fn list(text: &str, span: &Span) -> Option<(usize, usize, usize)> {
+    let (open, close) = (span.start as usize, (span.end as usize).checked_sub(1)?);
+    (text.get(open..)?.starts_with('[') && text.get(close..)?.starts_with(']')).then_some(())?;
+    let (mut depth, mut start, mut end) = (0_usize, None, open + 1);
+    for (place, c) in code(text, open + 1, close) {
+        match c {
+            '|' if depth == 0 => return Some((start?, end, end_of_code(text, place + 1, close)?)),
+            '[' | '{' | '(' => depth += 1,
+            ']' | '}' | ')' => depth = depth.checked_sub(1)?,
             _ => {}
         }
-        escaped = false;
-        if !is_comment && !c.is_whitespace() {
-            end = from + place + c.len_utf8();
-        }
+        start = start.or(Some(place));
+        end = place + c.len_utf8();
     }
-    Some(end)
+    None
+}
+
+/// Where the last of what counts ends between two places: what stands behind it is blank or a comment.
+fn end_of_code(text: &str, from: usize, to: usize) -> Option<usize> {
+    text.get(from..to)?;
+    Some(code(text, from, to).last().map_or(from, |(place, c)| place + c.len_utf8()))
+}
+
+/// What counts between two places, without blanks and comments; of what stands within quotes nothing but the quotes and as many letters.
+fn code(text: &str, from: usize, to: usize) -> impl Iterator<Item = (usize, char)> {
+    let mut within: Option<char> = None;
+    let mut escaped = false;
+    text.get(from..to).unwrap_or_default().char_indices().filter_map(move |(place, c)| {
+        let place = from + place;
+        match (within, c) {
+            (Some('\n'), '\n') => within = None,
+            (Some('\n'), _) => return None,
+            (Some('"'), '\\') if !escaped => {
+                escaped = true;
+                return Some((place, 'x'));
+            }
+            (Some(quote), c) => {
+                if c == quote && !escaped {
+                    within = None;
+                }
+                escaped = false;
+                return Some((place, if c.len_utf8() == 1 { 'x' } else { c }));
+            }
+            (None, '"' | '`') => within = Some(c),
+            (None, '#') => {
+                within = Some('\n');
+                return None;
+            }
+            (None, _) => {}
+        }
+        (!c.is_whitespace()).then_some((place, c))
+    })
 }
 
 /// What stands between two places, edited.
@@ -209,7 +237,7 @@ fn texts(text: &str) -> Option<Vec<String>> {
     let mut engine = super::modules::reader();
     engine.add_policy("m".to_owned(), text.to_owned()).ok()?;
     let mut texts = Vec::new();
-    for module in engine.get_modules().iter() {
+    for module in engine.get_modules() {
         walk::expressions(module, &mut |expr| texts.extend(super::modules::literal(expr).map(str::to_owned)));
     }
     texts.sort();

@@ -6,8 +6,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::Value;
+use regorus::utils::limits::ExecutionTimerConfig;
 
 use super::{Fault, Rego, modules};
 use crate::policy::{Mode, PolicyError, RegoSpec};
