@@ -382,3 +382,149 @@ known(t) if {
 deny contains "f" if {
 	every t in input.tools { data.windows[t] > 3 }
 }
+### a list of what may be nothing
+deny contains x if { x := [input.nothing | some m in input.messages] }
+### a slice from before the beginning
+deny contains x if { x := array.slice(["a","b"], -1, 9) }
+### a slice of a list of what may be nothing
+deny contains x if { x := array.slice([input.tools[0] | some m in input.messages], 0, 9) }
+### where nothing stands
+deny contains x if { x := indexof("a", "") }
+### minus on the next line
+deny contains x if {
+	x := 5
+	-3 != 7
+}
+### slice of undefined
+deny contains x if { x := [input.nothing | some m in input.messages] == [] }
+### a list with a pair taken apart
+deny contains "x" if { [input.model | some m in input.messages; [a, b] := [m.text, m.tokens]] == input.tools }
+### replace self
+deny contains x if { some t1 in ["a.b"]; x := replace(t1, "a", t1) }
+### a comparison as the term of a list refused
+deny contains x if { x := [m.tokens > 1 | some m in input.messages] }
+### a membership as the term of a list refused
+deny contains x if { x := ["shell" in input.tools | some m in input.messages] }
+### nested
+deny contains x if { x := [[n.text | some n in input.messages; n.channel == m.channel] | some m in input.messages] }
+### nested assign
+deny contains x if { x := [[n.text | some n in input.messages; t := n.text; t != ""][0] | some m in input.messages; u := m.text] }
+### wild
+deny contains x if { x := [input.messages[_].text | true] }
+### comment
+deny contains x if {
+	x := [m.text | # one ]
+		some m in input.messages # two "
+	] # three
+}
+### in a call
+deny contains count([m.text | some m in input.messages; m.channel in ["user", "system"]])
+### text last
+deny contains [lower(m.text) | some m in input.messages; m.channel == "user"]
+### raw last
+deny contains x if x := [lower(m.text) | some m in input.messages; m.channel == `user`]
+### head
+f(t) := [x.text | some x in input.messages; x.text != t]
+deny contains f("a")
+### assigned text
+deny contains t1 if {
+	t1 := "user"
+	some m2 in input.messages
+}
+deny contains t1 if t1 := `user`
+### object in list
+deny contains [{"a": m.nothing} | some m in input.messages]
+### every in it
+deny contains [m.text | some m in input.messages; every t in input.tools { t != m.text }]
+### every empty call
+deny contains "x" if { every e in array.slice([], 0, 1) { e in input.tools } }
+### every empty literal
+deny contains "x" if { every e in [] { e in input.tools } }
+### every empty input
+deny contains "x" if { every e in input.tools { e == "a" } }
+### every in data
+deny contains "x" if { every e in data.internal { e != "a" } }
+### else behind a search, a value refused
+deny contains "x" if {
+	n3 := 2
+	min([indexof("abc", "phi4"), n3]) < most
+}
+most := input.tokens if input.messages[_].text == data.internal[0]
+else := 3 if input.streams
+### else behind a search refused
+deny contains most if true
+most := input.tokens if input.messages[_].text == data.internal[0]
+else := 3 if input.streams
+### else behind some in refused
+deny contains most if true
+most := input.tokens if { some m in input.messages; m.text == data.internal[0] }
+else := 3 if input.streams
+### indexof neg
+deny contains "x" if { indexof("abc", "phi4") < 3 }
+### data behind a list, and a pair taken apart
+deny contains n1 if {
+	n1 := count({[t12, input.window] | some c11 in input.messages; some t12 in sort([data.internal[9], input.route.path])})
+	[t2, n3] := [data.internal[0], input.counts.bytes]
+}
+### data behind a list that is made of nothing
+deny contains n1 if {
+	n1 := count({[t12, input.window] | some c11 in input.messages; some t12 in sort([data.internal[9], input.route.path])})
+	n3 := data.internal[0]
+}
+### obj term
+deny contains x if { x := [{"k0": a, "k1": a} | some a in input.tools] }
+### obj term nl
+deny contains x if { x := [{"k0": a,
+"k1": a} | some a in input.tools] }
+### obj count
+deny contains x if { x := count([{"k0": a,
+"k1": a} | some a in numbers.range(1, 3)]) }
+### object no body
+deny contains {"a": input.model, "b": "x"}
+### object assigned
+deny contains x if { x := {"a": input.model, "b": {"c": input.nothing}} }
+deny contains y if y := {"a": "b"}
+### set term
+deny contains [{m.text, "a"} | some m in input.messages; m.channel == "us|er]" ]
+### bar
+deny contains [[n | n := m.text][0] | # a | b
+	some m in input.messages ]
+### raw
+deny contains [lower(`|]`) | some m in input.messages]
+### no body, and a list of nothing
+deny contains count([1 | some d in data.nothing; d == input.model]) + count(input.tools)
+### no body, in brackets
+share := (count([1 | some d in data.nothing; d == input.model]) + count(input.tools)) # x
+deny contains share
+### else bare
+share := 1 if input.tokens > 10 else := count([1 | some d in data.nothing; d == input.model]) + count(input.tools)
+deny contains share
+### bare every
+deny contains "x" if every t in input.tools { t != "shell" }
+### bare set
+deny contains "x" if {1, 2} == {2, 1}
+### comment before
+deny contains "x" if { # one {
+	# two if
+	input.tokens > 1
+}
+### comment if
+deny contains "x" if # why
+	input.tokens > 1
+### a function without a body
+f(x) := x + 1
+deny contains f(input.tokens)
+### a text at the end of a body
+deny contains "x" if input.model == "llama3.2:3b"
+deny contains "y"
+### not of a key that no message has to have refused
+deny contains "x" if {
+	some m in input.messages
+	not contains(m.name, "a")
+}
+### not of a lookup in a set by what may be nothing refused
+names contains "a"
+deny contains "x" if not names[input.model]
+### a value before else that may be nothing refused
+share(t) := data.windows[t] if input.streams else := 1
+deny contains share("a")

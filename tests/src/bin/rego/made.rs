@@ -38,7 +38,7 @@ struct Known {
 
 struct Maker<'d> {
     dice: &'d mut Dice,
-    /// Helper rules: sets of texts, values that are numbers, and functions from a text to a number or to nothing.
+    /// Whether rules stand beside that can be used: a set, a number, a flag and functions.
     helpers: bool,
 }
 
@@ -75,21 +75,25 @@ impl Maker<'_> {
         let body = self.body(1, &mut known);
         let text = self.text(1, &known);
         let _ = writeln!(out, "names contains {text} if {{\n{body}}}\nnames contains \"a\"");
-        let (number, condition) = (self.number(1, &none), self.condition(1, &none));
-        match self.dice.throw(3) {
+        let (number, condition) = (self.number(1, &none), self.sure(&none));
+        let _ = match self.dice.throw(4) {
             0 => writeln!(out, "most := {number} if {condition}"),
             1 => writeln!(out, "default most := 7\nmost := {number} if {condition}"),
-            _ => writeln!(out, "most := {number} if {condition}\nelse := 3 if {}", self.condition(1, &none)),
-        }
-        .unwrap_or_default();
+            2 => writeln!(
+                out,
+                "most := n if {{\n\tn := {number}\n\t{condition}\n}}\nelse := {} if {}",
+                self.number(1, &none),
+                self.sure(&none)
+            ),
+            _ => writeln!(out, "most := n if {{\n\t{condition}\n\tn := {number}\n}} else := {}", self.number(1, &none)),
+        };
         let argument = Known { texts: vec!["t".to_owned()], ..Known::default() };
-        let (number, condition) = (self.number(1, &argument), self.condition(1, &argument));
-        match self.dice.throw(3) {
+        let (number, condition) = (self.number(1, &argument), self.sure(&argument));
+        let _ = match self.dice.throw(3) {
             0 => writeln!(out, "score(t) := {number} if {condition}"),
-            1 => writeln!(out, "score(t) := {number} if {condition} else := 1"),
+            1 => writeln!(out, "score(t) := n if {{\n\t{condition}\n\tn := {number}\n}} else := {}", self.number(1, &argument)),
             _ => writeln!(out, "score(t) := {number}"),
-        }
-        .unwrap_or_default();
+        };
         let condition = self.condition(1, &argument);
         let _ = writeln!(out, "is_odd(t) if {condition}\nis_odd(t) if {}", self.condition(1, &argument));
         let _ = writeln!(out, "flag if {}", self.condition(1, &none));
@@ -138,7 +142,15 @@ impl Maker<'_> {
                 known.texts.push(name.clone());
                 format!("{name} := {value}")
             }
-            6 => format!("not {}", self.condition(depth.saturating_sub(1), known)),
+            6 if self.dice.throw(3) == 0 => format!("not {}", self.condition(depth.saturating_sub(1), known)),
+            // What is named may be looked at under `not`, whatever it is made of.
+            6 => {
+                let (value, list, name) = (self.text(depth, known), self.dice.of(&LISTS[..3]), Self::fresh(known, "t"));
+                known.texts.push(name.clone());
+                let list = if list.starts_with("data") { "[\"b\"]" } else { list };
+                let looked = [format!("contains({name}, \"a\")"), format!("{name} in {list}"), format!("{name} == \"shell\"")];
+                format!("{name} := {value}\n\tnot {}", looked[self.dice.throw(3)])
+            }
             7 => {
                 let (list, name) = (self.list(depth, known), Self::fresh(known, "e"));
                 let inner = Known { texts: [known.texts.clone(), vec![name.clone()]].concat(), ..known.clone() };
@@ -157,6 +169,16 @@ impl Maker<'_> {
                 format!("[{first}, {second}] := [{text}, {number}]")
             }
             _ => self.condition(depth, known),
+        }
+    }
+
+    /// A condition that looks for nothing in a list.
+    fn sure(&mut self, known: &Known) -> String {
+        loop {
+            let condition = self.condition(1, known);
+            if !condition.contains("[_]") {
+                return condition;
+            }
         }
     }
 

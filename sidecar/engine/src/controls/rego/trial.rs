@@ -1,7 +1,7 @@
 //! Rules tried out: unit tests as `opa test` runs them, and single inputs.
 //!
 //! Tests replace parts of the input by `with`, which the evaluator of decisions doesn't know; the same library has another that does.
-//! A test that passes says something about a decision as far as the two agree, which the comparison with OPA holds both against.
+//! A test that passes says something about a decision as far as the two agree: a decision is compared with OPA's, a test isn't.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
