@@ -54,7 +54,8 @@ impl Held {
     }
 }
 
-fn document(namespace: &str, spec: &str) -> String {
+/// The policy of whoever names none.
+pub(crate) fn document(namespace: &str, spec: &str) -> String {
     format!(
         "---\napiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {{name: default, namespace: {namespace}}}\nspec: {spec}\n"
     )

@@ -4,6 +4,7 @@
 //! `cargo test --test cluster -- WORD` plays the scenes with WORD in their name.
 
 mod figures;
+mod glass;
 mod interception;
 mod kinds;
 mod kit;
@@ -60,6 +61,7 @@ const TOGETHER: &[Named] = &[
 const ALONE: &[Named] = &[
     ("what_it_costs", figures::what_it_costs),
     ("settings_put_in_by_hand_have_no_effect_and_are_put_right", tamper::by_hand),
+    ("broken_glass_is_for_whom_it_is_meant_and_mends_itself", glass::broken_and_mended),
     ("the_injector_may_go", lifecycle::injector_gone),
     ("a_node_with_legacy_iptables_works", interception::legacy),
 ];

@@ -22,11 +22,11 @@ pub(crate) fn by_hand(stage: &Stage) -> Scene {
         stage.rolled_out(namespace, "deployment/ollama")?;
     }
     stage.ready("tampered", "client")?;
-    let (map, monitor) = settings(stage, "tampered")?;
+    let (map, monitor) = settings(stage, "tampered", "ollama")?;
     stage.kubectl("-n tampered annotate deployment/ollama llm-guard.io/mode=hard")?;
     eventually("hard", PUT_RIGHT, || mode(stage, "tampered", "hard"))?;
-    let (_, foreign) = settings(stage, "elsewhere")?;
-    let (_, hard) = settings(stage, "tampered")?;
+    let (_, foreign) = settings(stage, "elsewhere", "ollama")?;
+    let (_, hard) = settings(stage, "tampered", "ollama")?;
     ensure(monitor != hard, || "the settings should have changed".into())?;
     let (_, body) = hard.split_once('\n').ok_or("one line")?;
     let softer = body.replace("\"hard\"", "\"monitor\"");
@@ -66,7 +66,7 @@ pub(crate) fn by_hand(stage: &Stage) -> Scene {
     }
     println!("    refused by the guard: {}", errors.join("; "));
     // A guard that starts anew on what was put in has no settings, so it lets nothing through until they are right again.
-    restart_guard(stage, &pod)?;
+    restart_guard(stage, "tampered", &pod)?;
     let reply = stage.ask(&client, &url, Some(&chat("calm", "hello", false)), &["--connect-timeout", "5"]);
     ensure(reply.as_ref().map_or(true, |reply| reply.status != 200), || format!("a guard without settings lets through: {reply:?}"))?;
     injector(1)?;
@@ -80,23 +80,23 @@ pub(crate) fn by_hand(stage: &Stage) -> Scene {
         refused(what)?;
         eventually(&format!("{what}: put right"), PUT_RIGHT, || {
             refused(what)?;
-            let (_, now) = settings(stage, "tampered")?;
+            let (_, now) = settings(stage, "tampered", "ollama")?;
             ensure(&now != text && now.contains("\"hard\""), || "it stands as it was put in".into())
         })?;
         eventually(&format!("{what}: loaded again"), PUT_RIGHT, || mode(stage, "tampered", "hard"))?;
     }
     stage.kubectl(&format!("-n tampered delete configmap {map}"))?;
     refused("deleted")?;
-    eventually("deleted: put right", PUT_RIGHT, || settings(stage, "tampered").map(|_| ()))?;
+    eventually("deleted: put right", PUT_RIGHT, || settings(stage, "tampered", "ollama").map(|_| ()))?;
     refused("deleted")?;
 
     // A key that changes under running guards.
-    let before = settings(stage, "tampered")?.1;
+    let before = settings(stage, "tampered", "ollama")?.1;
     let injector = stage.pods("llm-guard-system", "app.kubernetes.io/name=llm-guard-injector")?;
     let name = injector.first().and_then(|pod| pod.pointer("/metadata/name")).and_then(Value::as_str).ok_or("no injector")?.to_owned();
     stage.kubectl(&format!("-n llm-guard-system exec {name} -- /llm-guard-injector rotate-key"))?;
     eventually("signed by the next key", PUT_RIGHT, || {
-        let now = settings(stage, "tampered")?.1;
+        let now = settings(stage, "tampered", "ollama")?.1;
         let key = |text: &str| text.split(' ').nth(1).map(str::to_owned);
         ensure(key(&now) != key(&before), || "the same key".into())
     })?;
@@ -106,8 +106,8 @@ pub(crate) fn by_hand(stage: &Stage) -> Scene {
 }
 
 /// The name of a deployment's settings, and their text.
-fn settings(stage: &Stage, namespace: &str) -> Result<(String, String), String> {
-    let pod = stage.pod_of(namespace, "ollama")?;
+pub(crate) fn settings(stage: &Stage, namespace: &str, app: &str) -> Result<(String, String), String> {
+    let pod = stage.pod_of(namespace, app)?;
     let pod = stage.object(namespace, &format!("pod/{pod}"))?;
     let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
     let volume = volumes.iter().find(|volume| volume["name"] == "llm-guard-settings").ok_or("no settings volume")?;
@@ -125,9 +125,9 @@ fn mode(stage: &Stage, namespace: &str, mode: &str) -> Scene {
 }
 
 /// Ends the guard's process, as a machine might, and waits for the one that follows.
-fn restart_guard(stage: &Stage, pod: &str) -> Scene {
+pub(crate) fn restart_guard(stage: &Stage, namespace: &str, pod: &str) -> Scene {
     let status = || -> Result<Value, String> {
-        let object = stage.object("tampered", &format!("pod/{pod}"))?;
+        let object = stage.object(namespace, &format!("pod/{pod}"))?;
         let statuses = object.pointer("/status/initContainerStatuses").and_then(Value::as_array).cloned().unwrap_or_default();
         statuses.into_iter().find(|status| status["name"] == "llm-guard").ok_or_else(|| "the guard has no status".to_owned())
     };
