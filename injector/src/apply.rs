@@ -23,6 +23,7 @@ use crate::identity::{Identity, Whose};
 use crate::metrics::{Metrics, Write};
 use crate::names::{KEY, MANAGED, MANAGED_BY, MANAGER};
 use crate::network_policy::{self, Peers, Standing, Ways};
+use crate::policies::Policies;
 use crate::settings::{Around, Sealed, Step, There, Trouble};
 use crate::signing::Keys;
 
@@ -69,6 +70,8 @@ pub(crate) struct Applier {
     pub(crate) metrics: Arc<Metrics>,
     /// The floor of the whole cluster.
     pub(crate) floor: Option<Mode>,
+    /// The policies that were read before.
+    pub(crate) policies: Arc<Policies>,
     /// Who made the exceptions that this replica reviewed.
     pub(crate) makers: Makers,
     peers: Peers,
@@ -94,7 +97,7 @@ impl Applier {
         peers: Peers,
     ) -> Self {
         let (ledger, placed, writes) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { cluster, keys, events, metrics, floor, makers: Makers::default(), peers, ledger, placed, writes }
+        Self { cluster, keys, events, metrics, floor, policies: Arc::default(), makers: Makers::default(), peers, ledger, placed, writes }
     }
 
     /// The namespace of the injector.

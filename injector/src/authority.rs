@@ -227,6 +227,16 @@ pub(crate) struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// What holds for its pods, before and after.
+    pub(crate) fn situations(&self) -> [Situation<'_>; 2] {
+        [0, 1].map(|which: usize| Situation {
+            namespace: self.namespace,
+            workload: self.workload.map(|annotations| annotations[which]),
+            policy: self.templates[which].policy(),
+            pod: self.templates[which].mode(),
+        })
+    }
+
     /// What it asks.
     pub(crate) fn asks(&self, policies: &dyn Fn(&str) -> Option<GuardPolicy>, last: Option<&GuardPolicy>) -> Vec<Ask> {
         let mut asks = Vec::new();
@@ -242,13 +252,8 @@ impl Made<'_> {
             asks.push(Ask::new(Verb::Exempt, format!("{}metadata.labels[{LABEL}]", self.prefix), said));
             return asks;
         }
-        let situation = |which: usize| Situation {
-            namespace: self.namespace,
-            workload: self.workload.map(|annotations| annotations[which]),
-            policy: self.templates[which].policy(),
-            pod: self.templates[which].mode(),
-        };
-        if let Some(weaker) = situation(0).weaker(&situation(1), policies, last) {
+        let [before, after] = self.situations();
+        if let Some(weaker) = before.weaker(&after, policies, last) {
             let of_workload = self.workload.and_then(|[old, new]| field("", old, new));
             let field = of_workload.or_else(|| field(self.prefix, &old.annotations, &new.annotations));
             asks.push(Ask::new(Verb::Lower, field.unwrap_or_else(|| annotation("", MODE)), weaker));

@@ -28,7 +28,7 @@ use crate::guarded::Guarded;
 use crate::identity::{Identity, Whose, is_object_name};
 use crate::names::{GUARDED, LABEL, MANAGED, MANAGED_BY, MANAGER, SHADOW};
 use crate::network_policy::{self, UNGUARDED, Ways, opens_more};
-use crate::settings::{Around, Sealed, annotations_behind, read_policy};
+use crate::settings::{Around, Sealed, annotations_behind};
 use crate::status::{self, Loaded, Share, Times};
 
 /// How long changes are gathered before they are looked at: one command often makes several.
@@ -337,19 +337,24 @@ impl Controller {
             self.applier.events.warn(&about, Reason::RestartNeeded, note).await;
         }
         let mut share = None;
-        let from = match &settled {
-            Ok((sealed, _)) => {
-                self.deliveries.deliver(identity.namespace(), &know, &sealed.digest);
-                share = Some(self.share(identity, group, namespace, policies, sealed));
-                network_policy::from(&sealed.settings.policy)
+        let placed_before = network_policies.iter().find(|policy| policy.name_any() == name);
+        let from = if let Ok((sealed, _)) = &settled {
+            self.deliveries.deliver(identity.namespace(), &know, &sealed.digest);
+            share = Some(self.share(identity, group, namespace, policies, sealed));
+            network_policy::from(&sealed.settings.policy)
+        } else {
+            let there = maps.iter().find(|map| map.name_any() == name);
+            match self.applier.last(identity, there.map(AsRef::as_ref), least) {
+                Some(before) => network_policy::from(&before.policy),
+                // Nobody knows who may: whoever was let in is, and nobody else.
+                None if placed_before.is_some() => return settled.map(|_| share),
+                None => Ok(None),
             }
-            Err(_) => self.applier.last(identity, None, least).map_or(Ok(None), |last| network_policy::from(&last.policy)),
         };
         // Settings hold only peers that were read before. Were they none, what is open stays as it is.
         let Ok(from) = from else { return settled.map(|_| share) };
 
         let ways = Ways::of(identity, group.pods.iter().map(|(pod, _)| pod), from);
-        let there = network_policies.iter().find(|policy| policy.name_any() == name);
         for theirs in network_policies {
             if group.pods.iter().any(|(_, labels)| opens_more(theirs, labels, &ways)) {
                 opening.insert(theirs.name_any());
@@ -361,7 +366,7 @@ impl Controller {
                 self.applier.events.warn(&about, Reason::NetworkPolicyOpensMore, note).await;
             }
         }
-        let placed = self.applier.place_workload_policy(&ways, there.map(AsRef::as_ref)).await;
+        let placed = self.applier.place_workload_policy(&ways, placed_before.map(AsRef::as_ref)).await;
         match settled {
             Err(error) if !matches!(error, ApplyError::Trouble(_)) => Err(error),
             _ => placed.map(|()| share),
@@ -454,8 +459,9 @@ impl Controller {
     /// Reads the policies of a namespace.
     fn read_policies(&self, namespace: &str) -> BTreeMap<String, Result<GuardPolicy, String>> {
         let policies = self.applier.cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
-        let read =
-            |object: &DynamicObject| serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value));
+        let read = |object: &DynamicObject| {
+            serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| self.applier.policies.read(&value))
+        };
         policies.iter().map(|object| (object.name_any(), read(object))).collect()
     }
 

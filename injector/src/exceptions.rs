@@ -20,6 +20,8 @@ use crate::status::{Said, conditions};
 
 /// The condition that is written here.
 const ACTIVE: &str = "Active";
+/// Why it says that one isn't in force any more.
+const EXPIRED: &str = "Expired";
 /// The most exceptions that one workload's guards are told of: the weakest, and of those the longest.
 const TOLD: usize = 16;
 /// The most makers that are remembered until the status names them.
@@ -33,8 +35,9 @@ pub(crate) struct Known {
     pub(crate) name: String,
     pub(crate) uid: String,
     generation: Option<i64>,
-    /// Whether somebody has deleted it, and it is only still there.
-    is_ending: bool,
+    /// Whether it is over whatever the clock says: somebody has deleted it, and it is only still there; or its status says that it has
+    /// ended, so that a clock which is set back brings it back for nobody.
+    is_over: bool,
     says: Result<ExceptionSpec, String>,
 }
 
@@ -59,18 +62,22 @@ impl Known {
             spec.lasts(made).map_err(|error| error.to_string())?;
             Ok(spec)
         });
+        let status = &object.data["status"]["conditions"];
+        let active = status.as_array().into_iter().flatten().find(|condition| condition["type"] == ACTIVE);
+        let has_ended =
+            active.is_some_and(|said| said["reason"] == EXPIRED && said["observedGeneration"] == json!(object.metadata.generation));
         Self {
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             generation: object.metadata.generation,
-            is_ending: object.metadata.deletion_timestamp.is_some(),
+            is_over: has_ended || object.metadata.deletion_timestamp.is_some(),
             says,
         }
     }
 
     pub(crate) fn state(&self, now: Moment) -> State<'_> {
         match &self.says {
-            Ok(spec) if now < spec.expires && !self.is_ending => State::InForce(spec),
+            Ok(spec) if now < spec.expires && !self.is_over => State::InForce(spec),
             Ok(spec) => State::Expired(spec),
             Err(reason) => State::Rejected(reason),
         }
@@ -158,7 +165,7 @@ fn read(object: &Value) -> Result<ExceptionSpec, String> {
 
 fn in_words(spec: &ExceptionSpec) -> String {
     let reason: String = spec.reason.chars().take(SHOWN).collect();
-    format!("{} until {} for {} because '{}'", spec.mode, spec.expires, whom(spec), reason.escape_debug())
+    format!("{} until {} because '{}' for {}", spec.mode, spec.expires, reason.escape_debug(), whom(spec))
 }
 
 fn whom(spec: &ExceptionSpec) -> String {
@@ -216,9 +223,9 @@ pub(crate) enum News {
 pub(crate) fn status(there: &Value, known: &Known, concerns: Concerns, maker: Option<String>, now: u64) -> Option<Changed> {
     let state = known.state(Moment::from_unix(now / 1000));
     let before = there["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == ACTIVE);
-    let of_now = before.filter(|before| before["observedGeneration"] == json!(known.generation));
     // It may only end: where it has, another replica's clock is ahead.
-    if matches!(state, State::InForce(_)) && of_now.is_some_and(|before| before["reason"] == "Expired") {
+    let of_now = before.filter(|before| before["observedGeneration"] == json!(known.generation));
+    if matches!(state, State::InForce(_)) && of_now.is_some_and(|before| before["reason"] == EXPIRED) {
         return None;
     }
     let (status, reason, message, news) = match &state {
@@ -226,7 +233,7 @@ pub(crate) fn status(there: &Value, known: &Known, concerns: Concerns, maker: Op
             let message = format!("Until {} no control of {} goes above {}.", spec.expires, whom(spec), spec.mode);
             ("True", "InForce", message, News::Begun)
         }
-        State::Expired(spec) => ("False", "Expired", format!("It has ended, at {} at the latest.", spec.expires), News::Ended),
+        State::Expired(spec) => ("False", EXPIRED, format!("It has ended, at {} at the latest.", spec.expires), News::Ended),
         State::Rejected(reason) => ("False", "Rejected", format!("It is in force nowhere: {reason}"), News::Rejected),
     };
     let is_news = before.is_none_or(|before| before["reason"] != reason || before["message"] != message);
@@ -338,6 +345,19 @@ mod tests {
     }
 
     #[test]
+    fn what_its_status_says_has_ended_is_over_by_a_clock_that_was_set_back() {
+        let with = |generation: i64, reason: &str| {
+            let mut object = object("e", &spec("monitor", 3600, &Value::Null));
+            object["metadata"]["generation"] = json!(2);
+            object["status"] = json!({"conditions": [{"type": "Active", "reason": reason, "observedGeneration": generation}]});
+            Known::read(&serde_json::from_value(object).unwrap())
+        };
+        assert!(for_guards(&[with(2, "Expired")], &ollama(), at(60), &[]).is_empty());
+        assert_eq!(for_guards(&[with(2, "InForce")], &ollama(), at(60), &[]).len(), 1);
+        assert_eq!(for_guards(&[with(1, "Expired")], &ollama(), at(60), &[]).len(), 1, "another is meant");
+    }
+
+    #[test]
     fn one_that_somebody_has_deleted_is_over_though_it_is_still_there() {
         let mut object = object("e", &spec("monitor", 60, &Value::Null));
         object["metadata"]["deletionTimestamp"] = json!(at(1).to_string());
@@ -350,7 +370,7 @@ mod tests {
         let good = object("e", &spec("monitor", 3600, &json!(["Deployment/ollama"])));
         assert_eq!(
             reviewed(&Value::Null, &good, at(0)),
-            Ok("spec: from nothing to monitor until 2026-11-22T13:00:00Z for Deployment/ollama because 'it\\'s an emergency'".into())
+            Ok("spec: from nothing to monitor until 2026-11-22T13:00:00Z because 'it\\'s an emergency' for Deployment/ollama".into())
         );
         let refused = |spec: &Value| reviewed(&Value::Null, &object("e", spec), at(0)).unwrap_err();
         assert!(refused(&spec("monitor", DAY + 1, &Value::Null)).starts_with("spec.expires: 2026-11-23T12:00:01Z is too late: "));

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -20,8 +21,9 @@ use crate::identity::{Identity, Kind, Whose};
 use crate::names::LABEL;
 use crate::plan::keys;
 use crate::plan::{Field, MOST_REFUSALS, Obstacle, Of, Refusal};
+use crate::policies::Policies;
 use crate::reviews::{Reviews, Undecided};
-use crate::settings::{DEFAULT_POLICY, above, read_policy};
+use crate::settings::{DEFAULT_POLICY, above};
 use crate::status::policy_digest;
 use crate::uses::{self, User};
 use crate::webhook::{Review, Says, Verdict, ours};
@@ -35,16 +37,17 @@ struct Around {
     policies: BTreeMap<String, Known>,
 }
 
-/// A policy of the namespace, which is read where somebody goes by it: to read one takes a millisecond, and there may be many.
+/// A policy of the namespace, which is read where somebody goes by it: there may be many.
 struct Known {
     object: Arc<DynamicObject>,
+    policies: Arc<Policies>,
     read: OnceLock<Option<GuardPolicy>>,
 }
 
 impl Known {
     /// The policy, if it can be used.
     fn policy(&self) -> Option<GuardPolicy> {
-        let read = || read_policy(&serde_json::to_value(self.object.as_ref()).ok()?).ok();
+        let read = || self.policies.read(&serde_json::to_value(self.object.as_ref()).ok()?).ok();
         self.read.get_or_init(read).clone()
     }
 }
@@ -85,7 +88,9 @@ impl Reviews {
     /// the namespace, and whether the user has the verb that most changes of a policy in force take.
     ///
     /// The namespace is read now, and not taken from the copies: somebody without the verbs could take a mode away that the policy makes
-    /// needless, and lower the policy while the copy still has that mode. Only where nobody has anything to lose, nothing is read.
+    /// needless, and lower the policy while the copy still has that mode. Only where nobody has anything to lose, nothing is read. (Who
+    /// goes by the policy, and what their own annotations say, is of the copies, which a watch keeps within moments; and of two changes at
+    /// one moment each is compared with what held before both.)
     pub(crate) async fn policy_changed<E>(
         &self,
         review: &Review,
@@ -119,7 +124,7 @@ impl Reviews {
     /// A policy is deleted that nobody goes by now.
     pub(crate) async fn policy_deleted_by(&self, review: &Review) -> Result<Verdict, Undecided> {
         let around = self.around(&review.namespace).await?;
-        self.policy_authority(review, &around, read_policy(&review.old_object).ok(), None, None).await
+        self.policy_authority(review, &around, self.applier.policies.read(&review.old_object).ok(), None, None).await
     }
 
     /// `old` and `new`: what the policy says, where it says something that guards can load. `lacks`: whether the user lacks `lower`.
@@ -163,6 +168,11 @@ impl Reviews {
         let mut around = self.around(&review.name).await?;
         around.annotations.clone_from(&before);
         let users = self.users(&around);
+        let names = situations(&around, &users).into_iter().flat_map(|(_, situation)| {
+            [situation, Situation { namespace: &after, ..situation }].map(|situation| situation.policy_name().to_owned())
+        });
+        let names = names.collect();
+        self.read_now(&mut around, names).await?;
         for (user, situation) in situations(&around, &users) {
             let last = user.and_then(|user| self.last(user));
             let now = Situation { namespace: &after, ..situation };
@@ -175,7 +185,7 @@ impl Reviews {
     }
 
     async fn made_asks(&self, review: &Review) -> Result<Vec<Ask>, Undecided> {
-        let around = self.around(&review.namespace).await?;
+        let mut around = self.around(&review.namespace).await?;
         let kind = review.kind.kind.as_str();
         let [old, new] = [&review.old_object, &review.object];
         let annotations = [old, new].map(|object| ours(object, "annotations"));
@@ -189,14 +199,17 @@ impl Reviews {
             let whose = Whose::Workload(kind, review.name.clone());
             self.last_of(&Identity::new(&around.name, &around.uid, whose, templates[0].policy()))
         });
+        let of_namespace = around.annotations.clone();
         let made = Made {
             prefix: Says::prefix(kind),
-            namespace: &around.annotations,
+            namespace: &of_namespace,
             namespace_labelled: around.labelled,
             workload: of_workload.map(|_| [&annotations[0], &annotations[1]]),
             templates,
             new: old.is_null(),
         };
+        let names = made.situations().map(|situation| situation.policy_name().to_owned());
+        self.read_now(&mut around, names.into()).await?;
         Ok(made.asks(&|name| around.policy(name), last.as_ref()))
     }
 
@@ -208,7 +221,9 @@ impl Reviews {
         let cluster = &self.applier.cluster;
         let metadata = cluster.read_namespace(namespace).await?.metadata;
         let here = cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
-        let policies = here.into_iter().map(|object| (object.name_any(), Known { object, read: OnceLock::new() }));
+        let policies = here
+            .into_iter()
+            .map(|object| (object.name_any(), Known { object, policies: Arc::clone(&self.applier.policies), read: OnceLock::new() }));
         Ok(Around {
             name: namespace.to_owned(),
             uid: metadata.uid.unwrap_or_default(),
@@ -216,6 +231,22 @@ impl Reviews {
             annotations: above(self.applier.floor, metadata.annotations.unwrap_or_default()),
             policies: policies.collect(),
         })
+    }
+
+    /// Reads these policies as they are now: the copies may be a moment behind, in which somebody lowered one that nobody went by then.
+    async fn read_now(&self, around: &mut Around, names: BTreeSet<String>) -> Result<(), Undecided> {
+        let read = names.iter().map(|name| self.applier.cluster.read_policy(&around.name, name));
+        let read = try_join_all(read).await?;
+        for (name, object) in names.into_iter().zip(read) {
+            match object {
+                Some(object) => {
+                    let policies = Arc::clone(&self.applier.policies);
+                    around.policies.insert(name, Known { object: Arc::new(object), policies, read: OnceLock::new() });
+                }
+                None => drop(around.policies.remove(&name)),
+            }
+        }
+        Ok(())
     }
 
     fn users(&self, around: &Around) -> Vec<User> {

@@ -20,6 +20,7 @@ mod names;
 mod network_policy;
 mod patch;
 mod plan;
+mod policies;
 mod reviews;
 mod secrets;
 mod server;

@@ -26,7 +26,7 @@ use crate::names::{POLICY, SHADOW};
 use crate::network_policy::{self, UNGUARDED, Ways};
 use crate::plan::{Config, Field, Namespace, Obstacle, Of, Refusal, SettingsRef, Surroundings, Users, Warning};
 use crate::server::{Reply, reply, text};
-use crate::settings::{Around, Trouble, above, read_policy};
+use crate::settings::{Around, Trouble, above};
 use crate::uses;
 use crate::webhook::{self, Review, Says, Verdict};
 
@@ -240,7 +240,8 @@ impl Reviews {
         {
             return Ok(Verdict::Allowed(Vec::new()));
         }
-        let read = || read_policy(&review.object).map(|policy| (read_policy(&review.old_object).ok(), policy));
+        let policies = &self.applier.policies;
+        let read = || policies.read(&review.object).map(|policy| (policies.read(&review.old_object).ok(), policy));
         match self.policy_changed(review, read).await? {
             Ok(verdict) => Ok(verdict),
             Err(reason) => {
@@ -382,7 +383,8 @@ impl Reviews {
         let mut policies = BTreeMap::new();
         for name in names {
             if let Some(object) = self.applier.cluster.read_policy(&gathered.namespace.name, name).await? {
-                let policy = serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| read_policy(&value));
+                let policy =
+                    serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| self.applier.policies.read(&value));
                 policies.insert(name.to_owned(), policy);
             }
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use llm_guard_engine::controls::Policy;
 use llm_guard_engine::policy::settings::{Exception, OpenError, PublicKey, Settings, Standing, open, seal};
 use llm_guard_engine::policy::{GuardPolicy, Mode};
+use serde::Serialize;
 
 use crate::identity::{Identity, digest};
 use crate::names::{MINIMUM_MODE, MODE, POLICY, SHADOW, STOP};
@@ -160,7 +161,7 @@ impl Around<'_> {
             None => Err("there is no GuardPolicy of that name in this namespace: create it, or take the annotation away".into()),
         };
         let beside = |shadow: GuardPolicy| {
-            let bytes = written(policy).saturating_add(written(&shadow));
+            let bytes = written(policy, Some(&shadow));
             if bytes <= POLICY_BYTES {
                 return Ok(shadow);
             }
@@ -235,16 +236,21 @@ pub(crate) fn read_policy(object: &serde_json::Value) -> Result<GuardPolicy, Str
     // The line and the column would be those of a text that nobody has seen.
     let policy = GuardPolicy::read(&document(object)).map_err(|error| error.without_place().to_string())?;
     Policy::compile(&policy, &Standing::default()).map_err(|error| error.to_string())?;
-    let bytes = written(&policy);
+    let bytes = written(&policy, None);
     if bytes > POLICY_BYTES {
         return Err(format!("written out it has {bytes} bytes; at most {POLICY_BYTES} fit into a ConfigMap"));
     }
     Ok(policy)
 }
 
-/// How many bytes a policy takes in the settings.
-fn written(policy: &GuardPolicy) -> usize {
-    serde_json::to_vec_pretty(policy).map_or(usize::MAX, |text| text.len())
+/// How many bytes a policy and its shadow take in the settings, where each line of them is set in.
+fn written(policy: &GuardPolicy, shadow: Option<&GuardPolicy>) -> usize {
+    #[derive(Serialize)]
+    struct Both<'p> {
+        policy: &'p GuardPolicy,
+        shadow: Option<&'p GuardPolicy>,
+    }
+    serde_json::to_vec_pretty(&Both { policy, shadow }).map_or(usize::MAX, |text| text.len())
 }
 
 /// What the annotations of a workload said when these settings were made, as far as it shows.
@@ -337,6 +343,7 @@ impl There<'_> {
 
 #[cfg(test)]
 mod tests {
+    use llm_guard_engine::policy::settings::{MAX_BYTES, SigningKey};
     use proptest::prelude::*;
 
     use super::*;
@@ -449,6 +456,35 @@ mod tests {
         assert!(other.troubles[0].to_string().contains("at most 1000000 fit"), "{:?}", other.troubles);
         assert_eq!((other.content.policy, other.content.shadow), (of(600_000), Some(of(100_000))), "the last one fits");
         assert_eq!(resolve(950_000, 400_000, &last).content.shadow, None, "nor does the last one");
+    }
+
+    #[test]
+    fn what_is_taken_fits_into_a_config_map_however_it_is_made_up() {
+        let namespace = map(&[(SHADOW, "next")]);
+        let around = Around { floor: None, namespace: &namespace, workload: None };
+        for length in [1, 20, 200] {
+            // As many names as one policy may have, and half of it twice.
+            let of = |bytes: usize| {
+                let mut policy = soft();
+                policy.spec.tools.block = Some((0..bytes / (length + 11)).map(|number| format!("{number:0length$}")).collect());
+                policy
+            };
+            let most = (300_000..1_000_000).step_by(5_000).rev().find(|bytes| written(&of(*bytes), None) <= POLICY_BYTES).unwrap();
+            for (policy, shadow) in [(most, 0), (most / 2, most / 2), (most / 2, most / 2 - 4_000), (1_000, most - 4_000)] {
+                let policies = |name: &str| Some(Ok(of(if name == "next" { shadow } else { policy })));
+                let content = around.resolve(&ollama(None), policies, None).unwrap().content;
+                let Content { mode, floor, stop, policy, shadow, .. } = content;
+                let exception = |number: u64| Exception {
+                    name: format!("{number:0>253}"),
+                    mode: Mode::Monitor,
+                    expires: llm_guard_engine::policy::Moment::from_unix(number),
+                };
+                let exceptions = (0..16).map(exception).collect();
+                let settings = Settings { audience: "a".repeat(600), serial: u64::MAX, mode, floor, stop, exceptions, policy, shadow };
+                let text = seal(&settings, &SigningKey::from_bytes(&[1; 32]));
+                assert!(text.len() <= MAX_BYTES, "{length}: {} bytes", text.len());
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use llm_guard_engine::policy::settings::Exception;
 use llm_guard_engine::policy::{LONGEST, Mode, Moment};
 use tokio::time::Instant;
 
+/// The most that are remembered as ended once they don't stand in the settings any more.
+const REMEMBERED: usize = 64;
 /// By how much this clock may be behind the one that an exception was made by.
 const SLACK: Duration = Duration::from_mins(5);
 
@@ -38,7 +40,7 @@ enum State {
     Unbelieved,
 }
 
-/// Those that stand in the settings.
+/// Those that stand in the settings, and behind them those that have ended and stand there no more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exceptions(Vec<(Exception, State)>);
 
@@ -60,7 +62,9 @@ impl Exceptions {
                 state => state,
             }
         };
-        Self(all.iter().map(|exception| (exception.clone(), state(exception))).collect())
+        let ended = |(exception, state): &&(Exception, State)| *state == State::Ended && !all.contains(exception);
+        let gone = self.0.iter().filter(ended).take(REMEMBERED).cloned();
+        Self(all.iter().map(|exception| (exception.clone(), state(exception))).chain(gone).collect())
     }
 
     /// Whether one of them has ended since it was last asked.
@@ -172,6 +176,15 @@ mod tests {
         let known = Exceptions::default().with(&all, at(begin, 0, 0));
         assert_eq!(names(known.running()), ["a"]);
         assert_eq!(known.with(&[], at(begin, 1, 1)).mode(), None);
+        // Nor where it was taken out meanwhile, and comes again by a clock that was set back.
+        let over = known.with(&all, at(begin, 61, 61)).with(&[], at(begin, 62, 62));
+        let back = Now { calendar: Moment::from_unix(NOON), ..at(begin, 0, 63) };
+        assert_eq!(over.with(&all, back).mode(), None);
+        let mut many = known;
+        for number in 0..200 {
+            many = many.with(&[exception(&format!("e{number}"), Mode::Monitor, 0)], at(begin, 61, 61));
+        }
+        assert!(many.0.len() <= REMEMBERED + 1, "{}", many.0.len());
         assert_eq!(Exceptions::default().with(&all, at(begin, 61, 0)).mode(), None, "a guard that was made anew");
     }
 }

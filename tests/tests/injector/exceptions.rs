@@ -133,7 +133,7 @@ fn whoever_has_the_role_breaks_the_glass_and_it_is_over_at_once_when_they_say_so
     let object = format!("GuardException/{namespace}/night");
     let of: Vec<_> = records.iter().filter(|record| record["object"] == object).collect();
     let told: Vec<_> = of.iter().map(|record| json!([record["user"], record["operation"], record["result"], record["message"]])).collect();
-    let what = format!("monitor until {expires} for Deployment/ollama because 'orders are refused'");
+    let what = format!("monitor until {expires} because 'orders are refused' for Deployment/ollama");
     let expected = [
         json!(["jane", "CREATE", "allowed", format!("spec: from nothing to {what}")]),
         json!(["jane", "DELETE", "allowed", format!("spec: from {what} to nothing")]),

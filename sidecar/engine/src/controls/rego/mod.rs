@@ -4,6 +4,7 @@
 //! make. What isn't decided within them is refused, in soft and in hard. A decision depends on the request and the policy, and on
 //! nothing else but, where it is cut short, on the clock.
 
+mod differences;
 mod format;
 mod functions;
 mod input;

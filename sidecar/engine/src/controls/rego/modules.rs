@@ -4,17 +4,15 @@
 //! itself, and no chain of calls is longer than [`MOST_CALLS`], so that the evaluator's own stack is bounded too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use regorus::languages::rego::compiler::Compiler;
 use regorus::rvm::instructions::LiteralOrRegister;
 use regorus::rvm::{Instruction, Program, RegoVM};
-use regorus::unstable::{Expr, Literal, Module, Rule, RuleHead};
-use regorus::utils::limits::PolicyLengthConfig;
+use regorus::unstable::{Expr, Module};
 use regorus::{Engine, Value};
 
-use super::{format, functions, patterns, rewritten, walk};
+use super::{differences, format, functions, patterns, rewritten, walk};
 use crate::policy::{PolicyError, RegoSpec, nearest, shown};
 
 /// The package whose rules are asked.
@@ -32,8 +30,6 @@ const MOST_MODULES: usize = 32;
 const MOST_TEXT: usize = 128 * 1024;
 /// How deeply brackets of any kind may be nested.
 const MOST_NESTED: usize = 9;
-/// More columns than any module has: the library's own bound would be told as something else.
-const COLUMNS: NonZeroU32 = NonZeroU32::new(1 << 20).unwrap();
 /// The longest chain of rules that use one another.
 const MOST_CALLS: usize = 32;
 
@@ -123,60 +119,6 @@ fn too_deep(text: &str) -> Option<(u32, u32)> {
     None
 }
 
-/// The name that a rule declares, and where.
-pub(super) fn declared(rule: &Rule) -> (String, u32, u32) {
-    let mut head: &Expr = match rule {
-        Rule::Default { refr, .. }
-        | Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }, .. } => refr,
-    };
-    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = head {
-        head = refr;
-    }
-    (head.span().text().to_owned(), head.span().line, head.span().col)
-}
-
-pub(super) fn literal(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::String { value: Value::String(text), .. } | Expr::RawString { value: Value::String(text), .. } => Some(text),
-        _ => None,
-    }
-}
-
-/// What every request has: `input.model` and `input.window` are not among it.
-const ALWAYS: [&str; 7] = ["caller", "counts", "messages", "route", "streams", "tokens", "tools"];
-
-/// What every message has.
-const OF_MESSAGES: [&str; 4] = ["channel", "text", "bytes", "tokens"];
-
-/// Whether an operand is there in any case, or a matter of the rule's own variables. `maybe` are the rules that may have no value.
-fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
-    match operand {
-        Expr::Var { span, .. } => !maybe.contains(span.text()),
-        Expr::RefDot { refr, field, .. } => match &**refr {
-            Expr::Var { span, .. } if span.text() == "input" => ALWAYS.contains(&field.0.text()),
-            Expr::Var { span, .. } => span.text() != "data" && !maybe.contains(span.text()) && OF_MESSAGES.contains(&field.0.text()),
-            Expr::RefDot { field: above, .. } => {
-                matches!(
-                    (above.0.text(), field.0.text()),
-                    ("route", "path" | "class" | "api") | ("counts", "messages" | "tools" | "bytes") | ("caller", "over_loopback")
-                ) && is_there(refr, maybe)
-            }
-            _ => false,
-        },
-        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().all(|item| is_there(item, maybe)),
-        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => true,
-        _ => false,
-    }
-}
-
-/// The rules of a module that may have no value: neither sets, nor with a default.
-fn maybe_nothing(module: &Module) -> HashSet<String> {
-    let is_value = |rule: &Rule| matches!(rule, Rule::Spec { head: RuleHead::Compr { .. }, .. });
-    let defaults: HashSet<String> =
-        module.policy.iter().filter(|rule| matches!(***rule, Rule::Default { .. })).map(|rule| declared(rule).0).collect();
-    module.policy.iter().filter(|rule| is_value(rule)).map(|rule| declared(rule).0).filter(|name| !defaults.contains(name)).collect()
-}
-
 /// The texts of the modules, with those that are patterns.
 #[derive(Default)]
 struct Texts {
@@ -190,7 +132,7 @@ impl Texts {
     fn read(&mut self, name: &str, module: &Module) -> Result<(), PolicyError> {
         let mut error = None;
         walk::expressions(module, &mut |expr| {
-            if let Some(text) = literal(expr) {
+            if let Some(text) = walk::literal(expr) {
                 self.all.insert(text.to_owned());
             }
             if let Expr::Call { fcn, params, .. } = expr
@@ -202,73 +144,10 @@ impl Texts {
         error.map_or(Ok(()), Err)
     }
 
-    /// What OPA and the evaluator here take for different things, and which can be said in a way that both take for the same.
-    fn differences(name: &str, module: &Module, maybe: &HashSet<String>) -> Result<(), PolicyError> {
-        let mut error = None;
-        let mut fault = |expr: &Expr, reason: &str| {
-            error.get_or_insert_with(|| wrong(name, expr.span().line, expr.span().col, reason));
-        };
-        // Where something isn't there, OPA passes over the whole rule, and the evaluator takes it for something that doesn't hold.
-        walk::negated(module, &mut |expr| {
-            if let Some(operand) = walk::operands(expr).into_iter().find(|operand| !is_there(operand, maybe)) {
-                fault(operand, "under `not` it isn't clear what holds where this is nothing: name it first, `name := …`, and use the name");
-            } else if matches!(expr, Expr::ArithExpr { .. } | Expr::BinExpr { .. } | Expr::UnaryExpr { .. }) {
-                fault(expr, "under `not` nothing can be worked out: name it first, `name := …`, and use the name");
-            }
-        });
-        // A search that finds nothing ends the whole rule here, and what stands behind `else` isn't tried.
-        for (arguments, body, value) in walk::before_else(module) {
-            if let Some(value) = value.filter(|value| !is_there(value, maybe)) {
-                fault(
-                    value,
-                    "before `else` it isn't clear what holds where this is nothing: name it in the body, `name := …`, and use the name",
-                );
-            }
-            if let Some(place) = walk::searches(arguments, &body.query) {
-                fault(place, "before `else` nothing can be looked for: a rule of its own can do it, `found if { some x in … }`");
-            }
-        }
-        walk::everies(module, &mut |query| {
-            for statement in &query.stmts {
-                let Literal::Expr { expr, .. } = &statement.literal else { continue };
-                match &**expr {
-                    Expr::AssignExpr { .. } => {
-                        fault(expr, "in `every` nothing can be assigned: a function can do it, `every m in input.messages { short(m) }`");
-                    }
-                    Expr::Call { .. } | Expr::BoolExpr { .. } | Expr::Membership { .. }
-                        if walk::operands(expr).into_iter().all(|operand| is_there(operand, maybe)) => {}
-                    _ => {
-                        fault(
-                            expr,
-                            "in `every` it isn't clear what holds where this is nothing: a function can say it, `every m in input.messages { short(m) }`",
-                        );
-                    }
-                }
-            }
-        });
-        walk::expressions(module, &mut |expr| match expr {
-            Expr::ObjectCompr { key, value, .. } => {
-                if let Some(part) = [key, value].into_iter().find(|part| !matches!(***part, Expr::Var { .. }) && literal(part).is_none()) {
-                    fault(part, "in an object that is made of a rule this may be nothing: name it there, `name := …`, and use the name");
-                }
-            }
-            Expr::Membership { key: Some(key), .. } if !matches!(**key, Expr::Var { .. }) => {
-                fault(key, "whether a pair is in something is read in two ways: `collection[key] == value` says it");
-            }
-            Expr::Call { fcn, params, .. } if fcn.span().text() == "replace" => {
-                if let Some(what) = params.get(1).filter(|what| literal(what) == Some("")) {
-                    fault(what, "nothing can't be replaced");
-                }
-            }
-            _ => {}
-        });
-        error.map_or(Ok(()), Err)
-    }
-
     fn call(&mut self, module: &str, function: &str, first: Option<&Expr>) -> Result<(), PolicyError> {
         let is_pattern = function.starts_with("regex.");
         self.has_patterns |= is_pattern;
-        let Some((first, text)) = first.and_then(|first| Some((first, literal(first)?))) else { return Ok(()) };
+        let Some((first, text)) = first.and_then(|first| Some((first, walk::literal(first)?))) else { return Ok(()) };
         let fault = |reason: &str| Err(wrong(module, first.span().line, first.span().col, reason));
         if is_pattern && !self.patterns.contains_key(text) {
             match patterns::translate(text).map_err(str::to_owned).and_then(|pattern| patterns::check(&pattern).map(|()| pattern)) {
@@ -295,13 +174,6 @@ impl Texts {
             _ => {}
         }
     }
-}
-
-/// A reader of modules. Of lines it takes any length that a module may have, also in other words.
-pub(super) fn reader() -> Engine {
-    let mut engine = Engine::new();
-    engine.set_policy_length_config(PolicyLengthConfig { max_col: COLUMNS, ..PolicyLengthConfig::default() });
-    engine
 }
 
 /// Reads a module, and gives its package.
@@ -331,7 +203,7 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     if bytes > MOST_TEXT {
         return Err(at(".modules", format!("the modules have {bytes} bytes together; at most {MOST_TEXT} are read")));
     }
-    let mut engine = reader();
+    let mut engine = walk::reader();
     // What the package declares: the name, the module, and where in it.
     let mut rules: BTreeMap<String, (String, u32, u32)> = BTreeMap::new();
     for (name, text) in written {
@@ -347,14 +219,14 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
             return Err(at(&format!(".modules.{name}"), reason.to_owned()));
         }
         let Some(module) = engine.get_modules().last() else { continue };
-        for (rule, line, column) in module.policy.iter().map(|rule| declared(rule)) {
+        for (rule, line, column) in module.policy.iter().map(|rule| walk::declared(rule)) {
             if functions::names().any(|known| known == rule) {
                 return Err(wrong(name, line, column, &format!("{rule} is the name of a function")));
             }
         }
         if package == PACKAGE {
             for rule in &module.policy {
-                let (rule, line, column) = declared(rule);
+                let (rule, line, column) = walk::declared(rule);
                 rules.entry(rule).or_insert((name.clone(), line, column));
             }
         }
@@ -370,10 +242,10 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     }
     let mut texts = Texts::default();
     let modules: Vec<_> = engine.get_modules().clone();
-    let maybe: HashSet<String> = modules.iter().flat_map(|module| maybe_nothing(module)).collect();
+    let maybe: HashSet<String> = modules.iter().flat_map(|module| differences::maybe_nothing(module)).collect();
     for (module, name) in modules.iter().zip(written.keys()) {
         texts.read(name, module)?;
-        Texts::differences(name, module, &maybe)?;
+        differences::check(module, &maybe).map_err(|(line, column, reason)| wrong(name, line, column, reason))?;
     }
     let mut data: serde_json::Map<String, serde_json::Value> = spec.data.clone().unwrap_or_default().into_iter().collect();
     if texts.has_patterns {
@@ -408,7 +280,7 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
 /// Compiles modules, and the question that asks for these rules.
 fn program(modules: &BTreeMap<String, String>, asked: &[&str]) -> Result<Arc<Program>, PolicyError> {
     let fault = |error: &dyn ToString| told("rego.modules", &error.to_string());
-    let mut engine = reader();
+    let mut engine = walk::reader();
     for (name, text) in modules {
         let added = engine.add_policy(name.clone(), text.clone());
         added.map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))?;
@@ -475,7 +347,7 @@ fn check(
         };
         let name = info.name.rsplit('.').next().unwrap_or(&info.name);
         let found = modules.iter().zip(names.keys()).find_map(|(module, of)| {
-            let places: Vec<_> = module.policy.iter().map(|rule| declared(rule)).filter(|(rule, ..)| rule == name).collect();
+            let places: Vec<_> = module.policy.iter().map(|rule| walk::declared(rule)).filter(|(rule, ..)| rule == name).collect();
             places.last().map(|(_, line, column)| wrong(of, *line, *column, reason))
         });
         return Err(found.unwrap_or_else(|| PolicyError::in_spec("rego.modules", format!("{}: {reason}", shown(&info.name)))));

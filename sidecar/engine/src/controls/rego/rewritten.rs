@@ -11,15 +11,12 @@
 
 use regorus::unstable::{AssignOp, Expr, Literal, Module, Query, Rule, RuleHead, Span};
 
-use super::walk;
+use super::walk::{self, Wrong};
 
 /// What the guard's own names begin with.
 const OWN: &str = "llmguard_own";
 /// The key of the data that is always there.
 pub(super) const KEY: &str = OWN;
-
-/// What is wrong, and where: the line, the column, and the sentence.
-pub(super) type Wrong = (u32, u32, &'static str);
 
 /// Something that is put in.
 #[derive(Debug)]
@@ -234,11 +231,11 @@ fn write(text: &str, from: usize, to: usize, edits: &[(usize, Edit)], number: &m
 
 /// Every text of a module, in order.
 fn texts(text: &str) -> Option<Vec<String>> {
-    let mut engine = super::modules::reader();
+    let mut engine = walk::reader();
     engine.add_policy("m".to_owned(), text.to_owned()).ok()?;
     let mut texts = Vec::new();
     for module in engine.get_modules() {
-        walk::expressions(module, &mut |expr| texts.extend(super::modules::literal(expr).map(str::to_owned)));
+        walk::expressions(module, &mut |expr| texts.extend(walk::literal(expr).map(str::to_owned)));
     }
     texts.sort();
     Some(texts)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use regorus::Value;
 use regorus::utils::limits::ExecutionTimerConfig;
 
-use super::{Fault, Rego, modules};
+use super::{Fault, Rego, modules, walk};
 use crate::policy::{Mode, PolicyError, RegoSpec};
 
 /// How long one test may take.
@@ -31,7 +31,7 @@ pub type Tested = (String, Outcome);
 
 /// Runs the tests of modules: the rules whose names begin with `test_`. `files` are further modules, each with its name.
 pub fn test(spec: &RegoSpec, files: &[(String, String)]) -> Result<Vec<Tested>, PolicyError> {
-    let mut engine = modules::reader();
+    let mut engine = walk::reader();
     engine.set_strict_builtin_errors(false);
     engine.set_execution_timer_config(ExecutionTimerConfig { limit: TEST, check_interval: NonZeroU32::MIN });
     let mut tests = Vec::new();
@@ -39,7 +39,7 @@ pub fn test(spec: &RegoSpec, files: &[(String, String)]) -> Result<Vec<Tested>, 
         let package = modules::add(&mut engine, name, text).map_err(|error| PolicyError::new(name, error.reason()))?;
         let module = engine.get_modules().last();
         for rule in module.iter().flat_map(|module| &module.policy) {
-            let (rule, ..) = modules::declared(rule);
+            let (rule, ..) = walk::declared(rule);
             let test = format!("{package}.{rule}");
             if rule.starts_with("test_") && !tests.contains(&test) {
                 tests.push(test);

@@ -1,6 +1,44 @@
-//! What stands in a module, looked at piece by piece.
+//! Modules are read here, and what stands in them is looked at piece by piece.
 
+use std::num::NonZeroU32;
+
+use regorus::Engine;
+use regorus::Value;
 use regorus::unstable::{Expr, Literal, Module, Query, Ref, Rule, RuleBody, RuleHead};
+use regorus::utils::limits::PolicyLengthConfig;
+
+/// What is wrong in a module, and where: the line, the column, and the sentence.
+pub(super) type Wrong = (u32, u32, &'static str);
+
+/// More columns than any module has: the library's own bound would be told as something else.
+const COLUMNS: NonZeroU32 = NonZeroU32::new(1 << 20).unwrap();
+
+/// A reader of modules. Of lines it takes any length that a module may have, also in other words.
+pub(super) fn reader() -> Engine {
+    let mut engine = Engine::new();
+    engine.set_policy_length_config(PolicyLengthConfig { max_col: COLUMNS, ..PolicyLengthConfig::default() });
+    engine
+}
+
+/// The text that an expression is, if it is one as it stands.
+pub(super) fn literal(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::String { value: Value::String(text), .. } | Expr::RawString { value: Value::String(text), .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// The name that a rule declares, and where.
+pub(super) fn declared(rule: &Rule) -> (String, u32, u32) {
+    let mut head: &Expr = match rule {
+        Rule::Default { refr, .. }
+        | Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }, .. } => refr,
+    };
+    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = head {
+        head = refr;
+    }
+    (head.span().text().to_owned(), head.span().line, head.span().col)
+}
 
 /// Calls `each` with every expression of a module that stands under a `not`.
 pub(super) fn negated<'m>(module: &'m Module, each: &mut dyn FnMut(&'m Expr)) {
