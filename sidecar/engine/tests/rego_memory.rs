@@ -28,7 +28,7 @@ fn modules() -> Vec<String> {
         "deny contains a if { some a in numbers.range(1, 300000) }".to_owned(),
         format!("deny contains x if {{ x := count([m | {pairs}; n.text != m.channel]) }}"),
         format!("deny contains x if {{ x := count([lower(m.text) | {pairs}]) }}"),
-        format!("deny contains x if {{ x := count({{k: v | {pairs}; k := [m, n]; v := {{\"a\": m, \"b\": [n, m]}}}}) }}"),
+        format!("deny contains x if {{ x := count({{k: 1 | {pairs}; k := [m, n, {{\"a\": m, \"b\": [n, m]}}]}}) }}"),
     ]
 }
 

@@ -196,7 +196,7 @@ warn contains "d" if input.model == "llama3.2:3b"
 warn contains "e" if input.streams != true
 ### order
 warn contains sort([input.tokens, input.model, input.streams, null, input.tools, input.route])
-### destructuring
+### destructuring refused
 warn contains [a, b] if [a, b] = input.tools
 warn contains c if {"channel": c, "text": _, "tokens": _, "bytes": _} = input.messages[_]
 ### references with variables
@@ -528,3 +528,103 @@ deny contains "x" if not names[input.model]
 ### a value before else that may be nothing refused
 share(t) := data.windows[t] if input.streams else := 1
 deny contains share("a")
+### a list with nothing but a condition
+deny contains "x" if {
+	n := count([1 | input.tokens > 3])
+	n > 0
+}
+### a condition in a list, within a search
+deny contains m.text if {
+	some m in input.messages
+	n := count([1 | m.tokens > 3])
+	n == 0
+}
+### a set with nothing but a condition
+deny contains x if x := {"x" | input.tokens > 3}
+### an assignment in a list
+deny contains x if x := [y | y := input.window]
+### an index in a list, within a search
+deny contains x if {
+	some i
+	x := [t | t := input.tools[i]]
+	input.messages[i].text != ""
+}
+### conditions within conditions
+deny contains x if {
+	some m in input.messages
+	x := [{t | t := m.text; count([1 | m.tokens > 3]) > 0} | m.bytes > 1]
+}
+### several values of one rule refused
+p := m.text if some m in input.messages
+deny contains p
+### several values by an index refused
+p := input.tools[_]
+deny contains p
+### several values of a function refused
+f(c) := m.text if {
+	some m in input.messages
+	m.channel == c
+}
+deny contains f("user")
+### keys that come twice refused
+p := {c: t | some m in input.messages; c := m.channel; t := m.text}
+deny contains p
+### a key for each of a list
+p := {i: t | some i, m in input.messages; t := m.text}
+deny contains p
+### in as a value refused
+deny contains x if x := input.window in [1]
+### in as a value of what is there typed
+deny contains x if x := "shell" in input.tools
+### an import that may be nothing refused
+import input.model
+deny contains "x" if not startswith(model, "llama")
+### an import that is there typed
+import input.tools
+deny contains "x" if not "shell" in tools
+### a rule as the term of a list
+size := 3 if input.tokens > 100
+deny contains x if x := [size | some m in input.messages]
+### a bracket on the next line refused
+flag if input.streams
+deny contains "x" if {
+	flag
+	(1 + 1) == 2
+}
+### a head with a path refused
+by_channel[m.channel] contains m.text if some m in input.messages
+deny contains "x" if count(by_channel.user) > 1
+### deny below deny refused
+deny.x contains "a"
+### a dash behind a class refused
+deny contains "x" if regex.match(`pass[\s-_]?word`, input.model)
+### a dash at the end of a set
+deny contains "x" if regex.match(`^[\w.-]+:[\w-]+$`, input.model)
+### a default that is worked out refused
+default p := [1 | some a in numbers.range(1, 3000)]
+deny contains p
+### a default of a function refused
+default f(x) := 7
+deny contains f(1)
+### a function of nine arguments refused
+f(a, b, c, d, e, g, h, i, j) := a
+deny contains f(1, 2, 3, 4, 5, 6, 7, 8, 9)
+### an object taken apart refused
+deny contains c if some {"channel": c} in input.messages
+### a pair by a variable refused
+deny contains "x" if {
+	i := 1
+	i, "shell" in input.tools
+}
+### a blank behind a minus refused
+deny contains x if x := [- 5]
+### a split by what may be nothing refused
+deny contains x if x := regex.split(`\s*`, input.model)
+### a set that is known
+allowed := {"phi4"}
+deny contains "x" if {
+	model := input.model
+	not model in allowed
+}
+### not with an assignment refused
+deny contains "x" if not count(input.tools) = 3

@@ -80,3 +80,52 @@ fn who_may_come_to_the_port_is_what_the_guard_policy_says() -> io::Result<()> {
         other => Err(format!("{other:?}")),
     })
 }
+
+#[test]
+fn where_settings_cant_be_written_who_may_come_stays_also_after_a_restart() -> io::Result<()> {
+    let (field, mut injector) = Field::with_injector(&[])?;
+    let namespace = field.namespace("a", &[])?;
+    let peer = json!({"namespaceSelector": {"matchLabels": {"team": "chat"}}});
+    field.create(
+        &namespace,
+        &json!({
+            "apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "default"},
+            "spec": {"network": {"from": [peer]}},
+        }),
+    )?;
+    field.create(&namespace, &pod("bare", &json!({})))?;
+    let (name, _) = field.settings(&namespace).map_err(io::Error::other)?;
+    injector.terminate()?;
+    injector.wait_to_end(SOON)?;
+
+    // From now on nobody writes such maps.
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["configmaps"]}]);
+    let refusing = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "nobody-writes"},
+        "spec": {
+            "failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules},
+            "validations": [{"expression": format!("object.metadata.namespace != '{namespace}'")}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "nobody-writes"},
+        "spec": {"policyName": "nobody-writes", "validationActions": ["Deny"]},
+    });
+    field.api.apply(&json!({"apiVersion": "v1", "kind": "List", "items": [refusing, binding]}).to_string())?;
+    wait_until("the refusal is in force", SOON, || {
+        match field.api.kubectl(&["-n", &namespace, "annotate", "--overwrite", "configmap", &name, "tried=it"]) {
+            Err(error) if error.to_string().contains("denied") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+
+    let injector = field.injector(field.webhooks(), &[])?;
+    injector.wait_until_ready()?;
+    field.api.kubectl(&["annotate", "namespace", &namespace, "llm-guard.io/mode=hard"])?;
+    wait_until("the write is refused", SOON, || match injector.metric("settings_writes_total{result=\"failed\"}") {
+        Ok(failed) if failed > 1.5 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    assert_eq!(policy(&field, &namespace, &name).map_err(io::Error::other)?["spec"]["ingress"][0]["from"], json!([peer]));
+    Ok(())
+}

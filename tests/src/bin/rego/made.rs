@@ -284,9 +284,13 @@ impl Maker<'_> {
     fn made(&mut self, depth: usize, known: &Known, texts: bool) -> String {
         let mut inner = known.clone();
         inner.next += 10;
-        let name = Self::fresh(&mut inner, "c");
-        let mut query = format!("some {name} in input.messages");
-        inner.messages.push(name);
+        let mut query = if self.dice.throw(3) == 0 {
+            self.condition(0, &inner)
+        } else {
+            let name = Self::fresh(&mut inner, "c");
+            inner.messages.push(name.clone());
+            format!("some {name} in input.messages")
+        };
         for _ in 0..self.dice.throw(2) {
             let _ = write!(query, "; {}", self.statement(depth.min(1), &mut inner));
         }

@@ -16,7 +16,7 @@ const ALWAYS: [&str; 7] = ["caller", "counts", "messages", "route", "streams", "
 const OF_MESSAGES: [&str; 4] = ["channel", "text", "bytes", "tokens"];
 
 /// Whether an operand is there in any case, or a matter of the rule's own variables. `maybe` are the rules that may have no value.
-fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
+pub(super) fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
     match operand {
         Expr::Var { span, .. } => !maybe.contains(span.text()),
         Expr::RefDot { refr, field, .. } => match &**refr {
@@ -39,9 +39,21 @@ fn is_there(operand: &Expr, maybe: &HashSet<String>) -> bool {
 /// The rules of a module that may have no value: neither sets, nor with a default.
 pub(super) fn maybe_nothing(module: &Module) -> HashSet<String> {
     let is_value = |rule: &Rule| matches!(rule, Rule::Spec { head: RuleHead::Compr { .. }, .. });
+    let is_plain = |rule: &Rule| match rule {
+        // What stands there as it is, for every request.
+        Rule::Spec { head: RuleHead::Compr { assign: Some(assign), .. }, bodies, .. } => {
+            bodies.is_empty()
+                && is_there(&assign.value, &HashSet::new())
+                && !matches!(*assign.value, Expr::Var { .. } | Expr::RefDot { .. })
+        }
+        _ => false,
+    };
+    let imported = walk::imports(module).filter(|(_, what)| !is_there(what, &HashSet::new()) || matches!(what, Expr::Var { .. }));
+    let imported = imported.map(|(name, _)| name.to_owned());
     let defaults: HashSet<String> =
         module.policy.iter().filter(|rule| matches!(***rule, Rule::Default { .. })).map(|rule| declared(rule).0).collect();
-    module.policy.iter().filter(|rule| is_value(rule)).map(|rule| declared(rule).0).filter(|name| !defaults.contains(name)).collect()
+    let rules = module.policy.iter().filter(|rule| is_value(rule) && !is_plain(rule)).map(|rule| declared(rule).0);
+    rules.filter(|name| !defaults.contains(name)).chain(imported).collect()
 }
 
 /// Refuses what they take for different things.
@@ -90,8 +102,10 @@ pub(super) fn check(module: &Module, maybe: &HashSet<String>) -> Result<(), Wron
     });
     walk::expressions(module, &mut |expr| match expr {
         Expr::ObjectCompr { key, value, .. } => {
-            if let Some(part) = [key, value].into_iter().find(|part| !matches!(***part, Expr::Var { .. }) && walk::literal(part).is_none())
-            {
+            if let Some(part) = [key, value].into_iter().find(|part| {
+                !matches!(***part, Expr::Var { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. })
+                    && walk::literal(part).is_none()
+            }) {
                 fault(part, "in an object that is made of a rule this may be nothing: name it there, `name := …`, and use the name");
             }
         }

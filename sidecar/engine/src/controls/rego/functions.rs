@@ -250,6 +250,28 @@ fn with_pattern(args: &[Value]) -> Result<Vec<Value>, LimitError> {
     Ok(args)
 }
 
+/// Whether a text is a number as JSON has them (RFC 8259).
+fn is_number(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Number>(text).is_ok() && text.trim() == text
+}
+
+/// Whether a text is written as some languages write a number that JSON doesn't: with a plus, blanks, underscores, a dot at an end, zeros before
+/// it, or to the base of 16.
+fn is_nearly_number(text: &str) -> bool {
+    let text = text.trim();
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if text.starts_with("0x") || text.starts_with("0X") {
+        return text.contains(['p', 'P']);
+    }
+    let mut before = ' ';
+    let fits = text.chars().all(|c| {
+        let fits = c.is_ascii_digit() || matches!(c, '.' | '_' | 'e' | 'E') || matches!(c, '+' | '-') && matches!(before, 'e' | 'E');
+        before = c;
+        fits
+    });
+    fits && text.contains(|c: char| c.is_ascii_digit()) && !text.starts_with(['e', 'E'])
+}
+
 /// The small letter of one, as Go has it: a letter for a letter.
 fn lower(c: char) -> char {
     let mut small = c.to_lowercase();
@@ -289,6 +311,10 @@ pub(super) fn bound(program: &mut Program) {
                     ("upper", [Value::String(text)]) => return Ok(Value::from(text.chars().map(upper).collect::<String>())),
                     // Characters, not halves of some.
                     ("count", [Value::String(text)]) => return Ok(Value::from(text.chars().count() as u64)),
+                    // OPA reads some that are no JSON.
+                    ("to_number", [Value::String(text)]) if !is_number(text) && is_nearly_number(text) => {
+                        return Err(fail().into());
+                    }
                     // Nothing is nowhere.
                     ("indexof", [_, Value::String(what)]) if what.is_empty() => return Ok(Value::Undefined),
                     // OPA puts it between the bytes.

@@ -11,6 +11,7 @@ mod input;
 mod modules;
 mod patterns;
 mod rewritten;
+mod shapes;
 pub mod trial;
 mod walk;
 

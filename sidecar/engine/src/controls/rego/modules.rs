@@ -12,7 +12,7 @@ use regorus::rvm::{Instruction, Program, RegoVM};
 use regorus::unstable::{Expr, Module};
 use regorus::{Engine, Value};
 
-use super::{differences, format, functions, patterns, rewritten, walk};
+use super::{differences, format, functions, patterns, rewritten, shapes, walk};
 use crate::policy::{PolicyError, RegoSpec, nearest, shown};
 
 /// The package whose rules are asked.
@@ -30,6 +30,10 @@ const MOST_MODULES: usize = 32;
 const MOST_TEXT: usize = 128 * 1024;
 /// How deeply brackets of any kind may be nested.
 const MOST_NESTED: usize = 9;
+/// How many operators, dots and brackets may stand in a row: each nests what stands before it one level deeper.
+const MOST_JOINED: usize = 400;
+/// How deep the values may be that rules make, with those that they use: to let go of one takes stack for each level.
+const DEEPEST: usize = 2000;
 /// The longest chain of rules that use one another.
 const MOST_CALLS: usize = 32;
 
@@ -84,9 +88,9 @@ fn no_function(name: &str) -> String {
     }
 }
 
-/// Where brackets are nested too deeply, if they are anywhere: the line and the column.
-fn too_deep(text: &str) -> Option<(u32, u32)> {
-    let (mut line, mut column, mut depth) = (1, 0, 0_usize);
+/// Where brackets are nested too deeply, or too much is joined in one expression, if that is anywhere: the line, the column, and what.
+fn too_deep(text: &str) -> Option<(u32, u32, String)> {
+    let (mut line, mut column, mut depth, mut joined) = (1, 0, 0_usize, 0_usize);
     // Behind what a text or a comment ends.
     let mut within: Option<char> = None;
     let mut escaped = false;
@@ -105,11 +109,21 @@ fn too_deep(text: &str) -> Option<(u32, u32)> {
             (None, '[' | '{' | '(') => {
                 depth += 1;
                 if depth > MOST_NESTED {
-                    return Some((line, column));
+                    return Some((line, column, format!("brackets are nested more than {MOST_NESTED} levels deep")));
                 }
+                joined = if c == '{' { 0 } else { joined + 1 };
             }
             (None, ']' | '}' | ')') => depth = depth.saturating_sub(1),
+            (None, ',' | ';' | ':') => joined = 0,
+            (None, '.' | '+' | '-' | '*' | '/' | '%' | '&' | '|' | '=' | '<' | '>' | '!') => joined += 1,
             _ => {}
+        }
+        if joined > MOST_JOINED {
+            return Some((
+                line,
+                column,
+                format!("more than {MOST_JOINED} operators, dots and brackets stand in a row, without a comma or a semicolon"),
+            ));
         }
         escaped = false;
         if c == '\n' {
@@ -151,6 +165,9 @@ impl Texts {
         let fault = |reason: &str| Err(wrong(module, first.span().line, first.span().col, reason));
         if is_pattern && !self.patterns.contains_key(text) {
             match patterns::translate(text).map_err(str::to_owned).and_then(|pattern| patterns::check(&pattern).map(|()| pattern)) {
+                Ok(pattern) if function == "regex.split" && regex::Regex::new(&pattern).is_ok_and(|pattern| pattern.is_match("")) => {
+                    return fault("a pattern that fits nothing at all splits in two ways");
+                }
                 Ok(pattern) => drop(self.patterns.insert(text.to_owned(), Value::from(pattern))),
                 Err(reason) => return fault(&format!("this is no pattern: {}", shown(&reason).replace("\\'", "'"))),
             }
@@ -182,8 +199,8 @@ pub(super) fn add(engine: &mut Engine, name: &str, text: &str) -> Result<String,
         let reason = format!("it has {} bytes; at most {MOST_MODULE} are read", text.len());
         return Err(PolicyError::in_spec(format!("rego.modules.{name}"), reason));
     }
-    if let Some((line, column)) = too_deep(text) {
-        return Err(wrong(name, line, column, &format!("brackets are nested more than {MOST_NESTED} levels deep")));
+    if let Some((line, column, reason)) = too_deep(text) {
+        return Err(wrong(name, line, column, &reason));
     }
     engine.add_policy(name.to_owned(), text.to_owned()).map_err(|error| told(&format!("rego.modules.{name}"), &error.to_string()))
 }
@@ -243,7 +260,9 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     let mut texts = Texts::default();
     let modules: Vec<_> = engine.get_modules().clone();
     let maybe: HashSet<String> = modules.iter().flat_map(|module| differences::maybe_nothing(module)).collect();
-    for (module, name) in modules.iter().zip(written.keys()) {
+    one_meaning(&modules, written)?;
+    for (module, (name, text)) in modules.iter().zip(written) {
+        shapes::check(text, module, &maybe).map_err(|(line, column, reason)| wrong(name, line, column, reason))?;
         texts.read(name, module)?;
         differences::check(module, &maybe).map_err(|(line, column, reason)| wrong(name, line, column, reason))?;
     }
@@ -275,6 +294,37 @@ pub(super) fn compile(spec: &RegoSpec) -> Result<Compiled, PolicyError> {
     vm.set_data(data.clone()).map_err(|_| at(".data", "a package of the modules has the same name as a key here".to_owned()))?;
     let templates = texts.all.iter().filter_map(|text| format::between_numbers(text)).collect();
     Ok(Compiled { program, data, patterns: Arc::new(texts.patterns), texts: texts.all, templates })
+}
+
+/// Sees that each name by which something is imported means one thing: the library keeps one for a package, and OPA one for a module.
+fn one_meaning(modules: &[regorus::unstable::Ref<Module>], names: &BTreeMap<String, String>) -> Result<(), PolicyError> {
+    let rules: HashSet<String> = modules.iter().flat_map(|module| module.policy.iter().map(|rule| walk::declared(rule).0)).collect();
+    let mut known: HashMap<&str, String> = HashMap::new();
+    for (module, of) in modules.iter().zip(names.keys()) {
+        for (name, what) in walk::imports(module) {
+            let fault = |reason: &str| Err(wrong(of, what.span().line, what.span().col, &format!("{}: {reason}", shown(name))));
+            if rules.contains(name) {
+                return fault("a rule has this name as well: import it by another, `import … as other`");
+            }
+            if functions::names().any(|function| function == name) {
+                return fault("a function has this name: import it by another, `import … as other`");
+            }
+            let meant = path_of(what);
+            if known.insert(name, meant.clone()).is_some_and(|before| before != meant) {
+                return fault("another import has this name and means something else: import it by another, `import … as other`");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A reference as it is written with dots.
+fn path_of(expr: &Expr) -> String {
+    match expr {
+        Expr::RefDot { refr, field, .. } => format!("{}.{}", path_of(refr), field.0.text()),
+        Expr::RefBrack { refr, index, .. } => format!("{}[{}]", path_of(refr), index.span().text()),
+        other => other.span().text().to_owned(),
+    }
 }
 
 /// Compiles modules, and the question that asks for these rules.
@@ -393,6 +443,16 @@ fn chains(program: &Program) -> Result<(), PolicyError> {
             _ => {}
         }
     }
+    // How deep what a rule makes can be: as deep as all that it makes itself, with what each rule gives it that it uses.
+    let mut makes: Vec<usize> = vec![1; program.rule_infos.len()];
+    for (place, instruction) in program.instructions.iter().enumerate() {
+        let named = format!("{instruction:?}");
+        if ["Array", "Set", "Object", "Comprehension"].iter().any(|kind| named.starts_with(kind))
+            && let Some((_, rule)) = begins.range(..=place).next_back()
+        {
+            makes[*rule] += 1;
+        }
+    }
     // The rules by how long the longest chain from them is: first those that use none.
     let mut length: Vec<Option<usize>> = vec![None; uses.len()];
     for _ in 0..=MOST_CALLS {
@@ -402,6 +462,20 @@ fn chains(program: &Program) -> Result<(), PolicyError> {
         }
     }
     let endless = length.iter().zip(&program.rule_infos).filter(|(length, _)| length.is_none()).map(|(_, info)| info.name.as_str());
+    let mut order: Vec<usize> = (0..uses.len()).collect();
+    order.sort_by_key(|rule| length[*rule]);
+    let mut depth = makes;
+    for rule in order {
+        depth[rule] = uses[rule].iter().fold(depth[rule], |sum, used| sum.saturating_add(depth.get(*used).copied().unwrap_or_default()));
+        let info = &program.rule_infos[rule];
+        if depth[rule] > DEEPEST && info.name != DECISION && length[rule].is_some() {
+            let reason = format!(
+                "{} makes too much of what other rules make: values may be {DEEPEST} levels deep",
+                shown(info.name.trim_start_matches("data."))
+            );
+            return Err(PolicyError::in_spec("rego.modules", reason));
+        }
+    }
     // The guard's own asks for all of them.
     let Some(name) = endless.max_by_key(|name| *name != DECISION) else { return Ok(()) };
     let name = name.trim_start_matches("data.");

@@ -7,18 +7,42 @@
 
 use regex::RegexBuilder;
 
-/// The most memory that a pattern may take once it is compiled. The evaluator has the same bound.
-const MOST_COMPILED: usize = 100 * 1024;
+/// The most memory that a pattern may take once it is compiled: with it grows how long it takes over a text.
+const MOST_COMPILED: usize = 16 * 1024;
 
 /// The pattern for the library here, or what is wrong with it.
 pub(super) fn translate(pattern: &str) -> Result<String, &'static str> {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut rest = pattern.chars().peekable();
     let mut in_set = false;
+    // Whether a class was the last thing in a set, and whether the last thing outside says how often.
+    let (mut after_class, mut repeated) = (false, false);
     while let Some(c) = rest.next() {
+        if in_set && c == '-' && (after_class && rest.peek() != Some(&']') || is_class(&rest) && !out.ends_with('[') && !out.ends_with('^'))
+        {
+            return Err("a dash beside a class stands at the front of a set or behind a backslash");
+        }
+        after_class = false;
+        if !in_set && matches!(c, '*' | '+') && repeated {
+            return Err("how often stands there twice");
+        }
+        repeated = !in_set && matches!(c, '*' | '+' | '?' | '}');
+        if !in_set && c == '{' {
+            let counts: String = rest.clone().take_while(|c| *c != '}').collect();
+            if counts.split(',').any(|count| count.parse::<u32>().is_ok_and(|count| count > 1000)) {
+                return Err("something is repeated more than 1000 times");
+            }
+        }
         match c {
             '\\' => {
                 let escaped = rest.next().ok_or("it ends with a backslash")?;
+                after_class = in_set && matches!(escaped, 'w' | 'd' | 's');
+                if matches!(escaped, 'p' | 'P') && rest.peek() == Some(&'{') {
+                    let name: String = rest.clone().skip(1).take_while(|c| *c != '}').collect();
+                    if name.len() > 2 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+                        return Err("of the classes of Unicode those of one or two letters are read");
+                    }
+                }
                 match (escaped, in_set) {
                     ('w', false) => out.push_str("[0-9A-Za-z_]"),
                     ('w', true) => out.push_str("0-9A-Za-z_"),
@@ -82,6 +106,12 @@ pub(super) fn translate(pattern: &str) -> Result<String, &'static str> {
         return Err("a set isn't closed");
     }
     Ok(out)
+}
+
+/// Whether a class stands next.
+fn is_class(rest: &std::iter::Peekable<std::str::Chars<'_>>) -> bool {
+    let next: Vec<char> = rest.clone().take(2).collect();
+    matches!(next[..], ['\\', 'w' | 'd' | 's' | 'W' | 'D' | 'S'])
 }
 
 /// Whether the translated pattern can be run in its bounds; else what is wrong.

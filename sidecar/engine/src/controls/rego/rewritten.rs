@@ -4,6 +4,9 @@
 //! assigned nothing is therefore looked at once more, and the term of a list that is made of a query is assigned to a variable first:
 //! `[T | Q]` becomes `[v | Q; v := (T); type_name(v)]`. (A call with nothing comes to nothing, and what comes out of this one is never false.)
 //!
+//! Where nothing of a list, a set or an object that is made of a query is gone through, the evaluator takes a condition that doesn't hold for
+//! one of what stands around, or begins again and again. So each of these queries goes through a list of one.
+//!
 //! And the evaluator fetches `input` and `data` once for a body, where they stand first: where that is within a list that is made of
 //! nothing, they are nothing behind it. So each body begins with both.
 //!
@@ -47,10 +50,15 @@ pub(super) fn of(text: &str, module: &Module) -> Result<String, Wrong> {
         }
     });
     begin(text, module, &mut edits)?;
+    walk::expressions(module, &mut |expr| {
+        if let Expr::ArrayCompr { query, .. } | Expr::SetCompr { query, .. } | Expr::ObjectCompr { query, .. } = expr {
+            edits.push((first(text, query), Edit::Insert("some _ in [0]; ".to_owned())));
+        }
+    });
     let mut wrong = None;
     walk::expressions(module, &mut |expr| {
         if let Expr::ArrayCompr { span, term, .. } = expr
-            && !matches!(**term, Expr::Var { .. } | Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. })
+            && !matches!(**term, Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. })
         {
             match list(text, span) {
                 Some((start, end, query_end)) => edits.push((start, Edit::Term { end, query_end })),

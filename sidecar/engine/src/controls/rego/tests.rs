@@ -124,7 +124,10 @@ fn what_is_wrong_with_a_module_is_said_with_its_place() {
             "spec.rego.modules.m: line 3, column 1: this may have two values at once: with `else` between them the first that holds counts",
         ),
         ("f(x) := 1 if x > 1\nf(x) := 2 if x > 2\ndeny contains f(3)", "line 3, column 1: this may have two values at once"),
-        ("p[k] := v if { some k, v in input.tools }\ndeny contains \"a\" if p[1]", "line 2, column 1: this makes an object key by key"),
+        (
+            "p[k] := v if { some k, v in input.tools }\ndeny contains \"a\" if p[1]",
+            "line 2, column 2: a rule has a plain name here: what stands below others can be an object, `name := {\"a\": …}`",
+        ),
         ("deny contains \"a\" if p\np if input.model\np if input.tokens", "it is accepted"),
         ("count(x) := 1\ndeny contains count([])", "spec.rego.modules.m: line 2, column 1: count is the name of a function"),
         ("deny contains msg if { mgs := 1 }", "Undefined variable: 'msg'"),
@@ -259,6 +262,30 @@ fn modules_that_are_nested_deeply_or_long_are_judged_in_little_time_and_stack() 
         }
         assert!(began.elapsed() < Duration::from_secs(3), "{}: {:?}", &module[..60], began.elapsed());
     }
+}
+
+#[test]
+fn what_would_take_the_stack_is_refused_when_it_is_read() {
+    let wraps = (0..20).map(|n| format!("  a{} := [[[[[[[a{n}]]]]]]]", n + 1)).collect::<Vec<_>>().join("\n");
+    let f0 = format!("f0(a0) := a20 if {{\n{wraps}\n}}");
+    let calls = |of: &str| (0..60).map(|n| format!("  a{} := {of}(a{n})", n + 1)).collect::<Vec<_>>().join("\n");
+    let deep = format!(
+        "{f0}\nf1(a0) := a60 if {{\n{}\n}}\nf2(a0) := a60 if {{\n{}\n}}\ndeny contains \"x\" if f2(1) != 1",
+        calls("f0"),
+        calls("f1")
+    );
+    for (module, expected) in [
+        (format!("deny contains x if x := {}1", "1+".repeat(20_000)), "in a row"),
+        (format!("deny contains x if x := input.tools{}", "[0]".repeat(10_000)), "in a row"),
+        (format!("deny contains x if x := input{}", ".a\n".repeat(20_000)), "in a row"),
+        (deep, "values may be 2000 levels deep"),
+    ] {
+        // With as much stack as a worker has.
+        let said = std::thread::Builder::new().stack_size(2 << 20).spawn(move || refused(&module)).unwrap().join().unwrap();
+        assert!(said.contains(expected), "{}", &said[..said.len().min(200)]);
+    }
+    let most = format!("deny contains \"x\" if {}1 > 1", "1+".repeat(60));
+    assert_eq!(kinds(&rego(&most), HI), ["deny"]);
 }
 
 #[test]

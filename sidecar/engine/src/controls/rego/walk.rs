@@ -128,6 +128,72 @@ pub(super) fn searches<'m>(arguments: &[Ref<Expr>], query: &'m Query) -> Option<
     None
 }
 
+/// The place where a value goes through a collection, behind what its query has named.
+pub(super) fn search_in<'m>(arguments: &[Ref<Expr>], query: Option<&'m Query>, value: &'m Expr) -> Option<&'m Expr> {
+    let named: Vec<&str> = arguments.iter().map(|argument| argument.span().text()).chain(query.into_iter().flat_map(names)).collect();
+    let mut found = None;
+    look(value, &mut |part| {
+        if let Expr::RefBrack { index, .. } = part
+            && let Expr::Var { span, .. } = &**index
+            && !named.contains(&span.text())
+        {
+            found.get_or_insert(part);
+        }
+    });
+    found
+}
+
+/// The names to which a query assigns something.
+fn names(query: &Query) -> impl Iterator<Item = &str> {
+    query.stmts.iter().filter_map(|statement| match &statement.literal {
+        Literal::Expr { expr, .. } => match &**expr {
+            Expr::AssignExpr { lhs, .. } => match &**lhs {
+                Expr::Var { span, .. } => Some(span.text()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Whether a query goes through one collection by this key, and through nothing else.
+pub(super) fn is_by_key(query: &Query, key: &Expr) -> bool {
+    let Expr::Var { span: key, .. } = key else { return false };
+    let mut searches_of = query.stmts.iter().filter_map(|statement| match &statement.literal {
+        Literal::SomeIn { key, value, .. } => Some(Some((key.as_ref(), value))),
+        Literal::SomeVars { .. } | Literal::Every { .. } => Some(None),
+        _ => None,
+    });
+    let (Some(Some((Some(of), value))), None) = (searches_of.next(), searches_of.next()) else { return false };
+    let named: Vec<&str> = names(query).chain([of.span().text(), value.span().text()]).collect();
+    let mut is_plain = of.span().text() == key.text();
+    for statement in &query.stmts {
+        if let Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } = &statement.literal {
+            look(expr, &mut |part| {
+                if let Expr::RefBrack { index, .. } = part
+                    && let Expr::Var { span, .. } = &**index
+                {
+                    is_plain &= named.contains(&span.text());
+                }
+            });
+        }
+    }
+    is_plain
+}
+
+/// The names by which a module's imports are called, each with what it is.
+pub(super) fn imports(module: &Module) -> impl Iterator<Item = (&str, &Expr)> {
+    module.imports.iter().map(|import| {
+        let last = match &*import.refr {
+            Expr::RefDot { field, .. } => field.0.text(),
+            Expr::RefBrack { index, .. } => literal(index).unwrap_or_default(),
+            other => other.span().text(),
+        };
+        (import.r#as.as_ref().map_or(last, |name| name.text()), &*import.refr)
+    })
+}
+
 /// What stands directly in an operator, a call or a test of membership.
 pub(super) fn operands(expr: &Expr) -> Vec<&Expr> {
     match expr {
