@@ -61,42 +61,18 @@ fn schema<T: JsonSchema>() -> Result<Value, DefinitionError> {
 fn policies() -> Result<Value, DefinitionError> {
     let spec = schema::<Spec>()?;
     let accepted = ".status.conditions[?(@.type==\"Accepted\")].status";
-    Ok(json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "guardpolicies.llm-guard.io"},
-        "spec": {
-            "group": "llm-guard.io",
-            "scope": "Namespaced",
-            "names": {"kind": "GuardPolicy", "plural": "guardpolicies", "singular": "guardpolicy", "shortNames": ["gp"]},
-            "versions": [{
-                "name": "v1alpha1",
-                "served": true,
-                "storage": true,
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": [
-                    {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
-                    {"name": "Controls", "type": "string", "jsonPath": ".status.controls"},
-                    {"name": "Pods", "type": "string", "jsonPath": ".status.pods.summary"},
-                    {"name": "Accepted", "type": "string", "jsonPath": accepted},
-                    {"name": "Changed", "type": "date", "jsonPath": ".status.changed", "priority": 1},
-                    {"name": "Lag", "type": "string", "jsonPath": ".status.lag", "priority": 1},
-                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-                ],
-                "schema": {"openAPIV3Schema": {
-                    "description": "A policy for one workload, several, or a guard that runs on its own.",
-                    "type": "object",
-                    "properties": {
-                        "apiVersion": {"type": "string"},
-                        "kind": {"type": "string"},
-                        "metadata": {"type": "object"},
-                        "spec": spec,
-                        "status": status(),
-                    },
-                }},
-            }],
-        },
-    }))
+    let names = json!({"kind": "GuardPolicy", "plural": "guardpolicies", "singular": "guardpolicy", "shortNames": ["gp"]});
+    let columns = json!([
+        {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
+        {"name": "Controls", "type": "string", "jsonPath": ".status.controls"},
+        {"name": "Pods", "type": "string", "jsonPath": ".status.pods.summary"},
+        {"name": "Accepted", "type": "string", "jsonPath": accepted},
+        {"name": "Changed", "type": "date", "jsonPath": ".status.changed", "priority": 1},
+        {"name": "Lag", "type": "string", "jsonPath": ".status.lag", "priority": 1},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]);
+    let status = status();
+    Ok(resource(&names, &columns, "A policy for one workload, several, or a guard that runs on its own.", &spec, &status))
 }
 
 fn exceptions() -> Result<Value, DefinitionError> {
@@ -106,53 +82,61 @@ fn exceptions() -> Result<Value, DefinitionError> {
         members.remove("required");
     }
     let active = ".status.conditions[?(@.type==\"Active\")].status";
-    Ok(json!({
+    let names = json!({"kind": "GuardException", "plural": "guardexceptions", "singular": "guardexception", "shortNames": ["gex"]});
+    let columns = json!([
+        {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
+        {"name": "Workloads", "type": "string", "jsonPath": ".spec.workloads"},
+        // Not as a date: `kubectl` shows how long ago one was, and can't say that of the future.
+        {"name": "Expires", "type": "string", "jsonPath": ".spec.expires"},
+        {"name": "Active", "type": "string", "jsonPath": active},
+        {"name": "Reason", "type": "string", "jsonPath": ".spec.reason"},
+        {"name": "By", "type": "string", "jsonPath": ".status.by", "priority": 1},
+        {"name": "Pods", "type": "integer", "jsonPath": ".status.pods", "priority": 1},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]);
+    let status = json!({
+        "description": "What became of it.",
+        "type": "object",
+        "properties": {
+            "conditions": conditions(),
+            "workloads": count("While it is in force: how many workloads with guarded pods it concerns."),
+            "pods": count("While it is in force: how many guarded pods it concerns."),
+            "by": text("Who made it, as the API server knows them."),
+        },
+    });
+    Ok(resource(&names, &columns, "A mode that nothing goes above for a while, whatever else is said, the floor too.", &spec, &status))
+}
+
+/// A resource of a namespace with a status, as the API server is told of it.
+fn resource(names: &Value, columns: &Value, description: &str, spec: &Value, status: &Value) -> Value {
+    json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": "guardexceptions.llm-guard.io"},
+        "metadata": {"name": format!("{}.llm-guard.io", names["plural"].as_str().unwrap_or_default())},
         "spec": {
             "group": "llm-guard.io",
             "scope": "Namespaced",
-            "names": {"kind": "GuardException", "plural": "guardexceptions", "singular": "guardexception", "shortNames": ["gex"]},
+            "names": names,
             "versions": [{
                 "name": "v1alpha1",
                 "served": true,
                 "storage": true,
                 "subresources": {"status": {}},
-                "additionalPrinterColumns": [
-                    {"name": "Mode", "type": "string", "jsonPath": ".spec.mode"},
-                    {"name": "Workloads", "type": "string", "jsonPath": ".spec.workloads"},
-                    // Not as a date: `kubectl` shows how long ago one was, and can't say that of the future.
-                    {"name": "Expires", "type": "string", "jsonPath": ".spec.expires"},
-                    {"name": "Active", "type": "string", "jsonPath": active},
-                    {"name": "Reason", "type": "string", "jsonPath": ".spec.reason"},
-                    {"name": "By", "type": "string", "jsonPath": ".status.by", "priority": 1},
-                    {"name": "Pods", "type": "integer", "jsonPath": ".status.pods", "priority": 1},
-                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-                ],
+                "additionalPrinterColumns": columns,
                 "schema": {"openAPIV3Schema": {
-                    "description": "A mode that nothing goes above for a while, whatever else is said, the floor too.",
+                    "description": description,
                     "type": "object",
                     "properties": {
                         "apiVersion": {"type": "string"},
                         "kind": {"type": "string"},
                         "metadata": {"type": "object"},
                         "spec": spec,
-                        "status": {
-                            "description": "What became of it.",
-                            "type": "object",
-                            "properties": {
-                                "conditions": conditions(),
-                                "workloads": count("While it is in force: how many workloads with guarded pods it concerns."),
-                                "pods": count("While it is in force: how many guarded pods it concerns."),
-                                "by": text("Who made it, as the API server knows them."),
-                            },
-                        },
+                        "status": status,
                     },
                 }},
             }],
         },
-    }))
+    })
 }
 
 fn text(description: &str) -> Value {
