@@ -16,7 +16,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use llm_guard_engine::policy::settings::{Exception, Settings, open};
 use llm_guard_engine::policy::{GuardPolicy, Mode, Moment};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ReadError};
 use crate::events::{Events, Reason};
 use crate::exceptions::{self, Makers};
 use crate::identity::{Identity, Whose};
@@ -50,6 +50,9 @@ pub(crate) enum ApplyError {
         #[source]
         source: kube::Error,
     },
+    /// What it comes of can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Somebody writes all the time.
     #[error("{0} is written by somebody else again and again")]
     Contended(String),
@@ -115,6 +118,47 @@ impl Applier {
         there.read(&self.keys.load().ours()).ok().or(known)
     }
 
+    /// The settings, if they are in the `ConfigMap` already, so that nothing is to be written.
+    pub(crate) fn in_place(
+        &self,
+        identity: &Identity,
+        around: &Around<'_>,
+        policy: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
+        there: Option<&ConfigMap>,
+        least: u64,
+    ) -> Option<Settled> {
+        let (step, troubles, _) = self.step(identity, around, policy, there, least).ok()?;
+        match step {
+            Step::Keep(sealed) if there.is_some_and(is_in_form) => Some(Settled { sealed, troubles }),
+            Step::Keep(_) | Step::Write { .. } => None,
+        }
+    }
+
+    /// What is to be done so that the settings are right, what of them stays as it was, and which exceptions ran before.
+    fn step(
+        &self,
+        identity: &Identity,
+        around: &Around<'_>,
+        policy: impl Fn(&str) -> Option<Result<GuardPolicy, String>>,
+        there: Option<&ConfigMap>,
+        least: u64,
+    ) -> Result<(Step, Vec<Trouble>, Vec<Exception>), Trouble> {
+        let audience = identity.audience(&self.cluster.uid);
+        let place = (identity.namespace().to_owned(), audience);
+        let before = self.last(identity, there, least);
+        let mut resolved = around.resolve(identity, policy, before.as_ref())?;
+        let told = before.map(|before| before.exceptions).unwrap_or_default();
+        let known = self.cluster.exceptions(identity.namespace());
+        resolved.content.exceptions = exceptions::for_guards(&known, identity.whose(), moment(), &told);
+        let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
+        let view = There { text: text(there), audience: &place.1, least: least.max(known) };
+        let step = view.step(&resolved.content, &self.keys.load(), now());
+        if let (Step::Keep(sealed), true) = (&step, there.is_some_and(is_in_form)) {
+            self.remember(&place, sealed);
+        }
+        Ok((step, resolved.troubles, told))
+    }
+
     /// Sees to it that the settings are in the `ConfigMap`. `there`: the map as far as it is known. `least`: the greatest serial that a
     /// guard asks for. A dry run writes nothing and says what would be.
     pub(crate) async fn settle(
@@ -126,36 +170,24 @@ impl Applier {
         least: u64,
         dry_run: bool,
     ) -> Result<Settled, ApplyError> {
-        let audience = identity.audience(&self.cluster.uid);
-        let place = (identity.namespace().to_owned(), audience.clone());
+        let place = (identity.namespace().to_owned(), identity.audience(&self.cluster.uid));
         let name = identity.object_name();
         let object = || format!("the ConfigMap {}/{name}", identity.namespace());
         let api = Api::<ConfigMap>::namespaced(self.cluster.client.clone(), identity.namespace());
         for _ in 0..RACES {
-            let keys = self.keys.load_full();
-            let before = self.last(identity, there.as_ref(), least);
-            let mut resolved = around.resolve(identity, &policy, before.as_ref())?;
-            let told = before.as_ref().map(|before| before.exceptions.as_slice()).unwrap_or_default();
-            let known = self.cluster.exceptions(identity.namespace());
-            resolved.content.exceptions = exceptions::for_guards(&known, identity.whose(), moment(), told);
-            let known = lock(&self.ledger).get(&place).map_or(0, |known| known.serial);
-            let view = There { text: text(there.as_ref()), audience: &audience, least: least.max(known) };
-            let fits = there.as_ref().is_some_and(is_in_form);
-            let (sealed, text, wrong) = match view.step(&resolved.content, &keys, now()) {
-                Step::Keep(sealed) if fits => {
-                    self.remember(&place, &sealed);
-                    return Ok(Settled { sealed, troubles: resolved.troubles });
-                }
-                Step::Keep(sealed) => (sealed, view.text.unwrap_or_default().to_owned(), Some("it was edited")),
+            let (step, troubles, told) = self.step(identity, around, &policy, there.as_ref(), least)?;
+            let (sealed, text, wrong) = match step {
+                Step::Keep(sealed) if there.as_ref().is_some_and(is_in_form) => return Ok(Settled { sealed, troubles }),
+                Step::Keep(sealed) => (sealed, text(there.as_ref()).unwrap_or_default().to_owned(), Some("it was edited")),
                 Step::Write { sealed, text, wrong } => (sealed, text, wrong),
             };
             if dry_run {
-                return Ok(Settled { sealed, troubles: resolved.troubles });
+                return Ok(Settled { sealed, troubles });
             }
             if self.restrain(identity.namespace(), &name).is_err() {
                 break;
             }
-            let new = there.is_none() && least.max(known) == 0;
+            let new = there.is_none() && least == 0 && !lock(&self.ledger).contains_key(&place);
             let written = match &there {
                 None => api.create(&post(), &config_map(identity, &name, text, None)).await,
                 // The only way to change what somebody has made immutable.
@@ -180,8 +212,8 @@ impl Applier {
                         let note = format!("The ConfigMap {name} with the settings of {} was put right: {wrong}", identity.workload());
                         self.events.warn(&self.reference(identity, &name), Reason::SettingsPutRight, note).await;
                     }
-                    self.tell_exceptions(identity, &name, told, &sealed.settings.exceptions).await;
-                    return Ok(Settled { sealed, troubles: resolved.troubles });
+                    self.tell_exceptions(identity, &name, &told, &sealed.settings.exceptions).await;
+                    return Ok(Settled { sealed, troubles });
                 }
                 // Another replica was first, or it went meanwhile.
                 Err(kube::Error::Api(status)) if is_stale(&status) => {

@@ -266,13 +266,14 @@ impl Cluster {
         api.get_opt(name).await.map_err(|source| ReadError::Api { what: format!("the GuardPolicy {namespace}/{name}"), source })
     }
 
-    /// A workload's annotations, read now. Nothing if it is gone or ending.
-    pub(crate) async fn read_annotations(
-        &self,
-        namespace: &str,
-        kind: Kind,
-        name: &str,
-    ) -> Result<Option<BTreeMap<String, String>>, ReadError> {
+    /// A workload's settings, read now.
+    pub(crate) async fn read_config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, ReadError> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        api.get_opt(name).await.map_err(|source| ReadError::Api { what: format!("the ConfigMap {namespace}/{name}"), source })
+    }
+
+    /// The metadata of a workload, as far as it is used, read now.
+    pub(crate) async fn read_named(&self, namespace: &str, kind: Kind, name: &str) -> Result<Option<ObjectMeta>, ReadError> {
         async fn read<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, kube::Error>
         where
             K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -288,9 +289,9 @@ impl Cluster {
             Kind::CronJob => read::<CronJob>(&self.client, namespace, name).await,
         };
         let found = found.map_err(|source| ReadError::Api { what: format!("{} {namespace}/{name}", kind.name()), source })?;
-        Ok(found.filter(|metadata| metadata.deletion_timestamp.is_none()).map(|mut metadata| {
+        Ok(found.map(|mut metadata| {
             cut_metadata(&mut metadata, false);
-            metadata.annotations.unwrap_or_default()
+            metadata
         }))
     }
 

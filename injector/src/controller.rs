@@ -1,8 +1,10 @@
 //! Keeps what guards need in step with what the cluster says: looks at a namespace again after each change in it.
 //!
-//! The invariant: a look writes what should be there and nothing else, from the copies alone, so that any number of looks, in any
-//! order and by any number of replicas, end in the same state.
+//! The invariant: a look writes what should be there and nothing else, so that any number of looks, in any order and by any number of
+//! replicas, end in the same state. The copies say whether something is to be written, and what is read then says what: a copy that is
+//! behind loosens nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,13 +16,13 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
-use llm_guard_engine::policy::{GuardPolicy, Moment};
+use llm_guard_engine::policy::{GuardPolicy, Mode, Moment};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::apply::{Applier, ApplyError, moment, network_policy_reference, now};
-use crate::cluster::{Dirty, Workload, exception_resource, policy_resource};
+use crate::apply::{Applier, ApplyError, Settled, moment, network_policy_reference, now};
+use crate::cluster::{Dirty, exception_resource, policy_resource};
 use crate::delivery::Deliveries;
 use crate::events::Reason;
 use crate::exceptions::{self, Concerns, Known, News, State};
@@ -116,6 +118,41 @@ impl Queue {
 /// What the guarded pods of one identity have in common.
 struct Group {
     pods: Vec<(Guarded, BTreeMap<String, String>)>,
+}
+
+/// The policies of a namespace, or why they are none, by name.
+type Policies = BTreeMap<String, Result<GuardPolicy, String>>;
+
+/// What the settings of one workload come of.
+struct Sources<'a> {
+    namespace: Cow<'a, BTreeMap<String, String>>,
+    /// The workload's annotations. Nothing for bare pods.
+    workload: Option<BTreeMap<String, String>>,
+    policies: Cow<'a, Policies>,
+    /// The policy of pods whose workload is gone.
+    outlived: Option<GuardPolicy>,
+    map: Option<ConfigMap>,
+}
+
+impl Sources<'_> {
+    fn around(&self, floor: Option<Mode>) -> Around<'_> {
+        Around { floor, namespace: &self.namespace, workload: self.workload.as_ref() }
+    }
+
+    /// The policy of a name.
+    fn policy(&self, name: &str) -> Option<Result<GuardPolicy, String>> {
+        match &self.outlived {
+            Some(before) => Some(policy_behind(before, &self.policies)),
+            None => self.policies.get(name).cloned(),
+        }
+    }
+
+    /// The names of the policies that count.
+    fn names(&self, identity: &Identity, floor: Option<Mode>) -> BTreeSet<String> {
+        let around = self.around(floor);
+        let policy = self.outlived.as_ref().map_or_else(|| around.policy_name(identity).0, |before| &before.metadata.name);
+        [Some(policy), around.shadow_name().map(|(name, _)| name)].into_iter().flatten().map(str::to_owned).collect()
+    }
 }
 
 impl Controller {
@@ -294,17 +331,23 @@ impl Controller {
         identity: &Identity,
         group: &Group,
         namespace: &BTreeMap<String, String>,
-        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        policies: &Policies,
         maps: &[Arc<ConfigMap>],
         network_policies: &[Arc<NetworkPolicy>],
         found: &mut Found,
         opening: &mut BTreeSet<String>,
     ) -> Result<Option<(String, Share)>, ApplyError> {
+        let cluster = &self.applier.cluster;
         let name = identity.object_name();
         let map = maps.iter().find(|map| map.name_any() == name).map(|map| ConfigMap::clone(map));
         let least = group.pods.iter().map(|(pod, _)| pod.serial).max().unwrap_or_default();
         let about = self.applier.reference(identity, &name);
-        let settled = self.settle(identity, namespace, policies, map, least).await;
+        let annotations = match identity.whose() {
+            Whose::Bare => None,
+            Whose::Workload(kind, name) => cluster.workload(identity.namespace(), *kind, name).map(|workload| workload.annotations),
+        };
+        let copies = self.sources(identity, Cow::Borrowed(namespace), annotations, Cow::Borrowed(policies), map, least);
+        let settled = self.settle(identity, &copies, least).await.map(|settled| (settled.sealed, settled.troubles));
         match &settled {
             Ok((_, troubles)) if troubles.is_empty() => {}
             Ok((_, troubles)) => {
@@ -379,7 +422,7 @@ impl Controller {
         identity: &Identity,
         group: &Group,
         namespace: &BTreeMap<String, String>,
-        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        policies: &Policies,
         sealed: &Sealed,
     ) -> (String, Share) {
         let held = &sealed.settings.policy;
@@ -406,63 +449,74 @@ impl Controller {
         (policy, share)
     }
 
-    async fn settle(
+    /// Sees to it that the settings of a workload are in place. Before anything is written, all that they come of is read anew: the
+    /// copies may be older than what an admission of a moment ago went by, and nothing is to be loosened because they are.
+    async fn settle(&self, identity: &Identity, copies: &Sources<'_>, least: u64) -> Result<Settled, ApplyError> {
+        let floor = self.applier.floor;
+        let in_place = self.applier.in_place(identity, &copies.around(floor), |name| copies.policy(name), copies.map.as_ref(), least);
+        if let Some(settled) = in_place {
+            return Ok(settled);
+        }
+        let mut now = self.read_sources(identity, least).await?;
+        let map = now.map.take();
+        self.applier.settle(identity, &now.around(floor), |name| now.policy(name), map, least, false).await
+    }
+
+    fn sources<'a>(
         &self,
         identity: &Identity,
-        namespace: &BTreeMap<String, String>,
-        policies: &BTreeMap<String, Result<GuardPolicy, String>>,
+        mut namespace: Cow<'a, BTreeMap<String, String>>,
+        mut workload: Option<BTreeMap<String, String>>,
+        policies: Cow<'a, Policies>,
         map: Option<ConfigMap>,
         least: u64,
-    ) -> Result<(Sealed, Vec<crate::settings::Trouble>), ApplyError> {
+    ) -> Sources<'a> {
+        let mut outlived = None;
+        // Pods outlive their workload for a while, or for good: what its annotations said still holds for them. A shadow ends: nobody is
+        // left who could put it in force.
+        if workload.is_none()
+            && *identity.whose() != Whose::Bare
+            && let Some(before) = self.applier.last(identity, map.as_ref(), least)
+        {
+            workload = Some(annotations_behind(&before));
+            namespace.to_mut().remove(SHADOW);
+            outlived = Some(before.policy);
+        }
+        Sources { namespace, workload, policies, outlived, map }
+    }
+
+    /// What settings come of, read now: of the policies, those that count.
+    async fn read_sources(&self, identity: &Identity, least: u64) -> Result<Sources<'static>, ApplyError> {
         let cluster = &self.applier.cluster;
-        let lookup = |name: &str| policies.get(name).cloned();
-        let settled = match identity.whose() {
-            Whose::Bare => {
-                self.applier
-                    .settle(identity, &Around { floor: self.applier.floor, namespace, workload: None }, lookup, map, least, false)
-                    .await
+        let within = identity.namespace();
+        let workload = async {
+            match identity.whose() {
+                Whose::Bare => Ok(None),
+                Whose::Workload(kind, name) => cluster.read_named(within, *kind, name).await,
             }
-            Whose::Workload(kind, name) => match cluster.workload(identity.namespace(), *kind, name) {
-                Some(Workload { annotations, .. }) => {
-                    self.applier
-                        .settle(
-                            identity,
-                            &Around { floor: self.applier.floor, namespace, workload: Some(&annotations) },
-                            lookup,
-                            map,
-                            least,
-                            false,
-                        )
-                        .await
-                }
-                // Its pods outlive it for a while, or for good: what its annotations said still holds for them. A shadow ends: nobody is
-                // left who could put it in force.
-                None => match self.applier.last(identity, map.as_ref(), least) {
-                    Some(before) => {
-                        let annotations = annotations_behind(&before);
-                        let mut namespace = namespace.clone();
-                        namespace.remove(SHADOW);
-                        let around = Around { floor: self.applier.floor, namespace: &namespace, workload: Some(&annotations) };
-                        self.applier.settle(identity, &around, |_| Some(policy_behind(&before.policy, policies)), map, least, false).await
-                    }
-                    None => {
-                        self.applier
-                            .settle(identity, &Around { floor: self.applier.floor, namespace, workload: None }, lookup, map, least, false)
-                            .await
-                    }
-                },
-            },
         };
-        settled.map(|settled| (settled.sealed, settled.troubles))
+        let name = identity.object_name();
+        let (namespace, workload, map) =
+            tokio::try_join!(cluster.read_namespace(within), workload, cluster.read_config_map(within, &name))?;
+        let workload = workload.map(|found| found.annotations.unwrap_or_default());
+        let namespace = Cow::Owned(namespace.metadata.annotations.unwrap_or_default());
+        let mut sources = self.sources(identity, namespace, workload, Cow::Owned(Policies::new()), map, least);
+        for name in sources.names(identity, self.applier.floor) {
+            if let Some(object) = cluster.read_policy(within, &name).await? {
+                sources.policies.to_mut().insert(name, self.read_policy(&object));
+            }
+        }
+        Ok(sources)
     }
 
     /// Reads the policies of a namespace.
-    fn read_policies(&self, namespace: &str) -> BTreeMap<String, Result<GuardPolicy, String>> {
+    fn read_policies(&self, namespace: &str) -> Policies {
         let policies = self.applier.cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
-        let read = |object: &DynamicObject| {
-            serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| self.applier.policies.read(&value))
-        };
-        policies.iter().map(|object| (object.name_any(), read(object))).collect()
+        policies.iter().map(|object| (object.name_any(), self.read_policy(object))).collect()
+    }
+
+    fn read_policy(&self, object: &DynamicObject) -> Result<GuardPolicy, String> {
+        serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| self.applier.policies.read(&value))
     }
 
     /// Writes the status of the policies of a namespace, where it says something else.
@@ -655,7 +709,7 @@ impl Controller {
 
 /// The policy of pods whose workload is gone: the one of that name as it is now, else as it was. Whoever deletes a workload and lets its
 /// pods live must not keep them under what has been tightened since.
-fn policy_behind(before: &GuardPolicy, policies: &BTreeMap<String, Result<GuardPolicy, String>>) -> Result<GuardPolicy, String> {
+fn policy_behind(before: &GuardPolicy, policies: &Policies) -> Result<GuardPolicy, String> {
     policies.get(&before.metadata.name).cloned().unwrap_or_else(|| Ok(before.clone()))
 }
 

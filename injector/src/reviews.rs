@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use llm_guard_engine::policy::GuardPolicy;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -172,9 +172,7 @@ impl Reviews {
 
     /// The workload's settings as they are now.
     async fn settings_of(&self, gathered: &Gathered) -> Result<Option<ConfigMap>, ReadError> {
-        let name = gathered.identity.object_name();
-        let api = Api::<ConfigMap>::namespaced(self.applier.cluster.client.clone(), &gathered.namespace.name);
-        api.get_opt(&name).await.map_err(|source| ReadError::Api { what: format!("the ConfigMap {name}"), source })
+        self.applier.cluster.read_config_map(&gathered.namespace.name, &gathered.identity.object_name()).await
     }
 
     /// Puts the network policies in place that the pod needs from its first moment on.
@@ -306,8 +304,8 @@ impl Reviews {
             seen.iter().filter(|user| user.uses(policy) || user.shadows(policy)).map(|user| user.identity.whose().clone()).collect();
         for whose in using.into_iter().take(MOST_READ) {
             if let Whose::Workload(kind, name) = &whose {
-                match cluster.read_annotations(&review.namespace, *kind, name).await? {
-                    Some(annotations) => drop(workloads.insert(whose, annotations)),
+                match cluster.read_named(&review.namespace, *kind, name).await?.filter(|found| found.deletion_timestamp.is_none()) {
+                    Some(found) => drop(workloads.insert(whose, found.annotations.unwrap_or_default())),
                     None => drop(workloads.remove(&whose)),
                 }
             }

@@ -12,6 +12,8 @@ mod authority;
 mod exceptions;
 #[path = "injector/field.rs"]
 mod field;
+#[path = "injector/late.rs"]
+mod late;
 #[path = "injector/network.rs"]
 mod network;
 #[path = "injector/policies.rs"]
