@@ -15,7 +15,7 @@
 //! break: text of that kind in such an amount is no prose, and what can't be judged doesn't pass.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::util::primitives::StateID;
@@ -193,9 +193,15 @@ struct CompiledRule {
     start: StateID,
 }
 
+/// Every rule. They are the same for every policy, and compiled once.
+static COMPILED: LazyLock<Vec<Arc<CompiledRule>>> = LazyLock::new(|| {
+    let compiled = |kind: Kind| kind.rules().into_iter().map(move |rule| Arc::new(CompiledRule::new(kind, rule)));
+    Kind::ALL.into_iter().flat_map(compiled).collect()
+});
+
 /// The rules of some kinds, ready to scan with.
 pub struct SecretRules {
-    rules: Vec<CompiledRule>,
+    rules: Vec<Arc<CompiledRule>>,
     /// For each byte, the rules that can begin with it, as bits.
     beginning: [u16; 256],
 }
@@ -207,15 +213,11 @@ impl std::fmt::Debug for SecretRules {
 }
 
 impl SecretRules {
-    /// Compiles the rules of `kinds`.
+    /// The rules of `kinds`.
     #[must_use]
     pub fn new(kinds: &[Kind]) -> Self {
         let mut beginning = [0; 256];
-        let rules: Vec<CompiledRule> = Kind::ALL
-            .into_iter()
-            .filter(|kind| kinds.contains(kind))
-            .flat_map(|kind| kind.rules().into_iter().map(move |rule| CompiledRule::new(kind, rule)))
-            .collect();
+        let rules: Vec<Arc<CompiledRule>> = COMPILED.iter().filter(|rule| kinds.contains(&rule.kind)).map(Arc::clone).collect();
         for (number, rule) in rules.iter().enumerate() {
             for byte in 0..=255u8 {
                 let state = rule.automaton.next_state(rule.start, byte);
