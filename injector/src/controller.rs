@@ -503,7 +503,7 @@ impl Controller {
         let mut sources = self.sources(identity, namespace, workload, Cow::Owned(Policies::new()), map, least);
         for name in sources.names(identity, self.applier.floor) {
             if let Some(object) = cluster.read_policy(within, &name).await? {
-                sources.policies.to_mut().insert(name, self.read_policy(&object));
+                sources.policies.to_mut().insert(name, self.applier.policies.read_object(&object));
             }
         }
         Ok(sources)
@@ -512,11 +512,7 @@ impl Controller {
     /// Reads the policies of a namespace.
     fn read_policies(&self, namespace: &str) -> Policies {
         let policies = self.applier.cluster.policies.state_filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
-        policies.iter().map(|object| (object.name_any(), self.read_policy(object))).collect()
-    }
-
-    fn read_policy(&self, object: &DynamicObject) -> Result<GuardPolicy, String> {
-        serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| self.applier.policies.read(&value))
+        policies.iter().map(|object| (object.name_any(), self.applier.policies.read_object(object))).collect()
     }
 
     /// Writes the status of the policies of a namespace, where it says something else.

@@ -47,7 +47,7 @@ struct Known {
 impl Known {
     /// The policy, if it can be used.
     fn policy(&self) -> Option<GuardPolicy> {
-        let read = || self.policies.read(&serde_json::to_value(self.object.as_ref()).ok()?).ok();
+        let read = || self.policies.read_object(&self.object).ok();
         self.read.get_or_init(read).clone()
     }
 }

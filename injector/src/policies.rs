@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use kube::api::DynamicObject;
 use llm_guard_engine::policy::GuardPolicy;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -18,7 +19,7 @@ const MOST: usize = 256;
 const LARGEST: usize = 32 * 1024;
 
 /// What a text came to: a policy, or why it is none.
-type Read = Result<GuardPolicy, String>;
+pub(crate) type Read = Result<GuardPolicy, String>;
 
 /// A memory of policies, by the SHA-256 of what they say.
 #[derive(Debug, Default)]
@@ -32,6 +33,11 @@ struct Known {
 }
 
 impl Policies {
+    /// The same of an object as it is watched or asked for.
+    pub(crate) fn read_object(&self, object: &DynamicObject) -> Read {
+        serde_json::to_value(object).map_err(|error| error.to_string()).and_then(|value| self.read(&value))
+    }
+
     /// Reads a policy out of an object of the cluster, as [`read_policy`] does.
     pub(crate) fn read(&self, object: &Value) -> Read {
         let text = document(object);

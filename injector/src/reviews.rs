@@ -381,9 +381,7 @@ impl Reviews {
         let mut policies = BTreeMap::new();
         for name in names {
             if let Some(object) = self.applier.cluster.read_policy(&gathered.namespace.name, name).await? {
-                let policy =
-                    serde_json::to_value(&object).map_err(|error| error.to_string()).and_then(|value| self.applier.policies.read(&value));
-                policies.insert(name.to_owned(), policy);
+                policies.insert(name.to_owned(), self.applier.policies.read_object(&object));
             }
         }
         Ok((around, policies))

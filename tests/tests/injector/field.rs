@@ -295,6 +295,11 @@ pub(crate) fn pod(name: &str, annotations: &Value) -> Value {
     })
 }
 
+/// The policy of a namespace in which none is named.
+pub(crate) fn default_policy(spec: &Value) -> Value {
+    json!({"apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "default"}, "spec": spec})
+}
+
 fn owner(api_version: &str, kind: &str, name: &str, uid: &Value) -> Value {
     json!([{"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true}])
 }

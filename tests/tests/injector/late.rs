@@ -15,7 +15,7 @@ use llm_guard_tests::process::Process;
 use llm_guard_tests::{cache, records};
 use serde_json::json;
 
-use crate::field::{BEGIN, Field, SOON};
+use crate::field::{BEGIN, Field, SOON, default_policy};
 
 /// How often it is looked whether what is held may go on.
 const STEP: Duration = Duration::from_millis(10);
@@ -135,13 +135,7 @@ fn what_was_tightened_stays_while_the_copies_dont_know_of_it() -> io::Result<()>
 
     news.hold(true);
     let peer = json!({"namespaceSelector": {"matchLabels": {"team": "chat"}}});
-    field.create(
-        &namespace,
-        &json!({
-            "apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "default"},
-            "spec": {"network": {"from": [peer]}},
-        }),
-    )?;
+    field.create(&namespace, &default_policy(&json!({"network": {"from": [peer]}})))?;
     annotate(&["-n", &namespace, "deployment", "ollama"], "llm-guard.io/mode=soft")?;
     annotate(&["namespace", &namespace], "llm-guard.io/minimum-mode=hard")?;
     field.pod_of_deployment(&namespace, "after")?;

@@ -5,7 +5,7 @@ use std::io;
 use llm_guard_tests::cluster::wait_until;
 use serde_json::{Value, json};
 
-use crate::field::{Field, SOON, pod};
+use crate::field::{Field, SOON, default_policy, pod};
 
 fn policy(field: &Field, namespace: &str, name: &str) -> Result<Value, String> {
     field.api.json(&["-n", namespace, "networkpolicy", name]).map_err(|error| error.to_string())
@@ -67,14 +67,12 @@ fn a_policy_of_somebody_else_that_opens_more_is_told_of() -> io::Result<()> {
 fn who_may_come_to_the_port_is_what_the_guard_policy_says() -> io::Result<()> {
     let (field, _injector) = Field::with_injector(&[])?;
     let namespace = field.namespace("a", &[])?;
-    let policy_of =
-        |spec: Value| json!({"apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "default"}, "spec": spec});
     let peer = json!({"namespaceSelector": {"matchLabels": {"team": "chat"}}});
-    field.create(&namespace, &policy_of(json!({"network": {"from": [peer]}})))?;
+    field.create(&namespace, &default_policy(&json!({"network": {"from": [peer]}})))?;
     field.create(&namespace, &pod("bare", &json!({})))?;
     let (name, _) = field.settings(&namespace).map_err(io::Error::other)?;
     assert_eq!(policy(&field, &namespace, &name).map_err(io::Error::other)?["spec"]["ingress"][0]["from"], json!([peer]));
-    field.api.kubectl_with(&["-n", &namespace, "replace", "-f", "-"], &policy_of(json!({})).to_string())?;
+    field.api.kubectl_with(&["-n", &namespace, "replace", "-f", "-"], &default_policy(&json!({})).to_string())?;
     wait_until("everyone may come again", SOON, || match policy(&field, &namespace, &name) {
         Ok(policy) if policy["spec"]["ingress"][0]["from"].is_null() => Ok(()),
         other => Err(format!("{other:?}")),
@@ -86,13 +84,7 @@ fn where_settings_cant_be_written_who_may_come_stays_also_after_a_restart() -> i
     let (field, mut injector) = Field::with_injector(&[])?;
     let namespace = field.namespace("a", &[])?;
     let peer = json!({"namespaceSelector": {"matchLabels": {"team": "chat"}}});
-    field.create(
-        &namespace,
-        &json!({
-            "apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "default"},
-            "spec": {"network": {"from": [peer]}},
-        }),
-    )?;
+    field.create(&namespace, &default_policy(&json!({"network": {"from": [peer]}})))?;
     field.create(&namespace, &pod("bare", &json!({})))?;
     let (name, _) = field.settings(&namespace).map_err(io::Error::other)?;
     injector.terminate()?;
