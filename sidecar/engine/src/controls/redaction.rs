@@ -3,27 +3,25 @@
 use std::sync::Arc;
 
 use super::{AnswerText, Control};
-use crate::detect::secrets::{Kind, Scanner, SecretRules};
-use crate::policy::{KindName, Mode, PolicyError, RedactionSpec};
+use crate::detect::secrets::{Group, Kind, Scanner, SecretRules};
+use crate::policy::{Mode, PolicyError, RedactionSpec, nearest, shown};
 use crate::verdict::ControlId;
 
-impl KindName {
-    fn kinds(self) -> &'static [Kind] {
-        use Kind::{AwsAccessKey, CreditCard, Email, GithubOauth, GithubToken, HuggingfaceToken, JwtToken, OpenaiKey, Ssn};
-        match self {
-            Self::Secrets => &[HuggingfaceToken, OpenaiKey, AwsAccessKey, GithubToken, GithubOauth, JwtToken],
-            Self::PersonalData => &[Email, Ssn, CreditCard],
-            Self::HuggingfaceToken => &[HuggingfaceToken],
-            Self::OpenaiKey => &[OpenaiKey],
-            Self::AwsAccessKey => &[AwsAccessKey],
-            Self::GithubToken => &[GithubToken],
-            Self::GithubOauth => &[GithubOauth],
-            Self::JwtToken => &[JwtToken],
-            Self::Email => &[Email],
-            Self::Ssn => &[Ssn],
-            Self::CreditCard => &[CreditCard],
-        }
+/// The groups of kinds, as a policy names them.
+const GROUPS: [(&str, Group); 2] = [("secrets", Group::Secrets), ("personalData", Group::PersonalData)];
+
+/// The kinds of a name in a policy's list.
+fn kinds_of(name: &str, place: usize) -> Result<Vec<Kind>, PolicyError> {
+    if let Some((_, group)) = GROUPS.iter().find(|(known, _)| *known == name) {
+        return Ok(Kind::all().filter(|kind| kind.group() == *group).collect());
     }
+    if let Some(kind) = Kind::of_key(name) {
+        return Ok(vec![kind]);
+    }
+    let known = GROUPS.iter().map(|(known, _)| *known).chain(Kind::all().map(Kind::key));
+    let meant = nearest(name, known).map_or_else(|| ".".to_owned(), |meant| format!(": did you mean '{meant}'?"));
+    let reason = format!("nobody knows '{}'{meant} There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists", shown(name));
+    Err(PolicyError::in_spec(format!("redaction.kinds[{place}]"), reason))
 }
 
 #[derive(Debug)]
@@ -35,13 +33,16 @@ pub(super) struct Redaction {
 impl Redaction {
     pub(super) fn new(spec: &RedactionSpec, mode: Mode) -> Result<Self, PolicyError> {
         let kinds: Vec<Kind> = match &spec.kinds {
-            None => Kind::ALL.to_vec(),
+            None => Kind::all().collect(),
             Some(names) if names.is_empty() => {
                 // A reader could take it for every kind, as other empty lists are, or for none.
                 let reason = "it is empty: leave it out for every kind, or name those that are meant";
                 return Err(PolicyError::in_spec("redaction.kinds", reason));
             }
-            Some(names) => names.iter().flat_map(|name| name.kinds()).copied().collect(),
+            Some(names) => {
+                let kinds: Result<Vec<_>, _> = names.iter().enumerate().map(|(place, name)| kinds_of(name, place)).collect();
+                kinds?.concat()
+            }
         };
         Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)) })
     }

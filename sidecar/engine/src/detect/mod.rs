@@ -1,4 +1,12 @@
-//! What controls share: finding secrets in text that arrives in pieces, and text as it reads once its disguises are off.
+//! What controls share: finding secrets and personal data in text that arrives in pieces, and text as it reads once its disguises are off.
 
+mod compiled;
+mod keywords;
+mod kind;
+mod matcher;
 pub mod normalise;
+pub mod pack;
+mod pattern;
+mod personal;
+pub mod rule;
 pub mod secrets;

@@ -22,7 +22,7 @@ pub use moment::{Moment, MomentError};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use rules::{CallerName, RuleSpec, WhenSpec};
 pub use sections::{
-    Cloud, From, KindName, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec, ToolsSpec,
+    Cloud, From, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec, ToolsSpec,
     UnknownFields,
 };
 

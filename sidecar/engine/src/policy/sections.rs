@@ -25,38 +25,9 @@ pub struct RedactionSpec {
     /// The control's own mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// What is looked for. Absent: every kind.
+    /// What is looked for: `secrets`, `personalData`, or single kinds. Absent: every kind.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kinds: Option<Vec<KindName>>,
-}
-
-/// A kind, or a group of kinds, as the policy names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub enum KindName {
-    /// Every token and key.
-    Secrets,
-    /// E-mail addresses, social security numbers and payment cards.
-    PersonalData,
-    /// Access tokens of Hugging Face: `hf_…`.
-    HuggingfaceToken,
-    /// API keys of OpenAI: `sk-…`.
-    OpenaiKey,
-    /// Access key ids of AWS: `AKIA…`.
-    AwsAccessKey,
-    /// Personal access tokens of GitHub: `ghp_…`.
-    GithubToken,
-    /// OAuth tokens of GitHub: `gho_…`.
-    GithubOauth,
-    /// JSON Web Tokens (RFC 7519).
-    JwtToken,
-    /// E-mail addresses.
-    Email,
-    /// Social security numbers of the United States.
-    Ssn,
-    /// Payment cards' numbers.
-    CreditCard,
+    pub kinds: Option<Vec<String>>,
 }
 
 /// LLM03: which models may be used.

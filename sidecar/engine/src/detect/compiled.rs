@@ -1,0 +1,345 @@
+//! Rules, compiled to what the matcher follows: the words and bytes at which values begin, and the rows of runs from there on.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::keywords::Keywords;
+use super::kind::Kind;
+use super::pattern::{ByteSet, PatternError, Run, rows};
+use super::rule::{Ends, Rule, Starts};
+
+/// The most rows of all rules together.
+const MAX_ROWS: usize = 8192;
+/// The most sets of bytes of which runs are made: the bits of a [`Bits`].
+const MAX_SETS: usize = 128;
+/// The most pairs of first bytes at which rows begin.
+const MAX_PAIRS: usize = 64;
+/// The most bytes of a row's beginning that are looked for as a word.
+const MAX_WORD: usize = 24;
+
+/// Sets of bytes of which runs are made.
+pub(super) type Bits = u128;
+
+/// What one byte means, wherever it stands.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Meaning {
+    /// The runs that it goes on with.
+    pub(super) goes_on: Bits,
+    /// The pairs that it is the first byte of.
+    pub(super) first: u64,
+    /// The pairs that it is the second byte of.
+    pub(super) second: u64,
+    /// The pairs that can't begin behind it.
+    pub(super) blocks: u64,
+    /// It may stand between a name and what is assigned to it.
+    pub(super) assigns: bool,
+}
+
+/// What a row asks of the next byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// One of a set.
+    Byte(ByteSet),
+    /// A run of a set.
+    Run {
+        /// The set's bit.
+        bit: u8,
+        min: u32,
+        /// `u32::MAX`: without an end.
+        max: u32,
+    },
+}
+
+/// One row of one rule.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) rule: u16,
+    pub(super) steps: Box<[Step]>,
+}
+
+/// What holds for all rows of a rule.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) kind: Kind,
+    pub(super) starts: Starts,
+    pub(super) ends: Ends,
+    /// The words one of which must stand before it, by their numbers in `Rules::near`.
+    pub(super) near: Box<[u16]>,
+    pub(super) entropy: f32,
+    pub(super) check: Option<fn(&[u8]) -> Option<Range<usize>>>,
+    pub(super) not: Box<[Box<[u8]>]>,
+}
+
+impl Compiled {
+    /// Whether a match may turn out to be no value.
+    pub(super) fn is_checked(&self) -> bool {
+        self.entropy > 0.0 || self.check.is_some() || !self.not.is_empty()
+    }
+}
+
+/// What a word means where it ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Use {
+    /// It is a part of a name that a value may be assigned to.
+    Name,
+    /// It is a word that a rule wants near.
+    Near,
+    /// A row begins with it.
+    Begins(u16),
+    /// An address has it in the middle: `@`.
+    At,
+    /// An address has it in the middle: `:`.
+    Colon,
+}
+
+/// A word that is looked for.
+#[derive(Debug)]
+pub(super) struct Word {
+    pub(super) length: u8,
+    /// Its uses, each with its very letters where case makes a difference.
+    pub(super) uses: Box<[(Use, Option<Box<[u8]>>)]>,
+    /// The rows of what is assigned to it.
+    pub(super) assigned: Box<[u16]>,
+}
+
+/// Rules, ready to be followed.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) meanings: Box<[Meaning; 256]>,
+    pub(super) keywords: Keywords,
+    pub(super) words: Box<[Word]>,
+    pub(super) rows: Box<[Row]>,
+    pub(super) rules: Box<[Compiled]>,
+    /// The rows that begin with each pair.
+    pub(super) pairs: Box<[Box<[u16]>]>,
+    /// The pair that numbers begin with.
+    pub(super) numbers: Option<u8>,
+    pub(super) number_bit: u8,
+    pub(super) domain_bit: u8,
+    pub(super) hex_bit: u8,
+    pub(super) tail_bit: u8,
+}
+
+/// Why a rule can't be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// Its pattern can't be followed.
+    #[error("{0}")]
+    Pattern(#[from] PatternError),
+    /// Together with the others it takes more than there can be.
+    #[error("there are too many rules, or too many different classes in them")]
+    TooMany,
+    /// It matches a single byte.
+    #[error("it is too short: a value has at least two bytes")]
+    TooShort,
+}
+
+/// What of numbers and addresses is looked for beside the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beside {
+    pub(super) numbers: bool,
+    pub(super) emails: bool,
+    pub(super) addresses: bool,
+}
+
+/// Letters, digits, `_` and `-`: what a token goes on with.
+pub(super) const fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// What the part of an e-mail address before the `@` is made of here: letters, digits and the marks that mail services take.
+pub(super) const fn is_local_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')
+}
+
+#[derive(Default)]
+struct Builder {
+    sets: Vec<ByteSet>,
+    rows: Vec<Row>,
+    rules: Vec<Compiled>,
+    /// By the word in small letters: whether it is held, its uses, and the rows assigned to it.
+    words: BTreeMap<Vec<u8>, Entry>,
+    /// By the rule: the words that it wants near.
+    near: Vec<Vec<Vec<u8>>>,
+    pairs: Vec<(Pair, Vec<u16>)>,
+}
+
+#[derive(Default)]
+struct Entry {
+    is_held: bool,
+    uses: Vec<(Use, Option<Box<[u8]>>)>,
+    assigned: Vec<u16>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    first: ByteSet,
+    second: ByteSet,
+    starts: Starts,
+}
+
+impl Rules {
+    /// Compiles rules, each with its kind.
+    pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule)>, beside: Beside) -> Result<Self, RuleError> {
+        let mut builder = Builder::default();
+        let number_bit = builder.set(ByteSet::of(super::personal::is_number_byte))?;
+        let domain_bit = builder.set(ByteSet::of(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')))?;
+        let hex_bit = builder.set(ByteSet::of(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')))?;
+        let tail_bit = builder.set(ByteSet::of(is_word_byte))?;
+        for (kind, rule) in rules {
+            builder.add(kind, rule)?;
+        }
+        let mut numbers = None;
+        if beside.numbers {
+            let first = ByteSet::of(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'('));
+            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), starts: Starts::Word })?);
+        }
+        if beside.emails {
+            builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
+        }
+        if beside.addresses {
+            builder.words.entry(b":".to_vec()).or_default().uses.push((Use::Colon, None));
+        }
+        let meanings = builder.meanings();
+        let Builder { rows, mut rules, words, near, pairs, .. } = builder;
+        let numbered: BTreeMap<&[u8], u16> = (0..).zip(&words).map(|(number, (word, _))| (word.as_slice(), number)).collect();
+        for (rule, near) in rules.iter_mut().zip(&near) {
+            rule.near = near.iter().filter_map(|word| numbered.get(word.as_slice()).copied()).collect();
+        }
+        let spelled: Vec<(Vec<u8>, bool)> = words.iter().map(|(word, entry)| (word.clone(), entry.is_held)).collect();
+        let keywords = Keywords::new(&spelled).ok_or(RuleError::TooMany)?;
+        let word = |(word, entry): (Vec<u8>, Entry)| Word {
+            length: u8::try_from(word.len()).unwrap_or(u8::MAX),
+            uses: entry.uses.into(),
+            assigned: entry.assigned.into(),
+        };
+        Ok(Self {
+            meanings,
+            keywords,
+            words: words.into_iter().map(word).collect(),
+            rows: rows.into(),
+            rules: rules.into(),
+            pairs: pairs.into_iter().map(|(_, rows)| rows.into()).collect(),
+            numbers,
+            number_bit,
+            domain_bit,
+            hex_bit,
+            tail_bit,
+        })
+    }
+}
+
+impl Builder {
+    fn set(&mut self, set: ByteSet) -> Result<u8, RuleError> {
+        let place = self.sets.iter().position(|known| *known == set).unwrap_or_else(|| {
+            self.sets.push(set);
+            self.sets.len() - 1
+        });
+        u8::try_from(place).ok().filter(|place| usize::from(*place) < MAX_SETS).ok_or(RuleError::TooMany)
+    }
+
+    fn pair(&mut self, pair: Pair) -> Result<u8, RuleError> {
+        let place = self.pairs.iter().position(|(known, _)| *known == pair).unwrap_or_else(|| {
+            self.pairs.push((pair, Vec::new()));
+            self.pairs.len() - 1
+        });
+        u8::try_from(place).ok().filter(|place| usize::from(*place) < MAX_PAIRS).ok_or(RuleError::TooMany)
+    }
+
+    fn add(&mut self, kind: Kind, rule: &Rule) -> Result<(), RuleError> {
+        let number = u16::try_from(self.rules.len()).map_err(|_| RuleError::TooMany)?;
+        let lower = |text: &&str| text.to_ascii_lowercase().into_bytes();
+        let near: Vec<Vec<u8>> = rule.near.iter().map(lower).collect();
+        for runs in rows(rule.pattern)? {
+            self.add_row(number, rule, &runs)?;
+        }
+        for word in &near {
+            let entry = self.words.entry(word.clone()).or_default();
+            if !entry.uses.iter().any(|(other, _)| matches!(other, Use::Near)) {
+                entry.uses.push((Use::Near, None));
+            }
+        }
+        self.near.push(near);
+        self.rules.push(Compiled {
+            kind,
+            starts: rule.starts,
+            ends: rule.ends,
+            // Words have numbers once all are known.
+            near: Box::new([]),
+            entropy: rule.entropy,
+            check: rule.check,
+            not: rule.not.iter().map(|text| lower(text).into()).collect(),
+        });
+        Ok(())
+    }
+
+    fn add_row(&mut self, rule: u16, of: &Rule, runs: &[Run]) -> Result<(), RuleError> {
+        let number = u16::try_from(self.rows.len()).ok().filter(|number| usize::from(*number) < MAX_ROWS).ok_or(RuleError::TooMany)?;
+        let mut runs = runs.to_vec();
+        if of.assigned_to.is_empty() {
+            let (word, any_case) = beginning(&runs);
+            // A single byte stands too often.
+            if word.len() >= 2 {
+                runs.drain(..word.len());
+                let lower = word.to_ascii_lowercase();
+                let entry = self.words.entry(lower).or_default();
+                entry.is_held = true;
+                entry.uses.push((Use::Begins(number), (!any_case).then(|| word.into())));
+            } else {
+                let [first, rest @ ..] = runs.as_slice() else { return Err(RuleError::TooShort) };
+                let second = if first.min > 1 { first.set } else { rest.first().ok_or(RuleError::TooShort)?.set };
+                let place = self.pair(Pair { first: first.set, second, starts: of.starts })?;
+                self.pairs[usize::from(place)].1.push(number);
+            }
+        } else {
+            for name in of.assigned_to {
+                let entry = self.words.entry(name.to_ascii_lowercase().into_bytes()).or_default();
+                if !entry.uses.iter().any(|(other, _)| matches!(other, Use::Name)) {
+                    entry.uses.push((Use::Name, None));
+                }
+                entry.assigned.push(number);
+            }
+        }
+        let mut steps = Vec::with_capacity(runs.len());
+        for Run { set, min, max } in runs {
+            steps.push(match (min, max) {
+                (1, Some(1)) => Step::Byte(set),
+                _ => Step::Run { bit: self.set(set)?, min, max: max.unwrap_or(u32::MAX) },
+            });
+        }
+        self.rows.push(Row { rule, steps: steps.into() });
+        Ok(())
+    }
+
+    fn meanings(&self) -> Box<[Meaning; 256]> {
+        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, assigns: false }; 256]);
+        for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
+            for (bit, set) in self.sets.iter().enumerate() {
+                meaning.goes_on |= Bits::from(set.contains(byte)) << bit;
+            }
+            for (bit, (pair, _)) in self.pairs.iter().enumerate() {
+                meaning.first |= u64::from(pair.first.contains(byte)) << bit;
+                meaning.second |= u64::from(pair.second.contains(byte)) << bit;
+                let blocks = pair.starts == Starts::Word && (byte.is_ascii_alphanumeric() || byte == b'_');
+                meaning.blocks |= u64::from(blocks) << bit;
+            }
+            meaning.assigns = matches!(byte, b'=' | b':' | b'>' | b',' | b'(');
+        }
+        meanings
+    }
+}
+
+/// The text that every match of a row begins with, and whether its case makes no difference: in all of it or in none.
+fn beginning(runs: &[Run]) -> (Vec<u8>, bool) {
+    let mut word = Vec::new();
+    let mut any_case = None;
+    for run in runs.iter().take(MAX_WORD) {
+        let (1, Some(1), Some((byte, of_both_cases))) = (run.min, run.max, run.set.letter()) else { break };
+        if byte.is_ascii_alphabetic() && *any_case.get_or_insert(of_both_cases) != of_both_cases {
+            break;
+        }
+        word.push(byte);
+    }
+    (word, any_case.unwrap_or(true))
+}

@@ -1,0 +1,772 @@
+//! Follows rules through a text, one byte at a time, and says where values stand.
+//!
+//! The invariant: what a [`Matcher`] is after a text depends on the text's bytes alone, not on the pieces in which they came. So whatever
+//! is made of the places that it tells is the same for a stream as for the whole.
+//!
+//! # How
+//!
+//! One automaton finds the words at which values begin (`ghp_`, `-----BEGIN `), the names to which they are assigned and the words
+//! that stand near them; a table finds pairs of first bytes. From there on each row of a rule is an *attempt*, which goes on by itself:
+//! whatever others find, it finds. An attempt in a run costs nothing until a byte comes that ends the run, or the run is as long as it may
+//! be: all sets that runs are made of are bits of one word, and a byte tells by one `and` which runs it ends. So text in which nothing
+//! begins costs a few loads a byte, and text made to hurt costs what beginning and ending attempts costs.
+//!
+//! Matches that overlap are one place: no byte of any value stays, and none can hide another by beginning before it.
+//!
+//! # Bounds
+//!
+//! An attempt that lasts for [`HOLD_LIMIT`] bytes counts as a match, and so does what goes on without a break: text of that kind in such
+//! an amount is no prose, and what can't be judged doesn't pass. Of attempts of one row that are in the same endless run, the first stands for
+//! all, since it matches what they match; where a check may say no to it, up to [`MAX_CROWD`] are kept, and then none is asked any more.
+
+use std::ops::Range;
+
+use super::compiled::{Bits, Compiled, Row, Rules, Step, Use, is_local_byte, is_word_byte};
+use super::keywords::{START, State};
+use super::kind::Kind;
+use super::personal;
+use super::rule::{Ends, Starts};
+
+/// The most bytes that are held back while it is open whether they are part of a match.
+pub const HOLD_LIMIT: usize = 16 * 1024;
+/// How often it is looked for attempts that last too long.
+const LOOK_EVERY: usize = 1024;
+/// The most attempts of one row in one endless run.
+const MAX_CROWD: usize = 8;
+/// How many bytes before the next one have to be there still: what words and names before a value are told by.
+pub(super) const LOOK_BACK: usize = 192;
+/// How far before a value a word may end that a rule wants near.
+const NEAR: usize = 48;
+/// The most bytes of a name behind its part that a rule knows.
+const NAME_REST: usize = 24;
+/// The most quotes and blanks between a name and what assigns.
+const BEFORE_SIGN: usize = 3;
+/// The most quotes, blanks and signs between what assigns and the value.
+const BEFORE_VALUE: u8 = 6;
+/// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
+const MAX_LOCAL: usize = 128;
+/// The most digits of a group of an IPv6 address (RFC 4291, 2.2).
+const MAX_GROUP: usize = 4;
+/// The longest stretch of digits and separators that is judged as one.
+const MAX_NUMBERS: usize = 128;
+/// How many words are remembered: more than fit in what is looked back on.
+const REMEMBERED: usize = 16;
+
+/// The part of a text that is there.
+#[derive(Clone, Copy)]
+pub(super) struct Window<'t> {
+    /// Its bytes.
+    pub(super) bytes: &'t [u8],
+    /// The place of the first in the whole text.
+    pub(super) base: usize,
+}
+
+impl<'t> Window<'t> {
+    fn at(&self, place: usize) -> Option<u8> {
+        self.bytes.get(place.checked_sub(self.base)?).copied()
+    }
+
+    fn slice(&self, range: Range<usize>) -> &'t [u8] {
+        let from = range.start.saturating_sub(self.base);
+        self.bytes.get(from..range.end.saturating_sub(self.base)).unwrap_or_default()
+    }
+
+    /// How many bytes that fit stand before a place, up to a number.
+    fn run_before(&self, place: usize, most: usize, fits: impl Fn(u8) -> bool) -> usize {
+        let before = self.slice(self.base.max(place.saturating_sub(most))..place);
+        before.iter().rev().take_while(|byte| fits(**byte)).count()
+    }
+}
+
+/// What follows which rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Row(u16),
+    Numbers,
+    Email,
+    Address,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The next byte has to be the next step's.
+    Step,
+    /// In the run of a bit.
+    Run,
+    /// The pattern has ended, and no word byte may follow.
+    Edge,
+    /// The pattern has ended, and what follows without a gap belongs to it.
+    Tail,
+}
+
+/// One row, from one place on.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    what: What,
+    at: At,
+    step: u8,
+    bit: u8,
+    /// No check is asked any more.
+    unchecked: bool,
+    start: usize,
+    /// Where the run began. Of an e-mail address: where the `@` stands.
+    since: usize,
+    /// Where the run is as long as it may be.
+    due: usize,
+}
+
+enum Fate {
+    GoesOn,
+    Ends,
+    Matches(usize),
+}
+
+/// A place where a value stands, or several that overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// The kind of the longest value.
+    pub(super) kind: Kind,
+    /// How long that is.
+    longest: usize,
+}
+
+/// Values that have no end yet, and of which nothing is held any more.
+#[derive(Clone, Copy, Debug)]
+struct Swallowed {
+    start: usize,
+    kind: Kind,
+    bits: Bits,
+}
+
+/// A word that was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    word: u16,
+    end: usize,
+}
+
+/// The last words that were seen.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    seen: [Seen; REMEMBERED],
+    next: u8,
+    count: u8,
+}
+
+impl Memory {
+    fn note(&mut self, word: u16, end: usize) {
+        self.seen[usize::from(self.next)] = Seen { word, end };
+        self.next = (self.next + 1) % REMEMBERED as u8;
+        self.count = (self.count + 1).min(REMEMBERED as u8);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Seen> {
+        self.seen.iter().take(self.count.into())
+    }
+}
+
+/// The kinds that are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted(Vec<u64>);
+
+impl Wanted {
+    pub(super) fn new(kinds: &[Kind]) -> Self {
+        let mut wanted = Self(vec![0; kinds.iter().map(|kind| kind.number() / 64 + 1).max().unwrap_or_default()]);
+        for kind in kinds {
+            wanted.0[kind.number() / 64] |= 1 << (kind.number() % 64);
+        }
+        wanted
+    }
+
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.0.get(kind.number() / 64).is_some_and(|word| word >> (kind.number() % 64) & 1 != 0)
+    }
+}
+
+/// What is asked of the text: the rules, and which of their kinds count.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'r> {
+    pub(super) rules: &'r Rules,
+    pub(super) wanted: &'r Wanted,
+    /// Whether any kind of number is wanted, e-mail addresses are, and IP or MAC addresses.
+    pub(super) numbers: bool,
+    pub(super) emails: bool,
+    pub(super) addresses: bool,
+}
+
+/// Where the rules are in a text.
+#[derive(Clone, Debug)]
+pub(super) struct Matcher {
+    /// The place of the next byte.
+    next: usize,
+    state: State,
+    /// The pairs of which the last byte was the first.
+    armed: u64,
+    /// The pairs that can't begin at the next byte.
+    blocked: u64,
+    /// The runs that some attempt is in, or that go on with what is swallowed.
+    alive: Bits,
+    /// The next place where a run is as long as it may be.
+    due: usize,
+    /// Attempts that ask for the next byte.
+    stepping: Vec<Attempt>,
+    /// Attempts that are in a run.
+    running: Vec<Attempt>,
+    swallowed: Option<Swallowed>,
+    names: Memory,
+    nears: Memory,
+    /// Up to which place a sign may assign something to the last name.
+    name_until: usize,
+    /// A value may begin after so many more quotes, blanks and signs.
+    expecting: u8,
+    /// From which name on it is assigned.
+    expected_since: usize,
+    places: Vec<Place>,
+    /// For what changes hands, so that nothing is allocated for it anew.
+    moved: Vec<Attempt>,
+}
+
+impl Default for Matcher {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            state: START,
+            armed: 0,
+            blocked: 0,
+            alive: 0,
+            due: usize::MAX,
+            stepping: Vec::new(),
+            running: Vec::new(),
+            swallowed: None,
+            names: Memory::default(),
+            nears: Memory::default(),
+            name_until: 0,
+            expecting: 0,
+            expected_since: 0,
+            places: Vec::new(),
+            moved: Vec::new(),
+        }
+    }
+}
+
+impl Matcher {
+    /// The place of the next byte.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Reads what of a text has not been read, to the end of what is there. Of what was read the last [`LOOK_BACK`] bytes have to be there,
+    /// and all from [`Self::frontier`] on.
+    pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>) {
+        let rules = asked.rules;
+        let from = self.next.saturating_sub(window.base);
+        let (mut state, mut armed, mut blocked) = (self.state, self.armed, self.blocked);
+        for (offset, byte) in window.bytes.iter().enumerate().skip(from) {
+            let place = window.base + offset;
+            let meaning = &rules.meanings[usize::from(*byte)];
+            state = rules.keywords.step(state, *byte);
+            let fired = armed & meaning.second;
+            armed = meaning.first & !blocked;
+            blocked = meaning.blocks;
+            let is_quiet = !rules.keywords.ends_word(state)
+                && fired == 0
+                && self.alive & !meaning.goes_on == 0
+                && place + 1 < self.due
+                && self.stepping.is_empty()
+                && self.expecting == 0
+                && !(meaning.assigns && place <= self.name_until);
+            if !is_quiet {
+                self.state = state;
+                self.heed(asked, window, place, *byte, fired);
+            }
+        }
+        (self.state, self.armed, self.blocked) = (state, armed, blocked);
+        self.next = window.base + window.bytes.len();
+    }
+
+    /// Up to where it is sure what the text says: no value begins before that but those in [`Self::places`].
+    pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
+        let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
+        let word = self.next - asked.rules.keywords.pending(self.state).min(self.next);
+        let pair = self.next - usize::from(self.armed != 0).min(self.next);
+        let before = |most: usize, fits: fn(u8) -> bool| match window.run_before(self.next, most + 1, fits) {
+            length if length > most => self.next,
+            length => self.next - length,
+        };
+        let local = if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next };
+        let address = if asked.addresses { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':')) } else { self.next };
+        begun.min(word).min(pair).min(local).min(address)
+    }
+
+    /// Where what is swallowed began.
+    pub(super) fn swallowing(&self) -> Option<usize> {
+        self.swallowed.map(|swallowed| swallowed.start)
+    }
+
+    /// The places of values, in order. Those that end before the frontier are sure.
+    pub(super) fn places(&mut self) -> &mut Vec<Place> {
+        &mut self.places
+    }
+
+    /// How many bytes it has allocated.
+    pub(super) fn allocated(&self) -> usize {
+        (self.stepping.capacity() + self.running.capacity() + self.moved.capacity()) * size_of::<Attempt>() + self.places.capacity() * size_of::<Place>()
+    }
+
+    /// The text ends: what may end here does.
+    pub(super) fn end(&mut self, asked: Asked<'_>, window: Window<'_>) {
+        let place = self.next;
+        let mut left = std::mem::take(&mut self.stepping);
+        left.append(&mut self.running);
+        for mut attempt in left {
+            match (attempt.at, attempt.what) {
+                (At::Step, _) => {}
+                (At::Edge | At::Tail, _) => self.matched(asked, window, &attempt, place, None),
+                (At::Run, What::Row(row)) => {
+                    let row = &asked.rules.rows[usize::from(row)];
+                    let is_last = usize::from(attempt.step) + 1 == row.steps.len();
+                    if is_last && let Step::Run { min, .. } = row.steps[usize::from(attempt.step)]
+                        && place - attempt.since >= min as usize
+                    {
+                        attempt.step += 1;
+                        self.matched(asked, window, &attempt, place, None);
+                    }
+                }
+                (At::Run, _) => self.matched(asked, window, &attempt, place, None),
+            }
+        }
+        if let Some(swallowed) = self.swallowed.take() {
+            self.note(swallowed.start, place, swallowed.kind);
+        }
+        let places = std::mem::take(&mut self.places);
+        *self = Self { next: place, places, ..Self::default() };
+    }
+
+    /// What a byte changes.
+    #[cold]
+    #[inline(never)]
+    fn heed(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, fired: u64) {
+        let rules = asked.rules;
+        let meaning = &rules.meanings[usize::from(byte)];
+        let ends_runs = self.alive & !meaning.goes_on != 0 || place + 1 >= self.due;
+        if ends_runs || !self.stepping.is_empty() {
+            self.go_on(asked, window, place, byte, ends_runs);
+        }
+        if fired != 0 {
+            self.begin_pairs(asked, window, place, byte, fired);
+        }
+        if self.expecting > 0 {
+            if is_before_value(byte) {
+                self.expecting -= 1;
+            } else {
+                self.begin_assigned(asked, window, place, byte);
+            }
+        } else if meaning.assigns && place <= self.name_until {
+            self.expect(window, place);
+        }
+        for word in rules.keywords.ending(self.state) {
+            self.word(asked, window, place, *word);
+        }
+    }
+
+    /// Attempts go on with a byte: those that ask for it, and those whose run it ends.
+    fn go_on(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, ends_runs: bool) {
+        let goes_on = asked.rules.meanings[usize::from(byte)].goes_on;
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.append(&mut self.stepping);
+        if ends_runs {
+            self.running.retain(|attempt| {
+                let stays = goes_on >> attempt.bit & 1 != 0 && attempt.due > place + 1;
+                if !stays {
+                    moved.push(*attempt);
+                }
+                stays
+            });
+            if let Some(swallowed) = &mut self.swallowed {
+                swallowed.bits &= goes_on;
+                if swallowed.bits == 0 {
+                    let Swallowed { start, kind, .. } = *swallowed;
+                    self.swallowed = None;
+                    self.note(start, place, kind);
+                }
+            }
+        }
+        for mut attempt in moved.drain(..) {
+            match feed(asked.rules, &mut attempt, byte, place) {
+                Fate::GoesOn => self.keep(asked.rules, attempt),
+                Fate::Ends => {}
+                Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
+            }
+        }
+        self.moved = moved;
+        if ends_runs {
+            self.look_for_the_endless(asked.rules, place);
+            self.sum_up(place);
+        }
+    }
+
+    /// What the running attempts have in common.
+    fn sum_up(&mut self, place: usize) {
+        self.alive = self.running.iter().fold(0, |bits, attempt| bits | 1 << attempt.bit);
+        self.alive |= self.swallowed.map_or(0, |swallowed| swallowed.bits);
+        let due = self.running.iter().map(|attempt| attempt.due).min().unwrap_or(usize::MAX);
+        let look = if self.running.is_empty() { usize::MAX } else { (place + 1).next_multiple_of(LOOK_EVERY) + 1 };
+        self.due = due.min(look);
+    }
+
+    /// Attempts that last too long are values, and so is all that follows without a break.
+    fn look_for_the_endless(&mut self, rules: &Rules, place: usize) {
+        let mut endless: Option<Swallowed> = self.swallowed;
+        self.running.retain(|attempt| {
+            if place + 1 - attempt.start < HOLD_LIMIT || matches!(attempt.what, What::Numbers) {
+                return true;
+            }
+            let kind = match attempt.what {
+                What::Row(row) => rules.rules[usize::from(rules.rows[usize::from(row)].rule)].kind,
+                What::Email => kind_of("EMAIL"),
+                What::Numbers | What::Address => kind_of("IP_ADDRESS"),
+            };
+            let bits = 1 << attempt.bit;
+            match &mut endless {
+                Some(swallowed) => {
+                    swallowed.bits |= bits;
+                    if attempt.start < swallowed.start {
+                        (swallowed.start, swallowed.kind) = (attempt.start, kind);
+                    }
+                }
+                None => endless = Some(Swallowed { start: attempt.start, kind, bits }),
+            }
+            false
+        });
+        self.swallowed = endless;
+    }
+
+    fn keep(&mut self, rules: &Rules, attempt: Attempt) {
+        if matches!(attempt.at, At::Step | At::Edge) {
+            self.stepping.push(attempt);
+            return;
+        }
+        if attempt.due == usize::MAX
+            && let What::Row(row) = attempt.what
+        {
+            let alike = |other: &&mut Attempt| (other.what, other.at, other.step) == (attempt.what, attempt.at, attempt.step);
+            let compiled = &rules.rules[usize::from(rules.rows[usize::from(row)].rule)];
+            let mut crowd = self.running.iter_mut().filter(alike);
+            if let Some(first) = crowd.next() {
+                if !compiled.is_checked() || first.unchecked {
+                    first.start = first.start.min(attempt.start);
+                    return;
+                }
+                if crowd.count() + 1 >= MAX_CROWD {
+                    let mut crowd = self.running.iter_mut().filter(alike);
+                    if let Some(first) = crowd.next() {
+                        first.unchecked = true;
+                    }
+                    return;
+                }
+            }
+        }
+        self.alive |= 1 << attempt.bit;
+        self.due = self.due.min(attempt.due).min((attempt.since + 1).next_multiple_of(LOOK_EVERY) + 1);
+        self.running.push(attempt);
+    }
+
+    /// Rows that begin with two bytes, of which this is the second.
+    fn begin_pairs(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, mut fired: u64) {
+        let rules = asked.rules;
+        let start = place - 1;
+        let Some(first) = window.at(start) else { return };
+        while fired != 0 {
+            let pair = fired.trailing_zeros() as u8;
+            fired &= fired - 1;
+            if rules.numbers == Some(pair) {
+                if asked.numbers && !self.running.iter().any(|attempt| attempt.what == What::Numbers) {
+                    self.keep(rules, Attempt { due: start + MAX_NUMBERS, ..begun(What::Numbers, rules.number_bit, start, start) });
+                }
+                continue;
+            }
+            for number in &rules.pairs[usize::from(pair)] {
+                let row = &rules.rows[usize::from(*number)];
+                if !self.is_wanted(asked, row, start) {
+                    continue;
+                }
+                let mut attempt = begun(What::Row(*number), 0, start, start);
+                if matches!(settle(rules, &mut attempt, start, Some(first)), Fate::GoesOn) {
+                    match feed(rules, &mut attempt, byte, place) {
+                        Fate::GoesOn => self.keep(rules, attempt),
+                        Fate::Ends => {}
+                        Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a row's kind is looked for, and the words stand before a place that it asks for.
+    fn is_wanted(&self, asked: Asked<'_>, row: &Row, start: usize) -> bool {
+        let rule = &asked.rules.rules[usize::from(row.rule)];
+        if !asked.wanted.has(rule.kind) {
+            return false;
+        }
+        let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word);
+        rule.near.is_empty() || self.nears.iter().any(is_near)
+    }
+
+    /// A sign that assigns: whether a name stands before it, and nothing else between.
+    fn expect(&mut self, window: Window<'_>, place: usize) {
+        let quotes = window.run_before(place, BEFORE_SIGN, |byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']'));
+        let rest = window.run_before(place - quotes, NAME_REST, is_name_byte);
+        let since = place - quotes - rest;
+        if self.names.iter().any(|seen| seen.end >= since) {
+            self.expecting = BEFORE_VALUE;
+            self.expected_since = since;
+        }
+    }
+
+    /// The first byte of what is assigned to names.
+    fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
+        self.expecting = 0;
+        let rules = asked.rules;
+        let mut begun_rows: Vec<u16> = Vec::new();
+        let since = self.expected_since;
+        let words: Vec<u16> = self.names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| seen.word).collect();
+        for word in words {
+            for number in &rules.words[usize::from(word)].assigned {
+                let row = &rules.rows[usize::from(*number)];
+                if begun_rows.contains(number) || !self.is_wanted(asked, row, place) {
+                    continue;
+                }
+                begun_rows.push(*number);
+                let mut attempt = begun(What::Row(*number), 0, place, place);
+                match settle(rules, &mut attempt, place, Some(byte)) {
+                    Fate::GoesOn => self.keep(rules, attempt),
+                    Fate::Ends => {}
+                    Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
+                }
+            }
+        }
+    }
+
+    /// A word ends with the byte at a place.
+    fn word(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, number: u16) {
+        let rules = asked.rules;
+        let word = &rules.words[usize::from(number)];
+        let start = place + 1 - usize::from(word.length);
+        for (usage, letters) in &word.uses {
+            if letters.as_ref().is_some_and(|letters| window.slice(start..place + 1) != &**letters) {
+                continue;
+            }
+            match usage {
+                Use::Name => {
+                    self.names.note(number, place + 1);
+                    self.name_until = place + 1 + NAME_REST + BEFORE_SIGN;
+                }
+                Use::Near => self.nears.note(number, place + 1),
+                Use::Begins(row_number) => {
+                    let row = &rules.rows[usize::from(*row_number)];
+                    let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                    if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, start) {
+                        continue;
+                    }
+                    let mut attempt = begun(What::Row(*row_number), 0, start, place + 1);
+                    match settle(rules, &mut attempt, place + 1, None) {
+                        Fate::GoesOn => self.keep(rules, attempt),
+                        Fate::Ends => {}
+                        Fate::Matches(end) => self.matched(asked, window, &attempt, end, None),
+                    }
+                }
+                Use::At if asked.emails => {
+                    let local = window.run_before(place, MAX_LOCAL + 1, is_local_byte);
+                    if (1..=MAX_LOCAL).contains(&local) {
+                        self.keep(rules, begun(What::Email, rules.domain_bit, place - local, place));
+                    }
+                }
+                Use::Colon if asked.addresses => self.begin_address(rules, window, place),
+                Use::At | Use::Colon => {}
+            }
+        }
+    }
+
+    /// A colon: an address may have begun before it.
+    fn begin_address(&mut self, rules: &Rules, window: Window<'_>, place: usize) {
+        if self.running.iter().any(|attempt| attempt.what == What::Address) {
+            return;
+        }
+        let mut start = place - window.run_before(place, MAX_GROUP + 1, |byte| byte.is_ascii_hexdigit());
+        if start == place {
+            // `::` at the beginning.
+            let Some(before) = place.checked_sub(1).filter(|before| window.at(*before) == Some(b':')) else { return };
+            start = before;
+        }
+        let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
+        if !is_in_word && place - start <= MAX_GROUP {
+            self.keep(rules, begun(What::Address, rules.hex_bit, start, place));
+        }
+    }
+
+    /// An attempt has matched up to a place.
+    fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
+        let text = window.slice(attempt.start..end);
+        match attempt.what {
+            What::Row(row) => {
+                let rule = &asked.rules.rules[usize::from(asked.rules.rows[usize::from(row)].rule)];
+                if let Some(range) = value(rule, text, attempt.unchecked) {
+                    self.note(attempt.start + range.start, attempt.start + range.end, rule.kind);
+                }
+            }
+            What::Numbers => {
+                let before = window.slice(window.base.max(attempt.start.saturating_sub(NEAR))..attempt.start);
+                let mut found: Vec<(Kind, Range<usize>)> = Vec::new();
+                personal::numbers(text, before, after, &mut |name, range| found.push((kind_of(name), range)));
+                for (kind, range) in found {
+                    if asked.wanted.has(kind) {
+                        self.note(attempt.start + range.start, attempt.start + range.end, kind);
+                    }
+                }
+            }
+            What::Email => {
+                if let Some(range) = personal::email(attempt.since - attempt.start, text) {
+                    self.note(attempt.start + range.start, attempt.start + range.end, kind_of("EMAIL"));
+                }
+            }
+            What::Address => {
+                let found = personal::ipv6(text).map(|range| ("IP_ADDRESS", range));
+                let found = found.or_else(|| personal::mac(text).map(|range| ("MAC_ADDRESS", range)));
+                if let Some((name, range)) = found
+                    && asked.wanted.has(kind_of(name))
+                {
+                    self.note(attempt.start + range.start, attempt.start + range.end, kind_of(name));
+                }
+            }
+        }
+    }
+
+    /// Notes a value. What overlaps is one place, of the kind of the longest value in it.
+    fn note(&mut self, start: usize, end: usize, kind: Kind) {
+        if start >= end {
+            return;
+        }
+        let mut place = Place { start, end, kind, longest: end - start };
+        let first = self.places.partition_point(|other| other.end <= start);
+        let last = first + self.places[first..].iter().take_while(|other| other.start < end).count();
+        for other in &self.places[first..last] {
+            place.start = place.start.min(other.start);
+            place.end = place.end.max(other.end);
+            // (Of equally long ones the kind that the pack has first.)
+            if other.longest > place.longest || other.longest == place.longest && other.kind < place.kind {
+                (place.longest, place.kind) = (other.longest, other.kind);
+            }
+        }
+        self.places.splice(first..last, [place]);
+    }
+}
+
+fn kind_of(name: &str) -> Kind {
+    Kind::of_name(name).unwrap_or(Kind::CUSTOM)
+}
+
+fn begun(what: What, bit: u8, start: usize, since: usize) -> Attempt {
+    Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b' ' | b'\t' | b'.' | b'-')
+}
+
+fn is_before_value(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',')
+}
+
+/// Which part of what a pattern matched is a value.
+fn value(rule: &Compiled, text: &[u8], unchecked: bool) -> Option<Range<usize>> {
+    if unchecked {
+        return Some(0..text.len());
+    }
+    let range = rule.check.map_or(Some(0..text.len()), |check| check(text))?;
+    let value = text.get(range.clone())?;
+    let holds = |word: &[u8]| value.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
+    let is_value = !rule.not.iter().any(|word| holds(word)) && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy);
+    is_value.then_some(range)
+}
+
+/// Shannon's entropy of a text's bytes, in bits a byte.
+fn entropy(text: &[u8]) -> f32 {
+    let mut counts = [0u32; 256];
+    text.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let length = text.len() as f32;
+    counts.iter().filter(|count| **count > 0).map(|count| *count as f32 / length).map(|share| -share * share.log2()).sum()
+}
+
+/// An attempt goes on with the byte at a place.
+fn feed(rules: &Rules, attempt: &mut Attempt, byte: u8, place: usize) -> Fate {
+    let goes_on = rules.meanings[usize::from(byte)].goes_on >> attempt.bit & 1 != 0;
+    match attempt.at {
+        At::Step => settle(rules, attempt, place, Some(byte)),
+        At::Edge if is_word_byte(byte) => Fate::Ends,
+        At::Edge => Fate::Matches(place),
+        At::Tail if goes_on => Fate::GoesOn,
+        At::Tail => Fate::Matches(place),
+        At::Run => {
+            let What::Row(row) = attempt.what else {
+                return if goes_on && place + 1 < attempt.due { Fate::GoesOn } else { Fate::Matches(place + usize::from(goes_on)) };
+            };
+            let Some(Step::Run { min, max, .. }) = rules.rows[usize::from(row)].steps.get(usize::from(attempt.step)) else {
+                return Fate::Ends;
+            };
+            let count = place - attempt.since;
+            if goes_on {
+                if count + 1 < *max as usize {
+                    return Fate::GoesOn;
+                }
+                attempt.step += 1;
+                settle(rules, attempt, place + 1, None)
+            } else if count < *min as usize {
+                Fate::Ends
+            } else {
+                attempt.step += 1;
+                settle(rules, attempt, place, Some(byte))
+            }
+        }
+    }
+}
+
+/// An attempt takes up its next step at a place, with the byte there if it is known.
+fn settle(rules: &Rules, attempt: &mut Attempt, place: usize, byte: Option<u8>) -> Fate {
+    let What::Row(row) = attempt.what else { return Fate::Ends };
+    let row = &rules.rows[usize::from(row)];
+    attempt.due = usize::MAX;
+    match (row.steps.get(usize::from(attempt.step)), byte) {
+        (Some(Step::Byte(_)), None) => attempt.at = At::Step,
+        (Some(Step::Byte(set)), Some(byte)) if set.contains(byte) => {
+            attempt.step += 1;
+            return settle(rules, attempt, place + 1, None);
+        }
+        (Some(Step::Run { bit, max, .. }), byte) => {
+            if byte.is_some_and(|byte| rules.meanings[usize::from(byte)].goes_on >> bit & 1 == 0) {
+                return Fate::Ends;
+            }
+            (attempt.at, attempt.bit, attempt.since) = (At::Run, *bit, place);
+            if *max != u32::MAX {
+                attempt.due = place + *max as usize;
+            }
+            if byte.is_some() && *max == 1 {
+                attempt.step += 1;
+                return settle(rules, attempt, place + 1, None);
+            }
+        }
+        (Some(Step::Byte(_)), Some(_)) => return Fate::Ends,
+        (None, byte) => match (rules.rules[usize::from(row.rule)].ends, byte) {
+            (Ends::Pattern, _) => return Fate::Matches(place),
+            (Ends::Word, None) => attempt.at = At::Edge,
+            (Ends::Word, Some(byte)) => return if is_word_byte(byte) { Fate::Ends } else { Fate::Matches(place) },
+            (Ends::Run, Some(byte)) if !is_word_byte(byte) => return Fate::Matches(place),
+            (Ends::Run, _) => (attempt.at, attempt.bit, attempt.since) = (At::Tail, rules.tail_bit, place),
+        },
+    }
+    Fate::GoesOn
+}
+
+#[cfg(test)]
+mod tests;
