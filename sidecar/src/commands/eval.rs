@@ -5,7 +5,7 @@
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use llm_guard_engine::detect::secrets::Kind;
+use llm_guard_engine::detect::secrets::{Group, Kind};
 use llm_guard_engine::evaluate::{Detectors, Found};
 use serde::{Deserialize, Serialize};
 
@@ -151,9 +151,11 @@ fn bad_line(place: &str, error: &serde_json::Error) -> Failure {
 }
 
 fn detectors(checks: &[Check]) -> Detectors {
-    const PERSONAL: [Kind; 3] = [Kind::Email, Kind::Ssn, Kind::CreditCard];
-    let kinds: Vec<Kind> =
-        Kind::ALL.into_iter().filter(|kind| checks.contains(if PERSONAL.contains(kind) { &Check::Pii } else { &Check::Secrets })).collect();
+    let check = |kind: &Kind| match kind.group() {
+        Group::Secrets => &Check::Secrets,
+        Group::PersonalData => &Check::Pii,
+    };
+    let kinds: Vec<Kind> = Kind::all().filter(|kind| checks.contains(check(kind))).collect();
     Detectors::new(checks.contains(&Check::Injection), &kinds)
 }
 

@@ -183,9 +183,6 @@ impl Metrics {
         for result in ["passed", "failed"] {
             let _ = metrics.probes.get_or_create(&ResultLabel { result });
         }
-        for kind in llm_guard_engine::detect::secrets::Kind::ALL {
-            let _ = metrics.redactions.get_or_create(&KindLabel { kind: kind.name() });
-        }
         metrics
     }
 

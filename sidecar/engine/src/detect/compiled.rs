@@ -107,6 +107,7 @@ pub(super) struct Word {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) meanings: Box<[Meaning; 256]>,
+    sets: Box<[ByteSet]>,
     pub(super) keywords: Keywords,
     pub(super) words: Box<[Word]>,
     pub(super) rows: Box<[Row]>,
@@ -202,7 +203,7 @@ impl Rules {
             builder.words.entry(b":".to_vec()).or_default().uses.push((Use::Colon, None));
         }
         let meanings = builder.meanings();
-        let Builder { rows, mut rules, words, near, pairs, .. } = builder;
+        let Builder { sets, rows, mut rules, words, near, pairs, .. } = builder;
         let numbered: BTreeMap<&[u8], u16> = (0..).zip(&words).map(|(number, (word, _))| (word.as_slice(), number)).collect();
         for (rule, near) in rules.iter_mut().zip(&near) {
             rule.near = near.iter().filter_map(|word| numbered.get(word.as_slice()).copied()).collect();
@@ -216,6 +217,7 @@ impl Rules {
         };
         Ok(Self {
             meanings,
+            sets: sets.into(),
             keywords,
             words: words.into_iter().map(word).collect(),
             rows: rows.into(),
@@ -227,6 +229,19 @@ impl Rules {
             hex_bit,
             tail_bit,
         })
+    }
+}
+
+impl Rules {
+    /// The set of a bit.
+    pub(super) fn set(&self, bit: u8) -> ByteSet {
+        self.sets.get(usize::from(bit)).copied().unwrap_or(ByteSet::EMPTY)
+    }
+
+    /// How many bytes the tables take, about.
+    pub(super) fn size(&self) -> usize {
+        let rows: usize = self.rows.iter().map(|row| size_of::<Row>() + size_of_val(&*row.steps)).sum();
+        self.keywords.size() + size_of::<[Meaning; 256]>() + rows + self.rules.len() * size_of::<Compiled>()
     }
 }
 

@@ -680,7 +680,7 @@ fn is_before_value(byte: u8) -> bool {
 }
 
 /// Which part of what a pattern matched is a value.
-fn value(rule: &Compiled, text: &[u8], unchecked: bool) -> Option<Range<usize>> {
+pub(super) fn value(rule: &Compiled, text: &[u8], unchecked: bool) -> Option<Range<usize>> {
     if unchecked {
         return Some(0..text.len());
     }

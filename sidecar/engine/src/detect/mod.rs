@@ -9,4 +9,5 @@ pub mod pack;
 mod pattern;
 mod personal;
 pub mod rule;
+pub mod sample;
 pub mod secrets;

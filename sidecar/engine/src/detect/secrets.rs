@@ -59,6 +59,12 @@ impl SecretRules {
         Ok(Self { rules: Arc::new(Rules::new(rules, beside)?), wanted: Wanted::new(&kinds), beside })
     }
 
+    /// How many bytes the tables take, about. Policies share those of the pack.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.rules.size()
+    }
+
     fn asked(&self) -> Asked<'_> {
         let Beside { numbers, emails, addresses } = self.beside;
         Asked { rules: &self.rules, wanted: &self.wanted, numbers, emails, addresses }
