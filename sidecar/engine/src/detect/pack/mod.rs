@@ -1,0 +1,3 @@
+//! The pack: every kind that ships, as data.
+
+pub mod personal;
