@@ -84,7 +84,7 @@ fn main() {
     println!("{:<44}{state:>10} bytes", "a stream's state, what is held back aside");
 
     let few = |count: usize| {
-        let specs = pack::SECRETS.iter().flat_map(|table| table.iter());
+        let specs = pack::SECRETS.iter().flat_map(|(_, table)| table.iter());
         let step = specs.clone().count() / count;
         let chosen = specs.step_by(step.max(1)).take(count);
         let rules = chosen.filter_map(|spec| Some((Kind::of_name(spec.name)?, spec.rules)));
@@ -103,7 +103,7 @@ fn main() {
     // Every beginning that there is, one behind the other.
     let beginnings: String = pack::SECRETS
         .iter()
-        .flat_map(|table| table.iter())
+        .flat_map(|(_, table)| table.iter())
         .flat_map(|spec| spec.rules)
         .filter(|rule| rule.assigned_to.is_empty())
         .map(|rule| rule.pattern.split(['[', '(', '\\', '{', '?']).next().unwrap_or_default())
@@ -111,7 +111,7 @@ fn main() {
     hurting.push(("all beginnings".into(), filled(&beginnings)));
     let names: String = pack::SECRETS
         .iter()
-        .flat_map(|table| table.iter())
+        .flat_map(|(_, table)| table.iter())
         .flat_map(|spec| spec.rules)
         .flat_map(|rule| rule.assigned_to)
         .map(|name| format!("{name}="))

@@ -110,15 +110,15 @@ const SPECS: &[(&str, &str)] = &[
     ),
     (
         "spec: {redaction: {kinds: [emial]}}",
-        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'emial': did you mean 'email'? There are: secrets, personalData, huggingfaceToken, openaiKey, awsAccessKey, githubToken, githubOauth, jwtToken, email, ssn, creditCard",
+        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'emial': did you mean 'email'? There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
     ),
     (
         "spec: {redaction: {kinds: [secrets, creditcard]}}",
-        "line 4, column 37: spec.redaction.kinds[1]: nobody knows 'creditcard': did you mean 'creditCard'? There are: secrets, personalData, huggingfaceToken, openaiKey, awsAccessKey, githubToken, githubOauth, jwtToken, email, ssn, creditCard",
+        "line 4, column 37: spec.redaction.kinds[1]: nobody knows 'creditcard': did you mean 'creditCard'? There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
     ),
     (
         "spec: {redaction: {kinds: [passport]}}",
-        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'passport'. There are: secrets, personalData, huggingfaceToken, openaiKey, awsAccessKey, githubToken, githubOauth, jwtToken, email, ssn, creditCard",
+        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'passport'. There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
     ),
     (
         "spec: {redaction: {kind: [email]}}",

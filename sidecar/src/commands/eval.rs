@@ -152,7 +152,7 @@ fn bad_line(place: &str, error: &serde_json::Error) -> Failure {
 
 fn detectors(checks: &[Check]) -> Detectors {
     let check = |kind: &Kind| match kind.group() {
-        Group::Secrets => &Check::Secrets,
+        Group::Secrets(_) => &Check::Secrets,
         Group::PersonalData => &Check::Pii,
     };
     let kinds: Vec<Kind> = Kind::all().filter(|kind| checks.contains(check(kind))).collect();

@@ -3,22 +3,30 @@
 use std::sync::Arc;
 
 use super::{AnswerText, Control};
+use crate::detect::pack;
 use crate::detect::secrets::{Group, Kind, Scanner, SecretRules};
 use crate::policy::{Mode, PolicyError, RedactionSpec, nearest, shown};
 use crate::verdict::ControlId;
 
-/// The groups of kinds, as a policy names them.
-const GROUPS: [(&str, Group); 2] = [("secrets", Group::Secrets), ("personalData", Group::PersonalData)];
+/// The names of groups of kinds in a policy.
+fn groups() -> impl Iterator<Item = &'static str> {
+    ["secrets", "personalData"].into_iter().chain(pack::SECRETS.iter().map(|(topic, _)| *topic))
+}
 
 /// The kinds of a name in a policy's list.
 fn kinds_of(name: &str, place: usize) -> Result<Vec<Kind>, PolicyError> {
-    if let Some((_, group)) = GROUPS.iter().find(|(known, _)| *known == name) {
-        return Ok(Kind::all().filter(|kind| kind.group() == *group).collect());
+    let is_meant = |group: Group| match group {
+        Group::Secrets(topic) => name == "secrets" || name == topic,
+        Group::PersonalData => name == "personalData",
+    };
+    let grouped: Vec<Kind> = Kind::all().filter(|kind| is_meant(kind.group())).collect();
+    if !grouped.is_empty() {
+        return Ok(grouped);
     }
     if let Some(kind) = Kind::of_key(name) {
         return Ok(vec![kind]);
     }
-    let known = GROUPS.iter().map(|(known, _)| *known).chain(Kind::all().map(Kind::key));
+    let known = groups().chain(Kind::all().map(Kind::key));
     let meant = nearest(name, known).map_or_else(|| ".".to_owned(), |meant| format!(": did you mean '{meant}'?"));
     let reason = format!("nobody knows '{}'{meant} There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists", shown(name));
     Err(PolicyError::in_spec(format!("redaction.kinds[{place}]"), reason))

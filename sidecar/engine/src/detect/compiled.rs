@@ -55,6 +55,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) rule: u16,
+    /// How many bytes a match has at least.
+    pub(super) least: usize,
     pub(super) steps: Box<[Step]>,
 }
 
@@ -193,8 +195,9 @@ impl Rules {
         }
         let mut numbers = None;
         if beside.numbers {
-            let first = ByteSet::of(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'('));
-            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), starts: Starts::Word })?);
+            // Behind a letter, too, and behind another digit only if that began none: `x1111 2222`.
+            let first = ByteSet::of(super::personal::begins_numbers);
+            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), starts: Starts::Anywhere })?);
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
@@ -291,6 +294,7 @@ impl Builder {
 
     fn add_row(&mut self, rule: u16, of: &Rule, runs: &[Run]) -> Result<(), RuleError> {
         let number = u16::try_from(self.rows.len()).ok().filter(|number| usize::from(*number) < MAX_ROWS).ok_or(RuleError::TooMany)?;
+        let least = runs.iter().map(|run| run.min as usize).sum();
         let mut runs = runs.to_vec();
         if of.assigned_to.is_empty() {
             let (word, any_case) = beginning(&runs);
@@ -323,7 +327,7 @@ impl Builder {
                 _ => Step::Run { bit: self.set(set)?, min, max: max.unwrap_or(u32::MAX) },
             });
         }
-        self.rows.push(Row { rule, steps: steps.into() });
+        self.rows.push(Row { rule, least, steps: steps.into() });
         Ok(())
     }
 

@@ -13,8 +13,8 @@ pub struct Kind(u16);
 /// What kinds are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Keys, tokens, passwords.
-    Secrets,
+    /// Keys, tokens, passwords: of a topic.
+    Secrets(&'static str),
     /// What tells of a person.
     PersonalData,
 }
@@ -38,8 +38,8 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
         rules,
     };
     let mut all: Vec<Known> = Vec::new();
-    for table in pack::SECRETS {
-        all.extend(table.iter().map(|spec| known(spec.name, spec.about, Group::Secrets, spec.rules)));
+    for (topic, table) in pack::SECRETS {
+        all.extend(table.iter().map(|spec| known(spec.name, spec.about, Group::Secrets(topic), spec.rules)));
     }
     all.extend(pack::PERSONAL.iter().map(|spec| known(spec.name, spec.about, Group::PersonalData, spec.rules)));
     for (name, about) in pack::BESIDE.iter().chain(super::personal::NUMBER_KINDS) {
@@ -112,7 +112,7 @@ impl Kind {
     /// The group to which it belongs.
     #[must_use]
     pub fn group(self) -> Group {
-        self.known().map_or(Group::Secrets, |known| known.group)
+        self.known().map_or(Group::Secrets("custom"), |known| known.group)
     }
 
     /// What stands in the place of a value.

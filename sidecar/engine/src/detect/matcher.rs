@@ -47,8 +47,8 @@ const BEFORE_VALUE: u8 = 6;
 const MAX_LOCAL: usize = 128;
 /// The most digits of a group of an IPv6 address (RFC 4291, 2.2).
 const MAX_GROUP: usize = 4;
-/// The longest stretch of digits and separators that is judged as one.
-const MAX_NUMBERS: usize = 128;
+/// How often a stretch of digits and separators is looked at whether it has ended in separators.
+const NUMBERS_STEP: usize = 16;
 /// How many words are remembered: more than fit in what is looked back on.
 const REMEMBERED: usize = 16;
 
@@ -85,6 +85,8 @@ enum What {
     Numbers,
     Email,
     Address,
+    /// A value of this kind, if no word goes on behind it.
+    Value(Kind),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,6 +396,10 @@ impl Matcher {
             }
         }
         for mut attempt in moved.drain(..) {
+            if attempt.what == What::Numbers && goes_on >> attempt.bit & 1 != 0 {
+                self.numbers_go_on(asked, window, attempt, place);
+                continue;
+            }
             match feed(asked.rules, &mut attempt, byte, place) {
                 Fate::GoesOn => self.keep(asked.rules, attempt),
                 Fate::Ends => {}
@@ -420,13 +426,14 @@ impl Matcher {
     fn look_for_the_endless(&mut self, rules: &Rules, place: usize) {
         let mut endless: Option<Swallowed> = self.swallowed;
         self.running.retain(|attempt| {
-            if place + 1 - attempt.start < HOLD_LIMIT || matches!(attempt.what, What::Numbers) {
+            if place + 1 - attempt.start < HOLD_LIMIT {
                 return true;
             }
             let kind = match attempt.what {
                 What::Row(row) => rules.rules[usize::from(rules.rows[usize::from(row)].rule)].kind,
                 What::Email => kind_of("EMAIL"),
                 What::Numbers | What::Address => kind_of("IP_ADDRESS"),
+                What::Value(kind) => kind,
             };
             let bits = 1 << attempt.bit;
             match &mut endless {
@@ -483,7 +490,7 @@ impl Matcher {
             fired &= fired - 1;
             if rules.numbers == Some(pair) {
                 if asked.numbers && !self.running.iter().any(|attempt| attempt.what == What::Numbers) {
-                    self.keep(rules, Attempt { due: start + MAX_NUMBERS, ..begun(What::Numbers, rules.number_bit, start, start) });
+                    self.keep(rules, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
                 }
                 continue;
             }
@@ -612,20 +619,13 @@ impl Matcher {
         match attempt.what {
             What::Row(row) => {
                 let rule = &asked.rules.rules[usize::from(asked.rules.rows[usize::from(row)].rule)];
-                if let Some(range) = value(rule, text, attempt.unchecked) {
+                let least = asked.rules.rows[usize::from(row)].least;
+                if let Some(range) = value(rule, text, least, attempt.unchecked) {
                     self.note(attempt.start + range.start, attempt.start + range.end, rule.kind);
                 }
             }
-            What::Numbers => {
-                let before = window.slice(window.base.max(attempt.start.saturating_sub(NEAR))..attempt.start);
-                let mut found: Vec<(Kind, Range<usize>)> = Vec::new();
-                personal::numbers(text, before, after, &mut |name, range| found.push((kind_of(name), range)));
-                for (kind, range) in found {
-                    if asked.wanted.has(kind) {
-                        self.note(attempt.start + range.start, attempt.start + range.end, kind);
-                    }
-                }
-            }
+            What::Numbers => self.numbers(asked, window, attempt.start, end, after),
+            What::Value(kind) => self.note(attempt.start, end, kind),
             What::Email => {
                 if let Some(range) = personal::email(attempt.since - attempt.start, text) {
                     self.note(attempt.start + range.start, attempt.start + range.end, kind_of("EMAIL"));
@@ -641,6 +641,62 @@ impl Matcher {
                 }
             }
         }
+    }
+
+    /// Judges digits and what separates them, from a place to another.
+    fn numbers(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, end: usize, after: Option<u8>) {
+        let text = window.slice(start..end);
+        let before = window.slice(window.base.max(start.saturating_sub(personal::CONTEXT))..start);
+        let mut found = [None; 64];
+        let mut count = 0;
+        personal::numbers(text, before, after, &mut |name, range| {
+            if let Some(place) = found.get_mut(count) {
+                *place = Some((name, range.start, range.end));
+                count += 1;
+            }
+        });
+        for (name, from, to) in found.into_iter().flatten() {
+            let kind = kind_of(name);
+            // Behind a letter a number is part of a name, but where the letter ends an escape: then what is sure by itself counts.
+            let is_in_word = from == 0 && before.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+            let may_follow = |byte: &u8| name == "SSN" && !byte.is_ascii_digit() || name == "CREDIT_CARD" && !byte.is_ascii_hexdigit();
+            if !asked.wanted.has(kind) || is_in_word && !before.last().is_some_and(may_follow) {
+                continue;
+            }
+            if to > text.len() {
+                // With the letter behind it, which no other follows.
+                self.stepping.push(Attempt { at: At::Edge, ..begun(What::Value(kind), 0, start + from, start + from) });
+            } else {
+                self.note(start + from, start + to, kind);
+            }
+        }
+    }
+
+    /// A stretch of digits and separators goes on: it ends where no digit has come for long, and where it is too long for one look another
+    /// begins in it.
+    fn numbers_go_on(&mut self, asked: Asked<'_>, window: Window<'_>, mut attempt: Attempt, place: usize) {
+        let read = window.slice(attempt.start..place + 1);
+        let gap = read.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
+        if gap > personal::LONGEST_GAP {
+            let end = place + 1 - gap;
+            self.numbers(asked, window, attempt.start, end, window.at(end));
+            return;
+        }
+        if read.len() > personal::LONGEST_RUN {
+            // What begins in the second half belongs to the next look.
+            let from = (personal::WINDOW_STEP..read.len()).find(|at| read[*at].is_ascii_digit() && !read[at - 1].is_ascii_digit());
+            let next = attempt.start + from.unwrap_or(read.len());
+            self.numbers(asked, window, attempt.start, place, window.at(place));
+            if from.is_none() {
+                return;
+            }
+            attempt.start = next;
+        }
+        attempt.due = place + 1 + NUMBERS_STEP;
+        if read.len() <= personal::LONGEST_RUN {
+            attempt.due = attempt.due.min(attempt.start + personal::LONGEST_RUN + 1);
+        }
+        self.keep(asked.rules, attempt);
     }
 
     /// Notes a value. What overlaps is one place, of the kind of the longest value in it.
@@ -679,15 +735,17 @@ fn is_before_value(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',')
 }
 
-/// Which part of what a pattern matched is a value.
-pub(super) fn value(rule: &Compiled, text: &[u8], unchecked: bool) -> Option<Range<usize>> {
+/// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so
+/// that nobody hides a value by adding an example's word to it, or the same byte again and again.
+pub(super) fn value(rule: &Compiled, text: &[u8], least: usize, unchecked: bool) -> Option<Range<usize>> {
     if unchecked {
         return Some(0..text.len());
     }
     let range = rule.check.map_or(Some(0..text.len()), |check| check(text))?;
     let value = text.get(range.clone())?;
-    let holds = |word: &[u8]| value.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
-    let is_value = !rule.not.iter().any(|word| holds(word)) && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy);
+    let first = &value[..least.saturating_sub(range.start).min(value.len())];
+    let holds = |word: &[u8]| first.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
+    let is_value = !rule.not.iter().any(|word| holds(word)) && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);
     is_value.then_some(range)
 }
 

@@ -1,5 +1,6 @@
 //! What controls share: finding secrets and personal data in text that arrives in pieces, and text as it reads once its disguises are off.
 
+mod checks;
 mod compiled;
 mod keywords;
 mod kind;

@@ -2,7 +2,7 @@
 //!
 //! Values are drawn from the rules' own patterns, so that none has to be written down anywhere.
 
-use super::compiled::{Beside, Rules, Step};
+use super::compiled::{Beside, Row, Rules, Step};
 use super::kind::Kind;
 use super::matcher;
 use super::rule::Rule;
@@ -47,11 +47,11 @@ fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
         Some(name) => (format!("{near}{name} = \""), "\"".to_owned()),
         None => (near, " ".to_owned()),
     };
-    let draw = |steps: &[Step]| {
+    let draw = |row: &Row| {
         (0..TRIES).find_map(|attempt| {
             let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9).wrapping_add(attempt));
             let mut value = Vec::new();
-            for step in steps {
+            for step in &row.steps {
                 let (set, count) = match step {
                     Step::Byte(set) => (*set, 1),
                     Step::Run { bit, min, max } => (rules.set(*bit), (*min).saturating_add(attempt as u32 % 3).min(*max).max((*min).max(1))),
@@ -61,13 +61,13 @@ fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
                 let bytes: Vec<u8> = if readable.is_empty() { set.bytes().filter(u8::is_ascii).collect() } else { readable };
                 value.extend((0..count).filter_map(|_| bytes.get(chance.below(bytes.len())).copied()));
             }
-            let range = matcher::value(&rules.rules[0], &value, false)?;
+            let range = matcher::value(&rules.rules[0], &value, row.least, false)?;
             let text = String::from_utf8(value).ok()?;
             // Where only a part of the match is the value, the rest stands around it.
             Some((text.get(..range.start)?.to_owned(), text.get(range.clone())?.to_owned(), text.get(range.end..)?.to_owned()))
         })
     };
-    let drawn = rules.rows.iter().filter_map(|row| draw(&row.steps));
+    let drawn = rules.rows.iter().filter_map(|row| draw(row));
     let sample = |(first, value, rest): (String, String, String)| Sample {
         kind,
         before: [before.as_str(), &first].concat(),
