@@ -34,6 +34,8 @@ pub(super) struct Meaning {
     pub(super) blocks: u64,
     /// It may stand between a name and what is assigned to it.
     pub(super) assigns: bool,
+    /// It may stand for something else.
+    pub(super) may_bend: bool,
 }
 
 /// What a row asks of the next byte.
@@ -332,7 +334,7 @@ impl Builder {
     }
 
     fn meanings(&self) -> Box<[Meaning; 256]> {
-        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, assigns: false }; 256]);
+        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, assigns: false, may_bend: false }; 256]);
         for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
             for (bit, set) in self.sets.iter().enumerate() {
                 meaning.goes_on |= Bits::from(set.contains(byte)) << bit;
@@ -343,6 +345,7 @@ impl Builder {
                 let blocks = pair.starts == Starts::Word && (byte.is_ascii_alphanumeric() || byte == b'_');
                 meaning.blocks |= u64::from(blocks) << bit;
             }
+            meaning.may_bend = super::bend::may_bend(byte);
             meaning.assigns = matches!(byte, b'=' | b':' | b'>' | b',' | b'(');
         }
         meanings

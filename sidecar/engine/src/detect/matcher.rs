@@ -49,6 +49,8 @@ const MAX_LOCAL: usize = 128;
 const MAX_GROUP: usize = 4;
 /// How often a stretch of digits and separators is looked at whether it has ended in separators.
 const NUMBERS_STEP: usize = 16;
+/// The fewest bytes of a value's rest on another line.
+const LEAST_REST: usize = 12;
 /// How many words are remembered: more than fit in what is looked back on.
 const REMEMBERED: usize = 16;
 
@@ -66,13 +68,13 @@ impl<'t> Window<'t> {
         self.bytes.get(place.checked_sub(self.base)?).copied()
     }
 
-    fn slice(&self, range: Range<usize>) -> &'t [u8] {
+    pub(super) fn slice(&self, range: Range<usize>) -> &'t [u8] {
         let from = range.start.saturating_sub(self.base);
         self.bytes.get(from..range.end.saturating_sub(self.base)).unwrap_or_default()
     }
 
     /// How many bytes that fit stand before a place, up to a number.
-    fn run_before(&self, place: usize, most: usize, fits: impl Fn(u8) -> bool) -> usize {
+    pub(super) fn run_before(&self, place: usize, most: usize, fits: impl Fn(u8) -> bool) -> usize {
         let before = self.slice(self.base.max(place.saturating_sub(most))..place);
         before.iter().rev().take_while(|byte| fits(**byte)).count()
     }
@@ -115,6 +117,8 @@ struct Attempt {
     since: usize,
     /// Where the run is as long as it may be.
     due: usize,
+    /// Where a match was whole, if something broke it there; nought if nothing did.
+    broken_at: usize,
 }
 
 enum Fate {
@@ -132,6 +136,53 @@ pub(super) struct Place {
     pub(super) kind: Kind,
     /// How long that is.
     longest: usize,
+}
+
+impl Place {
+    /// The same values elsewhere.
+    pub(super) fn moved(self, start: usize, end: usize) -> Self {
+        Self { start, end, ..self }
+    }
+}
+
+/// Places in order. What overlaps is one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places(Vec<Place>);
+
+impl Places {
+    pub(super) fn add(&mut self, mut place: Place) {
+        if place.start >= place.end {
+            return;
+        }
+        let first = self.0.partition_point(|other| other.end <= place.start);
+        let last = first + self.0[first..].iter().take_while(|other| other.start < place.end).count();
+        for other in &self.0[first..last] {
+            place.start = place.start.min(other.start);
+            place.end = place.end.max(other.end);
+            // (Of equally long ones the kind that the pack has first.)
+            if other.longest > place.longest || other.longest == place.longest && other.kind < place.kind {
+                (place.longest, place.kind) = (other.longest, other.kind);
+            }
+        }
+        self.0.splice(first..last, [place]);
+    }
+
+    pub(super) fn as_slice(&self) -> &[Place] {
+        &self.0
+    }
+
+    /// Takes the first ones out.
+    pub(super) fn drop_first(&mut self, count: usize) {
+        self.0.drain(..count.min(self.0.len()));
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(super) fn allocated(&self) -> usize {
+        self.0.capacity() * size_of::<Place>()
+    }
 }
 
 /// Values that have no end yet, and of which nothing is held any more.
@@ -225,7 +276,7 @@ pub(super) struct Matcher {
     expecting: u8,
     /// From which name on it is assigned.
     expected_since: usize,
-    places: Vec<Place>,
+    places: Places,
     /// For what changes hands, so that nothing is allocated for it anew.
     moved: Vec<Attempt>,
 }
@@ -247,7 +298,7 @@ impl Default for Matcher {
             name_until: 0,
             expecting: 0,
             expected_since: 0,
-            places: Vec::new(),
+            places: Places::default(),
             moved: Vec::new(),
         }
     }
@@ -262,12 +313,22 @@ impl Matcher {
     /// Reads what of a text has not been read, to the end of what is there. Of what was read the last [`LOOK_BACK`] bytes have to be there,
     /// and all from [`Self::frontier`] on.
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>) {
+        self.read_to_bend(asked, window, usize::MAX);
+    }
+
+    /// The same, but stops before the first byte from a place on that may stand for something else; says whether it did.
+    pub(super) fn read_to_bend(&mut self, asked: Asked<'_>, window: Window<'_>, stop_from: usize) -> bool {
         let rules = asked.rules;
         let from = self.next.saturating_sub(window.base);
         let (mut state, mut armed, mut blocked) = (self.state, self.armed, self.blocked);
         for (offset, byte) in window.bytes.iter().enumerate().skip(from) {
             let place = window.base + offset;
             let meaning = &rules.meanings[usize::from(*byte)];
+            if meaning.may_bend && place >= stop_from {
+                (self.state, self.armed, self.blocked) = (state, armed, blocked);
+                self.next = place;
+                return true;
+            }
             state = rules.keywords.step(state, *byte);
             let fired = armed & meaning.second;
             armed = meaning.first & !blocked;
@@ -286,6 +347,61 @@ impl Matcher {
         }
         (self.state, self.armed, self.blocked) = (state, armed, blocked);
         self.next = window.base + window.bytes.len();
+        false
+    }
+
+    /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin.
+    pub(super) fn is_under_way(&self, asked: Asked<'_>, letters: usize, with_numbers: bool) -> bool {
+        let counts = |attempt: &Attempt| with_numbers || !matches!(attempt.what, What::Numbers | What::Address);
+        asked.rules.keywords.pending(self.state) >= letters || self.stepping.iter().chain(&self.running).any(counts)
+    }
+
+    /// The same without what was found, for another reading.
+    pub(super) fn without_places(&self) -> Self {
+        let mut other = Self { places: Places::default(), swallowed: None, ..self.clone() };
+        other.sum_up(self.next.saturating_sub(1));
+        other
+    }
+
+    /// Whether this and another go on alike, whatever comes: nothing is under way in either.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let is_idle = |matcher: &Self| matcher.stepping.is_empty() && matcher.running.is_empty() && matcher.expecting == 0;
+        (self.state, self.armed, self.blocked) == (other.state, other.armed, other.blocked) && is_idle(self) && is_idle(other)
+    }
+
+    /// Something stands here that may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
+    /// follows looks it.
+    pub(super) fn bend(&mut self, asked: Asked<'_>, window: Window<'_>) {
+        let place = self.next;
+        let mut moved = std::mem::take(&mut self.stepping);
+        moved.append(&mut self.running);
+        for mut attempt in moved {
+            let is_whole = match (attempt.what, attempt.at) {
+                (_, At::Edge) => {
+                    self.matched(asked, window, &attempt, place, None);
+                    continue;
+                }
+                (What::Email, _) => {
+                    if personal::email(attempt.since - attempt.start, window.slice(attempt.start..place)).is_some() {
+                        self.matched(asked, window, &attempt, place, None);
+                        continue;
+                    }
+                    false
+                }
+                (What::Row(_), At::Tail) => true,
+                (What::Row(row), At::Run) => {
+                    let row = &asked.rules.rows[usize::from(row)];
+                    let is_last = usize::from(attempt.step) + 1 == row.steps.len();
+                    matches!(row.steps.get(usize::from(attempt.step)), Some(Step::Run { min, .. }) if is_last && place - attempt.since >= *min as usize)
+                }
+                _ => false,
+            };
+            if is_whole && attempt.broken_at == 0 {
+                attempt.broken_at = place;
+            }
+            self.keep(asked.rules, attempt);
+        }
+        self.sum_up(place.saturating_sub(1));
     }
 
     /// Up to where it is sure what the text says: no value begins before that but those in [`Self::places`].
@@ -308,13 +424,13 @@ impl Matcher {
     }
 
     /// The places of values, in order. Those that end before the frontier are sure.
-    pub(super) fn places(&mut self) -> &mut Vec<Place> {
+    pub(super) fn places(&mut self) -> &mut Places {
         &mut self.places
     }
 
     /// How many bytes it has allocated.
     pub(super) fn allocated(&self) -> usize {
-        (self.stepping.capacity() + self.running.capacity() + self.moved.capacity()) * size_of::<Attempt>() + self.places.capacity() * size_of::<Place>()
+        (self.stepping.capacity() + self.running.capacity() + self.moved.capacity()) * size_of::<Attempt>() + self.places.allocated()
     }
 
     /// The text ends: what may end here does.
@@ -615,6 +731,9 @@ impl Matcher {
 
     /// An attempt has matched up to a place.
     fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
+        let goes_on = |rest: &[u8]| rest.len() >= LEAST_REST && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic);
+        let is_broken = attempt.broken_at != 0 && !goes_on(window.slice(attempt.broken_at..end));
+        let end = if is_broken { attempt.broken_at } else { end };
         let text = window.slice(attempt.start..end);
         match attempt.what {
             What::Row(row) => {
@@ -699,23 +818,9 @@ impl Matcher {
         self.keep(asked.rules, attempt);
     }
 
-    /// Notes a value. What overlaps is one place, of the kind of the longest value in it.
+    /// Notes a value.
     fn note(&mut self, start: usize, end: usize, kind: Kind) {
-        if start >= end {
-            return;
-        }
-        let mut place = Place { start, end, kind, longest: end - start };
-        let first = self.places.partition_point(|other| other.end <= start);
-        let last = first + self.places[first..].iter().take_while(|other| other.start < end).count();
-        for other in &self.places[first..last] {
-            place.start = place.start.min(other.start);
-            place.end = place.end.max(other.end);
-            // (Of equally long ones the kind that the pack has first.)
-            if other.longest > place.longest || other.longest == place.longest && other.kind < place.kind {
-                (place.longest, place.kind) = (other.longest, other.kind);
-            }
-        }
-        self.places.splice(first..last, [place]);
+        self.places.add(Place { start, end, kind, longest: end.saturating_sub(start) });
     }
 }
 
@@ -724,7 +829,7 @@ fn kind_of(name: &str) -> Kind {
 }
 
 fn begun(what: What, bit: u8, start: usize, since: usize) -> Attempt {
-    Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX }
+    Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX, broken_at: 0 }
 }
 
 fn is_name_byte(byte: u8) -> bool {

@@ -1,7 +1,9 @@
 //! What controls share: finding secrets and personal data in text that arrives in pieces, and text as it reads once its disguises are off.
 
+mod bend;
 mod checks;
 mod compiled;
+mod encoded;
 mod keywords;
 mod kind;
 mod matcher;
@@ -9,6 +11,8 @@ pub mod normalise;
 pub mod pack;
 mod pattern;
 mod personal;
+mod reading;
 pub mod rule;
 pub mod sample;
+mod search;
 pub mod secrets;

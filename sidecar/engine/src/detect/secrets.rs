@@ -9,9 +9,10 @@ use std::sync::{Arc, LazyLock};
 use super::compiled::{Beside, RuleError, Rules};
 pub use super::kind::{Group, Kind};
 pub use super::matcher::HOLD_LIMIT;
-use super::matcher::{Asked, LOOK_BACK, Matcher, Wanted, Window};
+use super::matcher::{Asked, LOOK_BACK, Wanted, Window};
 use super::personal;
 use super::rule::Rule;
+use super::search::Search;
 
 /// How much of a text is read at once.
 const CHUNK: usize = 4 * 1024;
@@ -94,11 +95,9 @@ impl SecretRules {
     /// Whether a text holds nothing to redact.
     #[must_use]
     pub fn is_clean(self: &Arc<Self>, text: &str) -> bool {
-        let mut matcher = Matcher::default();
-        let window = Window { bytes: text.as_bytes(), base: 0 };
-        matcher.read(self.asked(), window);
-        matcher.end(self.asked(), window);
-        matcher.places().is_empty()
+        let mut search = Search::default();
+        search.end(self.asked(), Window { bytes: text.as_bytes(), base: 0 });
+        search.places().as_slice().is_empty()
     }
 }
 
@@ -106,7 +105,7 @@ impl SecretRules {
 #[derive(Clone, Debug)]
 pub struct Scanner {
     rules: Arc<SecretRules>,
-    matcher: Matcher,
+    search: Search,
     /// What has arrived and is needed still: what wasn't given out, and some of what was.
     text: String,
     /// The place of its first byte in the whole text.
@@ -120,7 +119,7 @@ impl Scanner {
     /// A scanner at the beginning of a text.
     #[must_use]
     pub fn new(rules: Arc<SecretRules>) -> Self {
-        Self { rules, matcher: Matcher::default(), text: String::new(), base: 0, given: 0, torn: false }
+        Self { rules, search: Search::default(), text: String::new(), base: 0, given: 0, torn: false }
     }
 
     /// Takes the next piece, gives out what is sure, and calls `found` for each value that was replaced.
@@ -139,30 +138,28 @@ impl Scanner {
             let (chunk, more) = rest.split_at(rest.floor_char_boundary(CHUNK));
             rest = more;
             self.text.push_str(chunk);
-            let rules = Arc::clone(&self.rules);
             let window = Window { bytes: self.text.as_bytes(), base: self.base };
-            self.matcher.read(rules.asked(), window);
-            let frontier = self.matcher.frontier(rules.asked(), window);
+            self.search.read(self.rules.asked(), window, false);
+            let frontier = self.search.frontier(self.rules.asked(), window);
             self.give(frontier, out, found);
             self.forget(frontier);
         }
     }
 
     fn finish_noting(&mut self, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
-        let rules = Arc::clone(&self.rules);
-        self.matcher.end(rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
-        self.give(self.matcher.next(), out, found);
-        self.matcher = Matcher::default();
+        self.search.end(self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
+        self.give(self.read(), out, found);
+        self.search = Search::default();
         self.text.clear();
         (self.base, self.given) = (0, 0);
     }
 
     /// Gives out what stands before the frontier, with marks in the place of values.
     fn give(&mut self, frontier: usize, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
-        let swallowing = self.matcher.swallowing();
-        let places = self.matcher.places();
+        let swallowing = self.search.swallowing();
+        let places = self.search.places();
         let mut sure = 0;
-        for place in places.iter().take_while(|place| place.end <= frontier && swallowing.is_none_or(|from| place.end <= from)) {
+        for place in places.as_slice().iter().take_while(|place| place.end <= frontier && swallowing.is_none_or(|from| place.end <= from)) {
             sure += 1;
             self.torn |= place.start < self.given;
             out.push_str(between(&self.text, self.base, self.given, place.start));
@@ -170,8 +167,8 @@ impl Scanner {
             found(place.kind, place.start..place.end);
             self.given = self.given.max(place.end);
         }
-        places.drain(..sure);
-        let open = places.first().map(|place| place.start).into_iter().chain(swallowing).min();
+        places.drop_first(sure);
+        let open = places.as_slice().first().map(|place| place.start).into_iter().chain(swallowing).min();
         let upto = open.map_or(frontier, |open| open.min(frontier));
         if upto > self.given {
             out.push_str(between(&self.text, self.base, self.given, upto));
@@ -182,8 +179,8 @@ impl Scanner {
     /// Forgets text that nobody needs any more.
     fn forget(&mut self, frontier: usize) {
         // What is swallowed is not given out, whatever it is.
-        let needed = if self.matcher.swallowing().is_some() { frontier } else { self.given.min(frontier) };
-        let needed = needed.min(self.matcher.next().saturating_sub(LOOK_BACK));
+        let needed = if self.search.swallowing().is_some() { frontier } else { self.given.min(frontier) };
+        let needed = needed.min(self.search.next().saturating_sub(LOOK_BACK));
         let unneeded = needed.saturating_sub(self.base);
         if unneeded > SLACK {
             let unneeded = self.text.floor_char_boundary(unneeded);
@@ -210,26 +207,31 @@ impl Scanner {
         }
     }
 
+    /// How much of the text has arrived.
+    fn read(&self) -> usize {
+        self.base + self.text.len()
+    }
+
     /// How many bytes at the end of the text were not given out.
     #[must_use]
     pub fn unsure(&self) -> usize {
-        self.matcher.next() - self.given
+        self.read() - self.given
     }
 
     /// Whether there would be a value in what is held back, if the text ended here.
     fn holds_a_value(&self) -> bool {
         let mut holds_a_value = false;
         if self.unsure() > 0 {
-            let mut matcher = self.matcher.clone();
-            matcher.end(self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
-            holds_a_value = matcher.places().iter().any(|place| place.end > self.given);
+            let mut search = self.search.clone();
+            search.end(self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
+            holds_a_value = search.places().as_slice().iter().any(|place| place.end > self.given);
         }
         holds_a_value
     }
 
     fn release(&mut self, out: &mut String) {
-        out.push_str(between(&self.text, self.base, self.given, self.matcher.next()));
-        self.given = self.matcher.next();
+        out.push_str(between(&self.text, self.base, self.given, self.read()));
+        self.given = self.read();
     }
 
     /// Part of a value was given out before it could be known for one. What follows must not be.
@@ -247,7 +249,7 @@ impl Scanner {
     /// How many bytes the scanner takes beside the text that it holds back.
     #[must_use]
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.matcher.allocated() + self.text.capacity().saturating_sub(self.held())
+        size_of::<Self>() + self.search.allocated() + self.text.capacity().saturating_sub(self.held())
     }
 }
 
@@ -255,3 +257,6 @@ impl Scanner {
 fn between(text: &str, base: usize, from: usize, to: usize) -> &str {
     text.get(from.saturating_sub(base)..to.saturating_sub(base)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

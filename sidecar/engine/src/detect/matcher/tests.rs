@@ -38,7 +38,7 @@ fn found(rules: &Rules, pieces: &[&[u8]]) -> Vec<Range<usize>> {
         matcher.read(asked, Window { bytes: &text, base: 0 });
     }
     matcher.end(asked, Window { bytes: &text, base: 0 });
-    matcher.places().iter().map(|place| place.start..place.end).collect()
+    matcher.places().as_slice().iter().map(|place| place.start..place.end).collect()
 }
 
 /// The same, by a regular expression library asked at every place of the whole text.

@@ -1,0 +1,268 @@
+//! What a text says in base64 (RFC 4648, either alphabet) and in hexadecimal: decoded, and read by the same rules.
+//!
+//! The invariant: what is decoded is decided by the text alone. A run of at least [`LEAST`] characters of the alphabets is looked at from its
+//! first one; where that decodes to text, the run is followed to its end.
+
+use super::compiled::is_word_byte;
+use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Window};
+
+/// The fewest characters that are looked at.
+const LEAST: usize = 16;
+/// From so many characters on a line's end may stand in a run, if the run goes on behind it: the shortest lines that encoders make are of 64.
+const LINE: usize = 60;
+
+const fn is_encoding(byte: u8) -> bool {
+    is_word_byte(byte) || matches!(byte, b'+' | b'/')
+}
+
+fn sextet(byte: u8) -> Option<u32> {
+    Some(u32::from(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' | b'-' => 62,
+        b'/' | b'_' => 63,
+        _ => return None,
+    }))
+}
+
+/// How a run encodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    Base64,
+    Hex,
+}
+
+impl Code {
+    const fn bits(self) -> usize {
+        match self {
+            Self::Base64 => 6,
+            Self::Hex => 4,
+        }
+    }
+
+    fn value(self, byte: u8) -> Option<u32> {
+        match self {
+            Self::Base64 => sextet(byte),
+            Self::Hex => char::from(byte).to_digit(16),
+        }
+    }
+
+    /// What the first characters of a run say.
+    fn decode(self, run: &[u8]) -> Vec<u8> {
+        let mut bits = Bits::default();
+        run.iter().filter_map(|byte| bits.push(self.value(*byte)?, self.bits())).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bits {
+    bits: u32,
+    count: usize,
+}
+
+impl Bits {
+    fn push(&mut self, value: u32, bits: usize) -> Option<u8> {
+        self.bits = self.bits << bits | value;
+        self.count += bits;
+        self.count.checked_sub(8).map(|left| {
+            self.count = left;
+            // (The byte on top of what is left.)
+            (self.bits >> left) as u8
+        })
+    }
+}
+
+/// Whether these bytes begin a text, as far as they go.
+fn is_text(bytes: &[u8]) -> bool {
+    let valid = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+        Err(_) => return false,
+    };
+    !valid.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+/// How the beginning of a run encodes text, if it does.
+fn code_of(run: &[u8]) -> Option<Code> {
+    if run.iter().all(u8::is_ascii_hexdigit) && is_text(&Code::Hex.decode(run)) {
+        return Some(Code::Hex);
+    }
+    is_text(&Code::Base64.decode(run)).then_some(Code::Base64)
+}
+
+/// A run that is being decoded.
+#[derive(Clone, Debug)]
+struct Decoding {
+    code: Code,
+    matcher: Matcher,
+    said: Vec<u8>,
+    /// The place of the first byte of `said` in all that was said.
+    base: usize,
+    bits: Bits,
+    /// How many characters were decoded.
+    characters: usize,
+    /// From which character on it stands where in the text.
+    lines: Vec<(usize, usize)>,
+    /// A line's end stands before the next character.
+    is_broken: bool,
+}
+
+impl Decoding {
+    fn place_of(&self, character: usize) -> usize {
+        let line = self.lines.iter().rev().find(|(from, _)| *from <= character).copied().unwrap_or_default();
+        line.1 + (character - line.0)
+    }
+
+    /// Forgets what nobody needs any more.
+    fn forget(&mut self, asked: Asked<'_>) {
+        let frontier = self.matcher.frontier(asked, Window { bytes: &self.said, base: self.base });
+        let unneeded = frontier.min(self.matcher.next().saturating_sub(LOOK_BACK)).saturating_sub(self.base);
+        if unneeded > 2 * LOOK_BACK {
+            self.said.drain(..unneeded);
+            self.base += unneeded;
+            let character = self.base * 8 / self.code.bits();
+            let first = self.lines.iter().rposition(|(from, _)| *from <= character).unwrap_or(0);
+            self.lines.drain(..first);
+        }
+    }
+
+    /// Where something decoded stands: all characters that hold a bit of it.
+    fn moved(&self, place: Place) -> Place {
+        let bits = self.code.bits();
+        let (first, behind) = (place.start * 8 / bits, (place.end * 8).div_ceil(bits));
+        place.moved(self.place_of(first), self.place_of(behind.saturating_sub(1)) + 1)
+    }
+}
+
+/// What of a text is encoded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Encoded {
+    /// Where the run begins that isn't looked at yet.
+    run: usize,
+    /// The run up to there was looked at, and says nothing.
+    cursor: usize,
+    decoding: Option<Box<Decoding>>,
+    /// What was looked at in the run is no text: its rest isn't either.
+    is_noise: bool,
+}
+
+impl Encoded {
+    /// Reads up to the end of what is there; what is found is added to `found`.
+    pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, found: &mut Vec<Place>) {
+        let end = window.base + window.bytes.len();
+        let byte = |place: usize| window.bytes[place - window.base];
+        while self.cursor < end {
+            if let Some(decoding) = &mut self.decoding {
+                let over = decode(decoding, asked, window, &mut self.cursor);
+                let places = decoding.matcher.places().take();
+                found.extend(places.into_iter().map(|place| decoding.moved(place)));
+                decoding.forget(asked);
+                if over {
+                    self.close(asked, found);
+                    (self.run, self.is_noise) = (self.cursor, true);
+                }
+                continue;
+            }
+            if self.is_noise {
+                let rest = &window.bytes[self.cursor - window.base..];
+                let length = rest.iter().position(|byte| !is_encoding(*byte)).unwrap_or(rest.len());
+                self.cursor += length;
+                self.is_noise = self.cursor == end;
+                self.run = self.cursor;
+                continue;
+            }
+            // From the place where the run would be long enough backwards, so that most bytes needn't be looked at.
+            let enough = self.run + LEAST;
+            if enough > end {
+                break;
+            }
+            match (self.run..enough).rev().find(|place| !is_encoding(byte(*place))) {
+                Some(gap) => {
+                    self.run = gap + 1;
+                    self.cursor = self.run;
+                }
+                None => match code_of(&window.bytes[self.run - window.base..enough - window.base]) {
+                    Some(code) => {
+                        self.cursor = self.run;
+                        self.decoding = Some(Box::new(Decoding {
+                            code,
+                            matcher: Matcher::default(),
+                            said: Vec::new(),
+                            base: 0,
+                            bits: Bits::default(),
+                            characters: 0,
+                            lines: vec![(0, self.run)],
+                            is_broken: false,
+                        }));
+                    }
+                    None => {
+                        self.is_noise = true;
+                        self.cursor = enough;
+                    }
+                },
+            }
+        }
+    }
+
+    fn close(&mut self, asked: Asked<'_>, found: &mut Vec<Place>) {
+        if let Some(mut decoding) = self.decoding.take() {
+            decoding.matcher.end(asked, Window { bytes: &decoding.said, base: decoding.base });
+            let places = decoding.matcher.places().take();
+            found.extend(places.into_iter().map(|place| decoding.moved(place)));
+        }
+    }
+
+    /// The text ends.
+    pub(super) fn end(&mut self, asked: Asked<'_>, found: &mut Vec<Place>) {
+        self.close(asked, found);
+    }
+
+    /// Up to where nothing may turn out to be encoded.
+    pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
+        let end = window.base + window.bytes.len();
+        if let Some(decoding) = &self.decoding {
+            let place = decoding.matcher.frontier(asked, Window { bytes: &decoding.said, base: decoding.base });
+            // (A byte that isn't whole yet may begin something.)
+            return decoding.place_of(place * 8 / decoding.code.bits()).min(end);
+        }
+        if self.is_noise {
+            return end;
+        }
+        let run = window.run_before(end, LEAST, is_encoding).min(end - self.run);
+        if run < LEAST && code_of(window.slice(end - run..end)).is_some() { end - run } else { end }
+    }
+
+    /// How many bytes it has allocated.
+    pub(super) fn allocated(&self) -> usize {
+        let of = |decoding: &Decoding| size_of::<Decoding>() + decoding.matcher.allocated() + decoding.said.capacity() + decoding.lines.capacity() * 16;
+        self.decoding.as_deref().map_or(0, of)
+    }
+}
+
+/// Decodes on; says whether the run is over.
+fn decode(decoding: &mut Decoding, asked: Asked<'_>, window: Window<'_>, cursor: &mut usize) -> bool {
+    let mut over = false;
+    for byte in &window.bytes[*cursor - window.base..] {
+        match decoding.code.value(*byte) {
+            Some(value) => {
+                if std::mem::take(&mut decoding.is_broken) {
+                    decoding.lines.push((decoding.characters, *cursor));
+                }
+                decoding.characters += 1;
+                if let Some(byte) = decoding.bits.push(value, decoding.code.bits()) {
+                    over = byte.is_ascii_control() && !matches!(byte, b'\n' | b'\r' | b'\t');
+                    decoding.said.push(byte);
+                }
+            }
+            None if matches!(byte, b'\n' | b'\r') && decoding.characters >= LINE => decoding.is_broken = true,
+            None => over = true,
+        }
+        if over {
+            break;
+        }
+        *cursor += 1;
+    }
+    decoding.matcher.read(asked, Window { bytes: &decoding.said, base: decoding.base });
+    over
+}

@@ -1,0 +1,152 @@
+//! Another reading of a text: what it says without the disguises in it. What is found there is told by its place in the text itself.
+//!
+//! The invariant: the reading depends on the text alone. It begins where the text first bends while something may have begun, with all that
+//! had begun there; it ends far behind the last bend, once it says the same as the text itself.
+
+use super::bend::{self, Bend};
+use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Window};
+
+/// How far behind the last bend both readings are the same, whatever stands there: nothing looks back further.
+const FAR: usize = LOOK_BACK + 64;
+
+/// From a place of the reading on it says what stands in the text from another place on.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    at: usize,
+    /// Where the byte at `at` stands in the text.
+    text: usize,
+    /// Where the byte before it ends there.
+    before: usize,
+}
+
+/// A reading of a text, as far as it has come.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    matcher: Matcher,
+    said: Vec<u8>,
+    /// The place of its first byte. (Places of the reading are those of the text, up to the first bend.)
+    base: usize,
+    turns: Vec<Turn>,
+    /// What of the text comes next.
+    cursor: usize,
+    /// Where the text bent last.
+    last: usize,
+}
+
+impl Reading {
+    /// A reading that begins where the text may bend, with what has begun there.
+    pub(super) fn fork(matcher: &Matcher, window: Window<'_>) -> Self {
+        let at = matcher.next();
+        Self {
+            matcher: matcher.without_places(),
+            said: window.bytes[..at - window.base].to_vec(),
+            base: window.base,
+            turns: Vec::new(),
+            cursor: at,
+            last: at,
+        }
+    }
+
+    /// Reads on as far as can be told.
+    pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
+        while let Some(rest) = window.bytes.get(self.cursor - window.base..).filter(|rest| !rest.is_empty()) {
+            let plain = rest.iter().position(|byte| bend::may_bend(*byte)).unwrap_or(rest.len());
+            self.said.extend_from_slice(&rest[..plain]);
+            self.cursor += plain;
+            let rest = &rest[plain..];
+            match bend::at(rest, whole) {
+                Bend::Open => break,
+                Bend::Plain => {
+                    self.said.push(rest[0]);
+                    self.cursor += 1;
+                }
+                Bend::Nothing(length) => self.turn(0, length),
+                Bend::Byte(byte, length) => {
+                    self.turn(0, 0);
+                    self.said.push(byte);
+                    self.turn(1, length);
+                }
+                Bend::Break(length) => {
+                    self.follow(asked);
+                    self.matcher.bend(asked, Window { bytes: &self.said, base: self.base });
+                    self.turn(0, length);
+                }
+            }
+        }
+        self.follow(asked);
+    }
+
+    fn follow(&mut self, asked: Asked<'_>) {
+        self.matcher.read(asked, Window { bytes: &self.said, base: self.base });
+    }
+
+    /// The next byte of the reading stands so many bytes further on in the text; the last took `of` bytes of them away.
+    fn turn(&mut self, said: usize, length: usize) {
+        let at = self.base + self.said.len();
+        let before = if said > 0 { self.cursor + length } else { self.cursor };
+        self.cursor += length;
+        self.last = self.cursor;
+        match self.turns.last_mut().filter(|turn| turn.at == at) {
+            // What was passed over before goes with it.
+            Some(turn) => turn.text = self.cursor,
+            None => self.turns.push(Turn { at, text: self.cursor, before }),
+        }
+    }
+
+    /// Where a byte of the reading begins in the text.
+    fn start(&self, place: usize) -> usize {
+        let turn = self.turns.iter().rev().find(|turn| turn.at <= place);
+        turn.map_or(place, |turn| turn.text + (place - turn.at))
+    }
+
+    /// Where in the text ends what ends before a place of the reading.
+    fn end(&self, place: usize) -> usize {
+        match self.turns.iter().rev().find(|turn| turn.at <= place) {
+            Some(turn) if turn.at == place => turn.before,
+            Some(turn) => turn.text + (place - turn.at),
+            None => place,
+        }
+    }
+
+    /// Up to where it is sure what the reading says.
+    pub(super) fn frontier(&self, asked: Asked<'_>) -> usize {
+        let place = self.matcher.frontier(asked, Window { bytes: &self.said, base: self.base });
+        if place == self.matcher.next() { self.cursor } else { self.start(place) }
+    }
+
+    /// The text ends.
+    pub(super) fn finish(&mut self, asked: Asked<'_>, window: Window<'_>) {
+        self.read(asked, window, true);
+        self.matcher.end(asked, Window { bytes: &self.said, base: self.base });
+    }
+
+    /// What was found, by its place in the text.
+    pub(super) fn take_places(&mut self) -> Vec<Place> {
+        let places = self.matcher.places().take();
+        places.into_iter().map(|place| place.moved(self.start(place.start), self.end(place.end))).collect()
+    }
+
+    /// Whether it says nothing that the text itself doesn't say, from here on.
+    pub(super) fn is_over(&self, matcher: &Matcher) -> bool {
+        self.cursor == matcher.next() && self.cursor >= self.last + FAR && self.matcher.is_like(matcher)
+    }
+
+    /// Forgets what nobody needs any more.
+    pub(super) fn forget(&mut self, asked: Asked<'_>) {
+        let frontier = self.matcher.frontier(asked, Window { bytes: &self.said, base: self.base });
+        let needed = frontier.min(self.matcher.next().saturating_sub(LOOK_BACK));
+        let unneeded = needed.saturating_sub(self.base);
+        if unneeded > 2 * LOOK_BACK {
+            self.said.drain(..unneeded);
+            self.base += unneeded;
+            // The last turn before what is left tells where that stands.
+            let first = self.turns.iter().rposition(|turn| turn.at <= self.base).unwrap_or(0);
+            self.turns.drain(..first);
+        }
+    }
+
+    /// How many bytes it has allocated.
+    pub(super) fn allocated(&self) -> usize {
+        self.matcher.allocated() + self.said.capacity() + self.turns.capacity() * size_of::<Turn>()
+    }
+}

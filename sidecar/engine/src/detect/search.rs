@@ -1,0 +1,108 @@
+//! Looks for values in a text that arrives in pieces: in the text itself, in what it says without its disguises, and in what it encodes.
+//!
+//! The invariant: as a [`Matcher`], it is a function of the text's bytes. What is found before the frontier is final.
+
+use super::bend::{self, Bend};
+use super::compiled::{is_local_byte, is_word_byte};
+use super::encoded::Encoded;
+use super::matcher::{Asked, Matcher, Places, Window};
+use super::reading::Reading;
+
+/// How many letters of a word that begins values have to stand before the end of a line, or a mark of Markdown, that it may go on behind.
+const LETTERS_BEFORE_BREAK: usize = 3;
+
+/// Where the search is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Search {
+    matcher: Matcher,
+    reading: Option<Box<Reading>>,
+    encoded: Encoded,
+    places: Places,
+}
+
+impl Search {
+    /// Reads what is there. `whole`: no more will come.
+    pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
+        let mut stop_from = self.matcher.next();
+        while self.reading.is_none() && self.matcher.read_to_bend(asked, window, stop_from) {
+            let place = self.matcher.next();
+            let rest = &window.bytes[place - window.base..];
+            stop_from = place + 1;
+            let forks = match bend::at(&rest[..rest.len().min(MOST)], whole || rest.len() >= MOST) {
+                // What it is has to be known first.
+                Bend::Open => break,
+                Bend::Plain => false,
+                Bend::Byte(byte, _) => is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=') || self.matcher.is_under_way(asked, 1, true),
+                Bend::Nothing(_) => self.matcher.is_under_way(asked, 1, true) || place > window.base && is_local_byte(window.bytes[place - window.base - 1]),
+                Bend::Break(_) => self.matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, false),
+            };
+            if forks {
+                self.reading = Some(Box::new(Reading::fork(&self.matcher, window)));
+            }
+        }
+        if let Some(reading) = &mut self.reading {
+            self.matcher.read(asked, window);
+            reading.read(asked, window, whole);
+            for place in reading.take_places() {
+                self.places.add(place);
+            }
+            if reading.is_over(&self.matcher) {
+                self.reading = None;
+            } else {
+                reading.forget(asked);
+            }
+        }
+        let mut found = Vec::new();
+        self.encoded.read(asked, window, &mut found);
+        for place in self.matcher.places().take().into_iter().chain(found) {
+            self.places.add(place);
+        }
+    }
+
+    /// The text ends.
+    pub(super) fn end(&mut self, asked: Asked<'_>, window: Window<'_>) {
+        self.read(asked, window, true);
+        if let Some(mut reading) = self.reading.take() {
+            reading.finish(asked, window);
+            for place in reading.take_places() {
+                self.places.add(place);
+            }
+        }
+        let mut found = Vec::new();
+        self.encoded.end(asked, &mut found);
+        self.matcher.end(asked, window);
+        for place in self.matcher.places().take().into_iter().chain(found) {
+            self.places.add(place);
+        }
+    }
+
+    /// Up to where it is sure where values stand.
+    pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
+        let reading = self.reading.as_ref().map_or(usize::MAX, |reading| reading.frontier(asked));
+        self.matcher.frontier(asked, window).min(reading).min(self.encoded.frontier(asked, window))
+    }
+
+    /// Where what is swallowed began.
+    pub(super) fn swallowing(&self) -> Option<usize> {
+        self.matcher.swallowing()
+    }
+
+    /// The places of values that were not dropped, in order.
+    pub(super) fn places(&mut self) -> &mut Places {
+        &mut self.places
+    }
+
+    /// Up to where the text was read.
+    pub(super) fn next(&self) -> usize {
+        self.matcher.next()
+    }
+
+    /// How many bytes it has allocated.
+    pub(super) fn allocated(&self) -> usize {
+        let reading = self.reading.as_deref().map_or(0, |reading| size_of::<Reading>() + reading.allocated());
+        self.matcher.allocated() + self.places.allocated() + self.encoded.allocated() + reading
+    }
+}
+
+/// The most bytes of a bend, and the one behind it.
+const MOST: usize = bend::LONGEST + 16 + 2;
