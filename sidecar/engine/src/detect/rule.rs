@@ -69,16 +69,8 @@ pub enum Ends {
 }
 
 /// A value that speaks for itself, wherever it stands.
-pub const TOKEN: Rule = Rule {
-    pattern: "",
-    assigned_to: &[],
-    near: &[],
-    starts: Starts::Anywhere,
-    ends: Ends::Run,
-    entropy: 0.0,
-    check: None,
-    not: &[],
-};
+pub const TOKEN: Rule =
+    Rule { pattern: "", assigned_to: &[], near: &[], starts: Starts::Anywhere, ends: Ends::Run, entropy: 0.0, check: None, not: &[] };
 
 /// A value that is one since it is assigned to a name.
 pub const ASSIGNED: Rule = Rule { starts: Starts::Word, ends: Ends::Word, ..TOKEN };
