@@ -13,7 +13,7 @@ const PUBLIC_GOOGLE_KEYS: &[&str] = &[
     "dnsxibfmlxbi",
     "ados2zb6ncsk",
     "aswm6hmtmdyw",
-    "anuvh9h9bscc",
+    "anuvh9h9bsuc",
     "a5_ivawfq8ab",
     "a4urcgxgwqft",
     "dsb51jiicb6o",
@@ -53,7 +53,11 @@ pub(super) const KINDS: &[KindSpec] = &[
             assigned(&["session_token", "sessiontoken", "session-token", "security_token"], r"[A-Za-z0-9+/]{150,}={0,2}").entropy(4.0),
         ],
     ),
-    kind("AWS_BEDROCK_KEY", "an API key of Amazon Bedrock, long-lived", &[word(r"ABSK[A-Za-z0-9+/]{109,269}={0,2}").entropy(3.0)]),
+    kind(
+        "AWS_BEDROCK_KEY",
+        "an API key of Amazon Bedrock, long-lived",
+        &[exact(r"ABSK[A-Za-z0-9+/]{109,269}={0,2}").entropy(3.0).without(&[])],
+    ),
     kind(
         "AWS_BEDROCK_SESSION_KEY",
         "an API key of Amazon Bedrock, short-lived",
@@ -115,7 +119,7 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "AZURE_SAS_SIGNATURE",
         "the signature of a shared access URL of Azure",
-        &[word(r"sig=[A-Za-z0-9%+/]{43,}%3[Dd]").whole().check(behind_equals)],
+        &[word(r"sig=[A-Za-z0-9%+/]{43,}").whole().check(signature)],
     ),
     kind(
         "AZURE_APP_CONFIGURATION_SECRET",
@@ -393,3 +397,9 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind("UPCLOUD_TOKEN", "an API token of UpCloud", &[exact(r"ucat_[A-Z0-9]{26}")]),
     kind("TWINGATE_TOKEN", "an API key of Twingate", &[assigned(&["twingate"], r"[A-Za-z0-9_-]{80,}").entropy(4.0)]),
 ];
+
+/// An HMAC in base64, percent-encoded: it ends in an encoded `=`.
+fn signature(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
+    let ends = bytes.len().checked_sub(3).is_some_and(|end| bytes[end..].eq_ignore_ascii_case(b"%3d"));
+    if ends { behind_equals(bytes) } else { None }
+}

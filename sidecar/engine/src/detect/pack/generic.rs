@@ -96,7 +96,7 @@ pub(super) const KINDS: &[KindSpec] = &[
                 "apisecret",
                 "api-secret",
             ],
-            r"[A-Za-z0-9_+/=.~-]{16,}",
+            r"[A-Za-z0-9_+/=~-]{16,}",
         )
         .entropy(3.5)
         .check(chosen)],
@@ -127,7 +127,7 @@ pub(super) const KINDS: &[KindSpec] = &[
                 "account_key",
                 "accountkey",
             ],
-            r"[A-Za-z0-9_+/=.-]{20,}",
+            r"[A-Za-z0-9_+/=-]{20,}",
         )
         .entropy(3.7)
         .check(chosen)],
@@ -152,7 +152,7 @@ pub(super) const KINDS: &[KindSpec] = &[
                 "auth_key",
                 "authkey",
             ],
-            r"[A-Za-z0-9_+/=.-]{20,}",
+            r"[A-Za-z0-9_+/=-]{20,}",
         )
         .entropy(3.7)
         .check(chosen)],
@@ -187,7 +187,7 @@ pub(super) const KINDS: &[KindSpec] = &[
                 "private_token",
                 "service_token",
             ],
-            r"[A-Za-z0-9_+/=.-]{20,}",
+            r"[A-Za-z0-9_+/=-]{20,}",
         )
         .entropy(3.7)
         .check(chosen)],

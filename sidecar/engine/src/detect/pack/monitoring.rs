@@ -141,7 +141,11 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind("HONEYBADGER_KEY", "an API key of Honeybadger", &[word(r"hbp_[A-Za-z0-9]{36}"), assigned(&["honeybadger"], r"[a-f0-9]{8}")]),
     kind("RAYGUN_KEY", "an API key of Raygun", &[assigned(&["raygun"], r"[A-Za-z0-9]{22}").check(mixed)]),
     kind("STATUSPAGE_KEY", "an API key of Statuspage", &[assigned(&["statuspage"], UUID), assigned(&["statuspage"], r"[a-f0-9]{64}")]),
-    kind("UPTIMEROBOT_KEY", "an API key of UptimeRobot", &[word(r"ur[0-9]{6,8}-[a-f0-9]{24}"), word(r"m[0-9]{9}-[a-f0-9]{24}")]),
+    kind(
+        "UPTIMEROBOT_KEY",
+        "an API key of UptimeRobot",
+        &[word(r"ur[0-9]{6,8}-[a-f0-9]{24}"), assigned(&["uptimerobot", "uptime_robot"], r"m[0-9]{9}-[a-f0-9]{24}")],
+    ),
     kind("PINGDOM_TOKEN", "an API token of Pingdom", &[assigned(&["pingdom"], r"[A-Za-z0-9_-]{86}").entropy(4.0)]),
     kind("CHECKLY_KEY", "an API key of Checkly", &[word(r"cu_[a-f0-9]{32}"), word(r"sv_[a-f0-9]{32}").near(&["checkly"])]),
     kind(

@@ -253,7 +253,7 @@ pub(super) const KINDS: &[KindSpec] = &[
     ),
     kind("STEAM_KEY", "a web API key of Steam", &[assigned(&["steam"], r"[A-F0-9]{32}")]),
     kind("RIOT_KEY", "an API key of Riot Games", &[word(r"RGAPI-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")]),
-    kind("ROBLOX_COOKIE", "a session of Roblox", &[token(r"_\|WARNING:-DO-NOT-SHARE-THIS\.[A-Za-z0-9 .,'|_-]{20,200}\|_[A-F0-9]{100,}")]),
+    kind("ROBLOX_COOKIE", "a session of Roblox", &[token(r"_\|WARNING:-DO-NOT-SHARE-THIS\.[A-Za-z0-9 .,'_-]{20,200}\|_[A-F0-9]{100,}")]),
     kind("TWITTER_KEY", "a consumer's key of X", &[assigned(&["twitter"], r"(?i)[a-z0-9]{25}").check(random)]),
     kind("TWITTER_SECRET", "a consumer's secret of X", &[assigned(&["twitter"], r"(?i)[a-z0-9]{50}").check(random)]),
     kind(
