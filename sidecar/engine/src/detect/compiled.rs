@@ -124,6 +124,8 @@ pub(super) struct Rules {
     pub(super) domain_bit: u8,
     pub(super) hex_bit: u8,
     pub(super) tail_bit: u8,
+    /// What goes on without a break where a value has no end.
+    pub(super) unbroken_bit: u8,
 }
 
 /// Why a rule can't be compiled.
@@ -192,6 +194,7 @@ impl Rules {
         let domain_bit = builder.set(ByteSet::of(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')))?;
         let hex_bit = builder.set(ByteSet::of(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')))?;
         let tail_bit = builder.set(ByteSet::of(is_word_byte))?;
+        let unbroken_bit = builder.set(ByteSet::of(|byte| is_local_byte(byte) || byte == b'@'))?;
         for (kind, rule) in rules {
             builder.add(kind, rule)?;
         }
@@ -233,6 +236,7 @@ impl Rules {
             domain_bit,
             hex_bit,
             tail_bit,
+            unbroken_bit,
         })
     }
 }

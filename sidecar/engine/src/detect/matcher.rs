@@ -551,7 +551,7 @@ impl Matcher {
                 What::Numbers | What::Address => kind_of("IP_ADDRESS"),
                 What::Value(kind) => kind,
             };
-            let bits = 1 << attempt.bit;
+            let bits = 1 << attempt.bit | 1 << rules.unbroken_bit;
             match &mut endless {
                 Some(swallowed) => {
                     swallowed.bits |= bits;

@@ -54,6 +54,9 @@ impl Reading {
             self.said.extend_from_slice(&rest[..plain]);
             self.cursor += plain;
             let rest = &rest[plain..];
+            if rest.is_empty() {
+                break;
+            }
             match bend::at(rest, whole) {
                 Bend::Open => break,
                 Bend::Plain => {

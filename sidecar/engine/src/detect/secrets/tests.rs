@@ -230,7 +230,8 @@ fn a_value_in_disguise_is_found_streamed_or_not() {
             assert!(kinds.contains(&Kind::of_name(name).unwrap()), "{name} {disguise}: {out}");
             assert!(out.starts_with("it reads ") && out.ends_with(" and ends"), "{name} {disguise}: {out}");
             if !disguise.contains("words") && !disguise.contains("in lines") {
-                assert!(out.len() < said.len().min(90), "{name} {disguise}: {out}");
+                let rest = out.replace(mark(name), "").replace('=', "");
+                assert_eq!(rest, "it reads  and ends", "{name} {disguise}: {out}");
             }
             for size in [1, 2, 3, 5, 7, 11] {
                 let chars: Vec<char> = said.chars().collect();
@@ -304,12 +305,12 @@ fn text_made_to_hurt_costs_a_bounded_amount() {
 
 fn texts() -> impl Strategy<Value = String> {
     let known = prop::sample::select(NAMES.to_vec()).prop_map(sample);
-    let any = (any::<prop::sample::Index>(), 0..4u64).prop_map(|(index, seed)| {
+    let some = (any::<prop::sample::Index>(), 0..4u64).prop_map(|(index, seed)| {
         let kinds: Vec<Kind> = Kind::all().filter(|kind| !kind.rules().is_empty()).collect();
         let samples = samples(*index.get(&kinds), seed);
         samples.first().map(Sample::text).unwrap_or_default()
     });
-    let value = prop_oneof![known, any];
+    let value = prop_oneof![known, some];
     let cut = (value.clone(), any::<prop::sample::Index>()).prop_map(|(value, index)| {
         let end = index.index(value.len() + 1);
         value.get(..end).unwrap_or_default().to_owned()

@@ -1,0 +1,202 @@
+//! What patterns can't say: which part of a match is the value, and whether it looks like one.
+
+use std::ops::Range;
+
+/// Where the last of these bytes stands, the rest is the value.
+fn behind(bytes: &[u8], mark: impl Fn(u8) -> bool) -> Option<Range<usize>> {
+    let begin = bytes.iter().rposition(|&byte| mark(byte))? + 1;
+    (begin < bytes.len()).then_some(begin..bytes.len())
+}
+
+/// `name=VALUE`: what stands behind the first `=`.
+pub(super) fn behind_equals(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.iter().position(|&byte| byte == b'=')? + 1;
+    (begin < bytes.len()).then_some(begin..bytes.len())
+}
+
+/// `Scheme VALUE`: what stands behind the last white space.
+pub(super) fn behind_space(bytes: &[u8]) -> Option<Range<usize>> {
+    behind(bytes, |byte| byte.is_ascii_whitespace())
+}
+
+/// `…"VALUE`: what stands behind the last quote.
+pub(super) fn behind_quote(bytes: &[u8]) -> Option<Range<usize>> {
+    behind(bytes, |byte| byte == b'"')
+}
+
+/// How much of a text goes from a small letter to another, in hundredths: words do nearly always, what is random seldom.
+fn words(bytes: &[u8]) -> usize {
+    let small = bytes.windows(2).filter(|pair| pair.iter().all(u8::is_ascii_lowercase)).count();
+    small * 100 / bytes.len().saturating_sub(1).max(1)
+}
+
+/// Letters alone are random only if large ones stand among small ones as they don't in words. A digit settles it.
+pub(super) fn is_random(bytes: &[u8]) -> bool {
+    if bytes.iter().any(u8::is_ascii_digit) {
+        return true;
+    }
+    let large = bytes.iter().filter(|byte| byte.is_ascii_uppercase()).count();
+    large * 5 >= bytes.len() && words(bytes) < 50
+}
+
+/// See [`is_random`].
+pub(super) fn random(bytes: &[u8]) -> Option<Range<usize>> {
+    is_random(bytes).then_some(0..bytes.len())
+}
+
+/// Both letters and digits: no word, and no number.
+pub(super) fn mixed(bytes: &[u8]) -> Option<Range<usize>> {
+    let mixed = bytes.iter().any(u8::is_ascii_digit) && bytes.iter().any(u8::is_ascii_alphabetic);
+    mixed.then_some(0..bytes.len())
+}
+
+/// Several digits among the letters, and no words around them: for forms that names of source code have, too.
+pub(super) fn scattered(bytes: &[u8]) -> Option<Range<usize>> {
+    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+    (digits >= 2 && words(bytes) < 50).then_some(0..bytes.len())
+}
+
+/// At least one letter that no number in hex has.
+pub(super) fn beyond_hex(bytes: &[u8]) -> Option<Range<usize>> {
+    let behind_prefix = behind(bytes, |byte| byte == b'-')?;
+    bytes[behind_prefix].iter().any(|byte| !byte.is_ascii_hexdigit()).then_some(0..bytes.len())
+}
+
+/// A token of Hugging Face is random letters and digits, where a name of source code is words, and where a placeholder is one letter.
+pub(super) fn hugging_face(bytes: &[u8]) -> Option<Range<usize>> {
+    let value = &bytes[3..];
+    let is_name = value.iter().any(u8::is_ascii_uppercase) && words(value) >= 60;
+    let is_word = value.iter().all(|byte| byte.is_ascii_lowercase() || byte == &b'_');
+    (!is_name && !is_word).then_some(0..bytes.len())
+}
+
+/// Behind a letter, as in `risk-…`, it takes more than hyphenated words: a run that is longer than any.
+pub(super) fn long_run(bytes: &[u8]) -> Option<Range<usize>> {
+    let long = bytes.split(|byte| !byte.is_ascii_alphanumeric()).any(|run| run.len() >= 24);
+    long.then_some(0..bytes.len())
+}
+
+/// The password of an address: `scheme://user:PASSWORD@`. None where it is a placeholder.
+pub(super) fn password_of_url(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.windows(3).position(|window| window == b"://")? + 3;
+    let begin = begin + bytes[begin..].iter().position(|&byte| byte == b':')? + 1;
+    let end = begin + bytes[begin..].iter().position(|&byte| byte == b'@')?;
+    (!is_placeholder(&bytes[begin..end])).then_some(begin..end)
+}
+
+/// The user and the password of an address: `scheme://USER:PASSWORD@`.
+pub(super) fn user_of_url(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.windows(3).position(|window| window == b"://")? + 3;
+    let end = begin + bytes[begin..].iter().position(|&byte| byte == b'@')?;
+    (!is_placeholder(&bytes[begin..end])).then_some(begin..end)
+}
+
+/// What people write where they don't write a password.
+pub(super) fn is_placeholder(value: &[u8]) -> bool {
+    const WORDS: &[&[u8]] = &[
+        b"password",
+        b"passwd",
+        b"pass",
+        b"pwd",
+        b"pw",
+        b"secret",
+        b"token",
+        b"key",
+        b"apikey",
+        b"api_key",
+        b"test",
+        b"changeme",
+        b"changeit",
+        b"none",
+        b"null",
+        b"nil",
+        b"true",
+        b"false",
+        b"undefined",
+        b"string",
+        b"user",
+        b"username",
+        b"admin",
+        b"root",
+        b"guest",
+        b"port",
+        b"mypassword",
+        b"yourpassword",
+        b"your_password",
+        b"your-password",
+        b"dbpassword",
+        b"db_password",
+        b"postgres",
+        b"foo",
+        b"bar",
+        b"hunter2",
+        b"hello",
+        b"example",
+        b"secretpassword",
+        b"passw0rd",
+        b"p",
+        b"redacted",
+    ];
+    let first = value.first().copied();
+    WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
+        || value.iter().all(|&byte| Some(byte) == first)
+        || value.iter().all(|byte| matches!(byte, b'x' | b'X' | b'*' | b'.' | b'-' | b'_' | b'#' | b'?'))
+        // Variables and templates.
+        || value.iter().any(|byte| matches!(byte, b'$' | b'{' | b'}' | b'<' | b'>' | b'[' | b']' | b'(' | b')'))
+        || value.starts_with(b"%")
+}
+
+/// Credentials of basic authentication in base64: they hold a colon, and nothing that isn't text.
+pub(super) fn basic(bytes: &[u8]) -> Option<Range<usize>> {
+    let value = behind_space(bytes)?;
+    let text = decoded(&bytes[value.clone()])?;
+    let is_text = text.iter().all(|&byte| byte >= 0x20 && byte != 0x7F);
+    (is_text && text.contains(&b':')).then_some(value)
+}
+
+/// A JSON Web Token in base64 has a point in it.
+pub(super) fn wrapped_jwt(bytes: &[u8]) -> Option<Range<usize>> {
+    let text = decoded(bytes)?;
+    let is_token = text.starts_with(b"eyJ") && text.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._-+/=\r\n".contains(&byte));
+    is_token.then_some(0..bytes.len())
+}
+
+/// Base64 of either alphabet; what is left over at its end is left out.
+fn decoded(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len() / 4 * 3);
+    let (mut held, mut bits) = (0_u32, 0);
+    for &byte in bytes {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' => break,
+            _ => return None,
+        };
+        held = (held << 6 | u32::from(value)) & 0xFFFF;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push(u8::try_from(held >> bits & 0xFF).ok()?);
+        }
+    }
+    Some(out)
+}
+
+/// A value that a program or a person chose as a secret: letters and digits among each other, and not the words of a name.
+pub(super) fn chosen(bytes: &[u8]) -> Option<Range<usize>> {
+    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let letters = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    (digits >= 2 && letters >= 2 && words(bytes) < 50 && !is_placeholder(bytes)).then_some(0..bytes.len())
+}
+
+/// A password as it is written behind its name: nothing that stands for one, and no word of a program.
+pub(super) fn password(bytes: &[u8]) -> Option<Range<usize>> {
+    let digits = bytes.iter().any(u8::is_ascii_digit);
+    let letters = bytes.iter().any(u8::is_ascii_alphabetic);
+    let signs = bytes.iter().any(|byte| b"!@#%^&*+?~".contains(byte));
+    let strong = letters && (digits || signs) && !is_placeholder(bytes);
+    strong.then_some(0..bytes.len())
+}

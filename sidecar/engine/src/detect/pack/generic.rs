@@ -1,0 +1,269 @@
+//! Secrets of nobody in particular, known by where they stand: an address's password, a header, an assignment to a telling name.
+//!
+//! These are the ones that text without any secret resembles. So a name has to say what the value is without a doubt, and a value has
+//! to look as if a program or a careful person had made it: no variable, no placeholder, no word.
+
+use super::checks::{basic, behind_space, chosen, is_placeholder, password, password_of_url};
+use super::{KindSpec, assigned, kind, token, word};
+use std::ops::Range;
+
+pub(super) const KINDS: &[KindSpec] = &[
+    kind(
+        "URL_PASSWORD",
+        "the password in an address of any scheme",
+        &[token(r"://[A-Za-z0-9._~%!$&*+;=|-]*:[A-Za-z0-9._~%!$&*+;=|^#?,-]{3,}@").whole().check(password_of_url)],
+    ),
+    kind(
+        "BASIC_AUTH",
+        "the credentials of a header for basic authentication",
+        &[token(r"(?i)Authorization(?:: | ?: ?|=|: ?')Basic [A-Za-z0-9+/]{8,}={0,3}").whole().without(&[]).check(basic)],
+    ),
+    kind(
+        "BEARER_TOKEN",
+        "the token of a header for bearer authentication",
+        &[
+            token(r"(?i)Authorization(?:: |:|=)(?:Bearer|Token|Api-Token|ApiKey) [A-Za-z0-9_=~@.+/-]{16,}").whole().check(credential),
+            token(r#"(?i)Authorization['"] ?[:,] ?['"](?:Bearer|Token) [A-Za-z0-9_=~@.+/-]{16,}"#).whole().check(credential),
+        ],
+    ),
+    kind(
+        "API_KEY_HEADER",
+        "the value of a header for an API key",
+        &[token(
+            r"(?i)(?:X-Api-Key|X-Auth-Token|X-Access-Token|X-Api-Token|Api-Token|X-Vault-Token|Private-Token): ?[A-Za-z0-9_=~@.+/-]{16,}",
+        )
+        .whole()
+        .check(header)],
+    ),
+    kind(
+        "CURL_USER",
+        "the user and password that a command line of curl has",
+        &[
+            word(r#"-u [A-Za-z0-9_.@$-]{1,64}:[A-Za-z0-9_.@%!^&*+=~/-]{3,}"#).near(&["curl"]).whole().check(curl_user),
+            word(r#"-u ["'][A-Za-z0-9_.@$ -]{1,64}:[^"'\s]{3,}"#).near(&["curl"]).whole().check(curl_user),
+            word(r#"--user [A-Za-z0-9_.@$-]{1,64}:[A-Za-z0-9_.@%!^&*+=~/-]{3,}"#).near(&["curl"]).whole().check(curl_user),
+            word(r#"--user ["'][A-Za-z0-9_.@$ -]{1,64}:[^"'\s]{3,}"#).near(&["curl"]).whole().check(curl_user),
+        ],
+    ),
+    kind(
+        "PASSWORD",
+        "a password that is assigned to a name",
+        &[assigned(
+            &[
+                "password",
+                "passwd",
+                "passphrase",
+                "db_pass",
+                "dbpass",
+                "admin_pass",
+                "root_pass",
+                "user_pass",
+                "smtp_pass",
+                "ftp_pass",
+                "ssh_pass",
+                "sudo_pass",
+                "mysql_pwd",
+                "db_pwd",
+                "pgpass",
+            ],
+            r#"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}"#,
+        )
+        .entropy(2.8)
+        .check(assigned_password)],
+    ),
+    kind(
+        "CLIENT_SECRET",
+        "a client's secret that is assigned to a name",
+        &[assigned(
+            &[
+                "client_secret",
+                "clientsecret",
+                "client-secret",
+                "consumer_secret",
+                "consumersecret",
+                "app_secret",
+                "appsecret",
+                "app-secret",
+                "shared_secret",
+                "signing_secret",
+                "webhook_secret",
+                "jwt_secret",
+                "session_secret",
+                "cookie_secret",
+                "hmac_secret",
+                "oauth_secret",
+                "api_secret",
+                "apisecret",
+                "api-secret",
+            ],
+            r"[A-Za-z0-9_+/=~-]{16,}",
+        )
+        .entropy(3.5)
+        .check(chosen)],
+    ),
+    kind(
+        "SECRET_KEY",
+        "a secret or private key that is assigned to a name",
+        &[assigned(
+            &[
+                "secret_key",
+                "secretkey",
+                "secret-key",
+                "private_key",
+                "privatekey",
+                "private-key",
+                "encryption_key",
+                "encryptionkey",
+                "encryption-key",
+                "signing_key",
+                "signingkey",
+                "signing-key",
+                "master_key",
+                "masterkey",
+                "access_key_secret",
+                "accesskeysecret",
+                "hmac_key",
+                "aes_key",
+                "account_key",
+                "accountkey",
+            ],
+            r"[A-Za-z0-9_+/=-]{20,}",
+        )
+        .entropy(3.7)
+        .check(chosen)],
+    ),
+    kind(
+        "API_KEY",
+        "an API key that is assigned to a name",
+        &[assigned(
+            &[
+                "api_key",
+                "apikey",
+                "api-key",
+                "api key",
+                "apitoken",
+                "api_token",
+                "api-token",
+                "subscription-key",
+                "subscription_key",
+                "access_key",
+                "accesskey",
+                "access-key",
+                "auth_key",
+                "authkey",
+            ],
+            r"[A-Za-z0-9_+/=-]{20,}",
+        )
+        .entropy(3.7)
+        .check(chosen)],
+    ),
+    kind(
+        "ACCESS_TOKEN",
+        "a token that is assigned to a name",
+        &[assigned(
+            &[
+                "access_token",
+                "accesstoken",
+                "access-token",
+                "auth_token",
+                "authtoken",
+                "auth-token",
+                "refresh_token",
+                "refreshtoken",
+                "refresh-token",
+                "bearer_token",
+                "bearertoken",
+                "bearer-token",
+                "id_token",
+                "session_token",
+                "sessiontoken",
+                "bot_token",
+                "bottoken",
+                "deploy_token",
+                "deploytoken",
+                "secret_token",
+                "secrettoken",
+                "personal_access_token",
+                "private_token",
+                "service_token",
+            ],
+            r"[A-Za-z0-9_+/=-]{20,}",
+        )
+        .entropy(3.7)
+        .check(chosen)],
+    ),
+    kind(
+        "SESSION_COOKIE",
+        "the session in a cookie",
+        &[token(
+            r"(?i)(?:PHPSESSID|JSESSIONID|ASP\.NET_SessionId|connect\.sid|laravel_session|sessionid|_session_id)=[A-Za-z0-9%._~+/-]{20,}",
+        )
+        .whole()
+        .entropy(3.5)
+        .check(super::checks::behind_equals)],
+    ),
+    kind(
+        "NETRC_PASSWORD",
+        "a password in a file of .netrc",
+        &[token(r"machine [A-Za-z0-9.-]{3,80}[ \r\n\t]{1,4}login [A-Za-z0-9@._+-]{1,80}[ \r\n\t]{1,4}password [!-~]{4,}")
+            .whole()
+            .check(credential)],
+    ),
+    kind(
+        "COMMAND_LINE_PASSWORD",
+        "a password on the command line of a program that logs in",
+        &[
+            token(r"sshpass -p ?[A-Za-z0-9!@#%^&*_+=~?./-]{4,}").whole().check(argument),
+            token(r#"sshpass -p ?["'][^"'\s]{4,}"#).whole().check(argument),
+            token(r"PGPASSWORD=[A-Za-z0-9!@#%^&*_+=~?./-]{4,}").whole().check(variable),
+            token(r#"PGPASSWORD=["'][^"'\s]{4,}"#).whole().check(variable),
+            token(r"MYSQL_PWD=[A-Za-z0-9!@#%^&*_+=~?./-]{4,}").whole().check(variable),
+        ],
+    ),
+    kind(
+        "OTP_SECRET",
+        "the secret of a one-time password",
+        &[assigned(&["totp_secret", "totp secret", "otp_secret", "mfa_secret", "2fa_secret", "otpauth"], r"[A-Z2-7]{16,}={0,6}")],
+    ),
+];
+
+/// What stands behind the last white space, if it looks as if it had been made.
+fn credential(bytes: &[u8]) -> Option<Range<usize>> {
+    let value = behind_space(bytes)?;
+    let text = &bytes[value.clone()];
+    let digits = text.iter().any(u8::is_ascii_digit);
+    (digits && !is_placeholder(text)).then_some(value)
+}
+
+/// `Header: VALUE`.
+fn header(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.iter().position(|&byte| byte == b':')? + 1;
+    let begin = begin + bytes[begin..].iter().take_while(|byte| **byte == b' ').count();
+    chosen(&bytes[begin..]).map(|value| begin + value.start..begin + value.end)
+}
+
+/// `-u user:VALUE`.
+fn curl_user(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.iter().position(|&byte| byte == b':')? + 1;
+    (!is_placeholder(&bytes[begin..])).then_some(begin..bytes.len())
+}
+
+/// `-p VALUE`.
+fn argument(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.windows(2).position(|pair| pair == b"-p")? + 2;
+    let begin = begin + bytes[begin..].iter().take_while(|byte| b" \"'".contains(byte)).count();
+    (!is_placeholder(&bytes[begin..])).then_some(begin..bytes.len())
+}
+
+/// `NAME=VALUE`.
+fn variable(bytes: &[u8]) -> Option<Range<usize>> {
+    let begin = bytes.iter().position(|&byte| byte == b'=')? + 1;
+    let begin = begin + bytes[begin..].iter().take_while(|byte| b"\"'".contains(byte)).count();
+    (!is_placeholder(&bytes[begin..])).then_some(begin..bytes.len())
+}
+
+/// Behind a name like `password` stand expressions, paths and types more often than passwords.
+fn assigned_password(bytes: &[u8]) -> Option<Range<usize>> {
+    let is_path = bytes.contains(&b'/') || bytes.windows(2).any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
+    if is_path { None } else { password(bytes) }
+}

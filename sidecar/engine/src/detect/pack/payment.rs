@@ -1,0 +1,210 @@
+//! Payments, banks, shops, shipping, exchanges.
+
+use super::checks::{mixed, random};
+use super::{KindSpec, assigned, exact, kind, names, token, word};
+
+const UUID: &str = r"(?i)[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+
+pub(super) const KINDS: &[KindSpec] = &[
+    kind(
+        "STRIPE_SECRET_KEY",
+        "a secret or restricted key of Stripe",
+        &[word(r"(?:sk|rk)_(?:test|live|prod)_[A-Za-z0-9]{10,}").entropy(2.0), word(r"sk_org_(?:test|live)_[A-Za-z0-9]{20,}")],
+    ),
+    kind("STRIPE_WEBHOOK_SECRET", "a webhook's signing secret of Stripe or Svix", &[word(r"whsec_[A-Za-z0-9+/]{24,}={0,2}").check(random)]),
+    kind(
+        "SQUARE_TOKEN",
+        "an access token of Square",
+        &[exact(r"EAAA[A-Za-z0-9_-]{22,60}").entropy(3.5), word(r"sq0atp-[A-Za-z0-9_-]{22,}").entropy(2.0)],
+    ),
+    kind(
+        "SQUARE_SECRET",
+        "an OAuth application's secret of Square",
+        &[word(r"sq0csp-[A-Za-z0-9_-]{43}"), word(r"sandbox-sq0cs[bp]-[A-Za-z0-9_-]{43}")],
+    ),
+    kind("PAYPAL_SECRET", "a client's secret of PayPal", &[assigned(&["paypal"], r"E[A-Za-z0-9_-]{79}").entropy(4.0)]),
+    kind(
+        "BRAINTREE_TOKEN",
+        "an access token of Braintree",
+        &[token(r"access_token\$(?:production|sandbox)\$[0-9a-z]{16}\$[0-9a-f]{32}"), assigned(&["braintree"], r"[a-f0-9]{32}")],
+    ),
+    kind(
+        "ADYEN_KEY",
+        "an API key of Adyen",
+        &[word(r"AQE[a-z][A-Za-z0-9+/=*{.,!\^-]{60,}").entropy(4.0).near(&["adyen", "api-key", "apikey", "api_key"])],
+    ),
+    kind(
+        "RAZORPAY_KEY",
+        "a key of Razorpay",
+        &[exact(r"rzp_(?:live|test)_[A-Za-z0-9]{14}"), assigned(&["razorpay"], r"[A-Za-z0-9]{24}").check(mixed)],
+    ),
+    kind("FLUTTERWAVE_PUBLIC_KEY", "a public key of Flutterwave", &[word(r"FLWPUBK(?:_TEST)?-(?i:[a-h0-9]{32})-X")]),
+    kind("FLUTTERWAVE_SECRET_KEY", "a secret key of Flutterwave", &[word(r"FLWSECK(?:_TEST)?-(?i:[a-h0-9]{32})-X")]),
+    kind("FLUTTERWAVE_ENCRYPTION_KEY", "an encryption key of Flutterwave", &[exact(r"FLWSECK_TEST-?(?i:[a-h0-9]{12})")]),
+    kind(
+        "PLAID_TOKEN",
+        "an access token of Plaid",
+        &[word(r"access-(?:sandbox|development|production)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")],
+    ),
+    kind("PLAID_CLIENT_ID", "a client's id of Plaid", &[assigned(names!("plaid"), r"(?i)[a-z0-9]{24}").entropy(3.0).check(random)]),
+    kind("PLAID_SECRET", "a secret key of Plaid", &[assigned(&["plaid"], r"(?i)[a-z0-9]{30}").entropy(3.0).check(random)]),
+    kind(
+        "GOCARDLESS_TOKEN",
+        "an access token of GoCardless",
+        &[assigned(&["gocardless"], r"(?i)live_[a-z0-9=_-]{40}"), assigned(&["gocardless"], r"sandbox_[A-Za-z0-9=_-]{40}")],
+    ),
+    kind(
+        "MOLLIE_KEY",
+        "an API key of Mollie",
+        &[assigned(&["mollie", "authorization", "api_key", "apikey"], r"(?:live|test)_[A-Za-z0-9]{30}").check(random)],
+    ),
+    kind(
+        "CHECKOUT_COM_KEY",
+        "a secret key of Checkout.com",
+        &[
+            exact(r"sk_(?:sbox_)?[a-z0-9]{26}[a-z*#$=]").near(&["checkout", "cko"]),
+            word(r"sk_test_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
+            word(r"sk_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
+        ],
+    ),
+    kind(
+        "PADDLE_KEY",
+        "an API key of Paddle",
+        &[
+            word(r"pdl_(?:live|sdbx)_apikey_[a-z0-9]{26}_[A-Za-z0-9]{22}_[A-Za-z0-9]{3}"),
+            token(r"pdl_ntfset_[a-z0-9]{26}_[A-Za-z0-9+/]{32}"),
+        ],
+    ),
+    kind(
+        "MERCADOPAGO_TOKEN",
+        "an access token of Mercado Pago",
+        &[word(r"(?:APP_USR|TEST)-[0-9]{12,18}-[0-9]{6}-[a-f0-9]{32}-[0-9]{5,12}")],
+    ),
+    kind("XENDIT_KEY", "a secret key of Xendit", &[word(r"xnd_(?:production|development)_[A-Za-z0-9]{40,}")]),
+    kind(
+        "MIDTRANS_KEY",
+        "a server's key of Midtrans",
+        &[word(r"Mid-server-[A-Za-z0-9_-]{20,}"), word(r"SB-Mid-server-[A-Za-z0-9_-]{20,}")],
+    ),
+    kind("CHARGEBEE_KEY", "an API key of Chargebee", &[assigned(&["chargebee"], r"(?:live|test)_[A-Za-z0-9]{32,}")]),
+    kind("RECURLY_KEY", "a private API key of Recurly", &[assigned(&["recurly"], r"[a-f0-9]{32}")]),
+    kind("DWOLLA_SECRET", "a secret of Dwolla", &[assigned(&["dwolla"], r"[A-Za-z0-9]{50}").check(mixed)]),
+    kind("IYZICO_KEY", "a secret key of iyzico", &[assigned(&["iyzico", "iyzipay"], r"(?:sandbox-)?[A-Za-z0-9]{32}").check(mixed)]),
+    kind("CASHFREE_SECRET", "a secret key of Cashfree", &[token(r"cfsk_ma_(?:prod|test)_[a-f0-9]{32}_[a-f0-9]{8}")]),
+    kind("WISE_TOKEN", "an API token of Wise", &[assigned(names!("wise_api", "transferwise"), UUID)]),
+    kind("FINICITY_TOKEN", "an API token of Finicity", &[assigned(&["finicity"], r"(?i)[a-f0-9]{32}")]),
+    kind("FINICITY_CLIENT_SECRET", "a client's secret of Finicity", &[assigned(&["finicity"], r"(?i)[a-z0-9]{20}").check(random)]),
+    kind("FINNHUB_TOKEN", "an access token of Finnhub", &[assigned(&["finnhub"], r"(?i)[a-z0-9]{20}").check(random)]),
+    kind("ALPHA_VANTAGE_KEY", "an API key of Alpha Vantage", &[assigned(&["alphavantage", "alpha_vantage"], r"[A-Z0-9]{16}").check(mixed)]),
+    kind("POLYGON_KEY", "an API key of Polygon.io", &[assigned(names!("polygon", "polygonio"), r"[A-Za-z0-9_]{32}").check(mixed)]),
+    kind(
+        "FRED_QUANDL_KEY",
+        "an API key of FRED or Nasdaq Data Link",
+        &[
+            assigned(&["fred_api", "fred_key"], r"[a-z0-9]{32}").check(mixed),
+            assigned(&["quandl", "nasdaq_data_link"], r"[A-Za-z0-9_-]{20}").check(mixed),
+        ],
+    ),
+    kind(
+        "OPEN_EXCHANGE_RATES_ID",
+        "an application's id of Open Exchange Rates",
+        &[assigned(&["openexchangerates", "open_exchange_rates"], r"[a-f0-9]{32}")],
+    ),
+    kind("COINBASE_TOKEN", "an access token of Coinbase", &[assigned(&["coinbase"], r"(?i)[a-z0-9_-]{64}").check(random)]),
+    kind(
+        "COINBASE_KEY",
+        "an API key's name of Coinbase",
+        &[token(
+            r"organizations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/apiKeys/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        )],
+    ),
+    kind("COINMARKETCAP_KEY", "an API key of CoinMarketCap", &[assigned(&["coinmarketcap", "cmc_pro", "cmc_api"], UUID)]),
+    kind("COINGECKO_KEY", "an API key of CoinGecko", &[exact(r"CG-[A-Za-z0-9]{24}").check(random)]),
+    kind("BINANCE_KEY", "an API key of Binance", &[assigned(&["binance"], r"[A-Za-z0-9]{64}").check(mixed)]),
+    kind("BYBIT_SECRET", "an API secret of Bybit", &[assigned(&["bybit"], r"[A-Za-z0-9]{36}").check(mixed)]),
+    kind("BITFINEX_SECRET", "an API secret of Bitfinex", &[assigned(&["bitfinex"], r"[A-Za-z0-9]{43}").check(mixed)]),
+    kind("OKX_KEY", "an API key of OKX", &[assigned(&["okx_", "okex"], UUID), assigned(&["okx_", "okex"], r"[A-F0-9]{32}")]),
+    kind("KRAKEN_TOKEN", "an access token of Kraken", &[assigned(&["kraken"], r"(?i)[a-z0-9/=_+-]{80,90}").check(random)]),
+    kind("KUCOIN_TOKEN", "an access token of KuCoin", &[assigned(&["kucoin"], r"(?i)[a-f0-9]{24}")]),
+    kind("KUCOIN_SECRET", "a secret key of KuCoin", &[assigned(&["kucoin"], UUID)]),
+    kind("BITTREX_KEY", "an access or secret key of Bittrex", &[assigned(&["bittrex"], r"(?i)[a-z0-9]{32}").check(random)]),
+    kind("BITMEX_SECRET", "a secret of BitMEX", &[assigned(&["bitmex"], r"[A-Za-z0-9_-]{48}").check(mixed)]),
+    kind("GEMINI_EXCHANGE_KEY", "a key of the exchange Gemini", &[word(r"(?:master|account)-[A-Za-z0-9]{20}").near(&["gemini"])]),
+    kind(
+        "ETHERSCAN_KEY",
+        "an API key of Etherscan",
+        &[assigned(&["etherscan", "bscscan", "polygonscan", "arbiscan", "snowtrace", "basescan"], r"[A-Z0-9]{34}").check(mixed)],
+    ),
+    kind("INFURA_KEY", "a key of Infura", &[assigned(&["infura"], r"[a-f0-9]{32}"), token(r"infura\.io/(?:ws/)?v3/[a-f0-9]{32}")]),
+    kind(
+        "ALCHEMY_KEY",
+        "an API key of Alchemy",
+        &[
+            assigned(&["alchemy_api", "alchemy_key", "alchemyapi"], r"[A-Za-z0-9_-]{32}").check(mixed),
+            token(r"g\.alchemy\.com/v2/[A-Za-z0-9_-]{32}"),
+            exact(r"alcht_[A-Za-z0-9]{30}"),
+        ],
+    ),
+    kind("QUICKNODE_URL", "an endpoint of QuickNode", &[token(r"quiknode\.pro/[a-f0-9]{40}")]),
+    kind(
+        "HELIUS_KEY",
+        "an API key of Helius",
+        &[token(r"helius-rpc\.com/\?api-key=[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")],
+    ),
+    kind(
+        "BLOCKFROST_KEY",
+        "a project's id of Blockfrost",
+        &[exact(r"(?:mainnet|testnet|preview|preprod|ipfs)[A-Za-z0-9]{32}").check(random).entropy(3.5)],
+    ),
+    kind("PINATA_KEY", "a key of Pinata", &[assigned(&["pinata"], r"[a-f0-9]{64}"), assigned(&["pinata"], r"[a-f0-9]{20}")]),
+    kind("WALLETCONNECT_ID", "a project's id of WalletConnect", &[assigned(&["walletconnect", "wallet_connect"], r"[a-f0-9]{32}")]),
+    kind("TATUM_KEY", "an API key of Tatum", &[exact(r"t-[a-f0-9]{24}-[a-f0-9]{24}")]),
+    kind("SHOPIFY_TOKEN", "an access token of Shopify", &[token(r"shpat_[a-fA-F0-9]{32}")]),
+    kind("SHOPIFY_CUSTOM_TOKEN", "a custom app's access token of Shopify", &[token(r"shpca_[a-fA-F0-9]{32}")]),
+    kind("SHOPIFY_PRIVATE_TOKEN", "a private app's access token of Shopify", &[token(r"shppa_[a-fA-F0-9]{32}")]),
+    kind("SHOPIFY_SHARED_SECRET", "a shared secret of Shopify", &[token(r"shpss_[a-fA-F0-9]{32}")]),
+    kind(
+        "SHOPIFY_OTHER_TOKEN",
+        "a partner's or a storefront's token of Shopify",
+        &[token(r"(?:shptka|shpua|shpit|prtapi|atkn)_[a-fA-F0-9]{32}")],
+    ),
+    kind(
+        "BIGCOMMERCE_TOKEN",
+        "an access token of BigCommerce",
+        &[assigned(&["bigcommerce"], r"[a-z0-9]{31}").check(mixed), assigned(&["bigcommerce"], r"[a-f0-9]{64}")],
+    ),
+    kind("WOOCOMMERCE_KEY", "a consumer's key or secret of WooCommerce", &[exact(r"(?:ck|cs)_[a-f0-9]{40}")]),
+    kind("ETSY_TOKEN", "an access token of Etsy", &[assigned(names!("etsy"), r"(?i)[a-z0-9]{24}").entropy(3.0).check(random)]),
+    kind(
+        "EBAY_TOKEN",
+        "a token or certificate id of eBay",
+        &[
+            token(r"v\^1\.1#i\^1#[A-Za-z0-9#^+/=_.-]{60,}"),
+            word(r"(?:PRD|SBX)-[a-f0-9]{12}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}-[a-f0-9]{4}"),
+        ],
+    ),
+    kind("EASYPOST_KEY", "an API key of EasyPost", &[exact(r"EZAK[A-Za-z0-9]{54}").entropy(2.0)]),
+    kind("EASYPOST_TEST_KEY", "a test key of EasyPost", &[exact(r"EZTK[A-Za-z0-9]{54}").entropy(2.0)]),
+    kind("SHIPPO_TOKEN", "an API token of Shippo", &[word(r"shippo_(?:live|test)_[a-fA-F0-9]{40}")]),
+    kind(
+        "SHIPENGINE_KEY",
+        "an API key of ShipEngine",
+        &[assigned(&["shipengine", "shipstation"], r"(?:TEST_)?[A-Za-z0-9+/]{43}").check(mixed)],
+    ),
+    kind("LOB_KEY", "an API key of Lob", &[assigned(&["lob"], r"(?i)(?:live|test)_[a-f0-9]{35}")]),
+    kind("LOB_PUBLIC_KEY", "a publishable key of Lob", &[assigned(&["lob"], r"(?i)(?:live|test)_pub_[a-f0-9]{31}")]),
+    kind("DUFFEL_TOKEN", "an API token of Duffel", &[token(r"duffel_(?:test|live)_(?i:[a-z0-9_=-]{43})").entropy(2.0)]),
+    kind("FRESHBOOKS_TOKEN", "an access token of FreshBooks", &[assigned(&["freshbooks"], r"(?i)[a-z0-9]{64}").check(random)]),
+    kind(
+        "XERO_QUICKBOOKS_SECRET",
+        "a client's secret of Xero or QuickBooks",
+        &[
+            assigned(&["xero_client", "xero_secret", "xero-client"], r"[A-Za-z0-9_-]{48}").check(mixed),
+            assigned(&["quickbooks", "intuit"], r"[A-Za-z0-9]{40}").check(mixed),
+        ],
+    ),
+    kind("TAXJAR_TOKEN", "an API token of TaxJar", &[assigned(&["taxjar"], r"[a-f0-9]{32}")]),
+    kind("AVALARA_KEY", "a license key of Avalara", &[assigned(&["avalara", "avatax"], r"[A-F0-9]{16}")]),
+    kind("BREX_RAMP_TOKEN", "a token of Brex or Ramp", &[word(r"bxt_[A-Za-z0-9]{36,}"), word(r"ramp_(?:tok|sec)_[A-Za-z0-9]{30,}")]),
+    kind("POLAR_TOKEN", "a token of Polar", &[word(r"polar_(?:oat|pat|at_u|at_o|rt_u|whs)_[A-Za-z0-9]{30,}")]),
+];
