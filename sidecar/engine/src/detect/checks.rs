@@ -522,8 +522,8 @@ fn iban_length(country: [u8; 2]) -> Option<usize> {
     })
 }
 
-/// Where the IBAN that `text` begins with ends. ISO 13616-1: length by country, MOD 97-10. Blanks and hyphens between its groups are passed
-/// over, one at a time.
+/// Where the IBAN that `text` begins with ends. ISO 13616-1: length by country, MOD 97-10. Blanks between its groups are passed over,
+/// one at a time.
 pub(super) fn iban_end(text: &[u8]) -> Option<usize> {
     let [first, second, ..] = text else { return None };
     let length = iban_length([first.to_ascii_uppercase(), second.to_ascii_uppercase()])?;
@@ -551,7 +551,9 @@ pub(super) fn iban_end(text: &[u8]) -> Option<usize> {
     }
     let characters = &characters[..length];
     let rest = mod_97(characters[4..].iter().chain(&characters[..4]).copied());
-    end.filter(|_| rest == 1)
+    // Every country's has eight digits and more; words in a row have fewer.
+    let digits = characters[4..].iter().filter(|byte| byte.is_ascii_digit()).count();
+    end.filter(|_| rest == 1 && digits >= 8)
 }
 
 /// Ministry of Home Affairs, Singapore (NRIC and FIN): weights 2, 7, 6, 5, 4, 3, 2, an offset and letters by series.

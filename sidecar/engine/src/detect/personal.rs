@@ -387,7 +387,6 @@ const PHONE_WORDS: &[&str] = &[
     "handynummer",
     "móvil",
     "celular",
-    "portable",
     "rufnummer",
     "телефон",
     "тел",
@@ -401,8 +400,7 @@ const PHONE_WORDS: &[&str] = &[
     "hotline",
 ];
 /// After these, one that is written as such.
-const CALL_WORDS: &[&str] =
-    &["call", "reach", "dial", "answering", "contact", "text", "sms", "ring", "anrufen", "appelez", "llama", "number is"];
+const CALL_WORDS: &[&str] = &["call", "reach", "dial", "answering", "contact", "text", "sms", "ring", "anrufen", "appelez", "llama"];
 /// An address follows, though it may look like a version or a section.
 const ADDRESS_WORDS: &[&str] = &[
     "ip",
@@ -425,8 +423,35 @@ const ADDRESS_WORDS: &[&str] = &[
 ];
 /// What looks like an address is a number of a version or of a section.
 const VERSION_WORDS: &[&str] = &[
-    "version", "ver", "versions", "release", "releases", "v", "build", "firmware", "driver", "section", "sections", "chapter", "appendix",
-    "clause", "rfc", "oid", "upgrade", "bump", "update", "kernel", "sdk", "figure", "table", "§", "tag", "since", "revision", "asn",
+    "version",
+    "ver",
+    "versions",
+    "release",
+    "releases",
+    "v",
+    "build",
+    "firmware",
+    "driver",
+    "section",
+    "sections",
+    "chapter",
+    "appendix",
+    "clause",
+    "rfc",
+    "oid",
+    "identifier",
+    "upgrade",
+    "bump",
+    "update",
+    "kernel",
+    "sdk",
+    "figure",
+    "table",
+    "§",
+    "tag",
+    "since",
+    "revision",
+    "asn",
 ];
 
 /// How many forms the table has.
@@ -803,7 +828,7 @@ impl Text<'_> {
         }
         let mut digits = [0; 19];
         let digits = self.digits(first, last, &mut digits);
-        let issued = issuer(digits);
+        let issued = issuer(digits, bare);
         if !checks::luhn(digits) || digits.iter().all(|digit| *digit == digits[0]) {
             return false;
         }
@@ -814,18 +839,17 @@ impl Text<'_> {
 }
 
 /// Whether a network issues numbers that begin like this with this length. ISO/IEC 7812 leaves it to the networks; as published by Visa,
-/// Mastercard, American Express, Discover (with Diners Club and its partners), JCB, UnionPay, Mir, `RuPay` and Troy.
-fn issuer(digits: &[u8]) -> bool {
+/// Mastercard, American Express, Discover (with Diners Club and its partners), JCB, UnionPay, Mir, `RuPay` and Troy. `bare`: written without a gap.
+fn issuer(digits: &[u8], bare: bool) -> bool {
     let head = digits.iter().take(4).fold(0, |head, digit| head * 10 + u32::from(*digit));
     match digits.len() {
         13 => head / 1000 == 4,
         14 => matches!(head / 10, 300..=305 | 309) || matches!(head / 100, 36 | 38 | 39),
         15 => matches!(head / 100, 34 | 37),
         16 => {
-            matches!(head / 1000, 4)
-                || matches!(head, 2200..=2204 | 2221..=2720 | 3528..=3589 | 6011 | 9792)
-                || matches!(head / 100, 50..=69 | 81 | 82 | 36 | 38 | 39)
-                || matches!(head / 10, 300..=305 | 309)
+            matches!(head, 4000..=4999 | 5100..=5599 | 2200..=2204 | 2221..=2720 | 3528..=3589 | 6011 | 6440..=6599 | 6200..=6299 | 9792)
+                // What few have, an unbroken number has rather by chance.
+                || (!bare && (matches!(head / 100, 50 | 56..=69 | 81 | 82 | 36 | 38 | 39) || matches!(head / 10, 300..=305 | 309)))
         }
         17..=19 => matches!(head / 1000, 4) || matches!(head / 100, 50 | 56..=69) || matches!(head, 2200..=2204 | 3528..=3589),
         _ => false,
@@ -862,7 +886,7 @@ impl Text<'_> {
         if self.groups[first].gap.joins() && !ranged && !(first == 0 && is_port_or_path(self.before)) {
             return false;
         }
-        if matches!(octets, [0, ..] | [127, 0, ..] | [224..=255, ..] | [_, 0, 0, 0]) || (octets[3] == 0 && behind == Gap::Slash) {
+        if is_nobodys(octets) || (octets[3] == 0 && behind == Gap::Slash) {
             return false;
         }
         if first > 0 {
@@ -881,6 +905,11 @@ impl Text<'_> {
         // All small: rather the number of a section or a version.
         octets.iter().any(|octet| *octet > 31) || matches!(lead, [.., b'@'] | [.., b'/', b'/']) || self.near(ADDRESS_WORDS, 24)
     }
+}
+
+/// IANA, IPv4 special-purpose address registry: this network, loopback as it is used, multicast, netmasks; and networks of a class A.
+const fn is_nobodys(octets: [u32; 4]) -> bool {
+    matches!(octets, [0, ..] | [127, 0, ..] | [224..=255, ..] | [_, 0, 0, 0])
 }
 
 /// Whether what stands right before may be an authority's or a path's, rather than the rest of a word.
@@ -997,7 +1026,7 @@ impl Text<'_> {
             if total > 15 {
                 break;
             }
-            let enough = if american { total == 11 } else { total >= if end == place { 10 } else { 8 } };
+            let enough = if american { total == 11 && (end > place || head[1] > b'1') } else { total >= if end == place { 10 } else { 8 } };
             if enough && (!self.gap_behind(end).joins() || self.extends(end)) {
                 best = Some(end);
             }
@@ -1022,9 +1051,8 @@ impl Text<'_> {
         let well_formed = match (second, third) {
             (Gap::Dash, Gap::Dash) | (Gap::Dot, Gap::Dot) | (Gap::Slash, Gap::Dash) => true,
             (Gap::Paren, Gap::Dash | Gap::Blank | Gap::Dot) => self.is_closed(area),
-            (Gap::Blank, Gap::Dash) => digit(area) > b'1' && digit(area + 1) > b'1',
             // Three numbers in a row of a table look the same but for what the plan says: an area and an exchange begin with 2 to 9.
-            (Gap::Blank, Gap::Blank) => area > place && digit(area) > b'1' && digit(area + 1) > b'1',
+            (Gap::Blank, Gap::Dash) => digit(area) > b'1' && digit(area + 1) > b'1',
             _ => false,
         };
         let end = area + 2;
@@ -1046,6 +1074,7 @@ impl Text<'_> {
         if rest.is_empty() || !even {
             return false;
         }
+        let gap = rest[0].gap;
         if self.is_closed(place) {
             let year = matches!(head, [b'1', b'9', _, _] | [b'2', b'0', _, _]);
             let dashed = rest.iter().any(|group| group.gap == Gap::Dash);
@@ -1055,14 +1084,19 @@ impl Text<'_> {
         // `0044 20 7946 0958`: as one dials abroad.
         if let [b'0', b'0', code @ ..] = head
             && rest.len() >= 2
+            && gap != Gap::Dot
             && matches!(code.len(), 1..=3)
             && is_country_code(code)
         {
             return (10..=15).contains(&total) && code != b"0";
         }
-        // A trunk prefix.
+        // A trunk prefix. Years in a row are none.
+        let year =
+            |group: &Group| matches!(&self.run[usize::from(group.start)..usize::from(group.end)], [b'1', b'9', _, _] | [b'2', b'0', _, _]);
+        if rest.iter().any(year) {
+            return false;
+        }
         let trunk = matches!(head, [b'0', b'1'..=b'9', ..]) && (2..=5).contains(&head.len());
-        let gap = rest[0].gap;
         let uniform = rest.iter().all(|group| group.gap == gap);
         let mixed = rest.iter().all(|group| matches!(group.gap, Gap::Dash | Gap::Blank | Gap::Slash));
         let long_enough = match (rest.len(), gap) {
@@ -1089,9 +1123,9 @@ impl Text<'_> {
         let dotted = groups.len() > 1 && groups[1..].iter().all(|group| group.gap == Gap::Dot);
         // Dates, decimal fractions and addresses.
         let year = matches!(head, [b'1', b'9', _, _] | [b'2', b'0', _, _]);
-        if groups.len() == 3
-            && ((year && lengths(1) <= 2) || (lengths(2) == 4 && lengths(0) <= 2 && lengths(1) <= 2 && groups[1].gap != Gap::Blank))
-        {
+        let dated = (year && lengths(1) <= 2 && lengths(2) <= 2)
+            || (lengths(2) == 4 && lengths(0) <= 2 && lengths(1) <= 2 && groups[1].gap != Gap::Blank);
+        if groups.len() >= 3 && dated {
             return false;
         }
         if dotted && (groups.len() == 2 || groups.iter().all(|group| group.len() == 3) || (groups.len() == 4 && total > 8)) {
@@ -1100,10 +1134,14 @@ impl Text<'_> {
         if groups.len() > 1 && groups.iter().any(|group| group.len() < 2 && group.start != groups[0].start) {
             return false;
         }
-        let written = groups.len() > 1 || total >= 10;
-        (total >= 7 && self.near(PHONE_WORDS, 32))
-            || (total >= 6 && groups.len() > 1 && self.near(PHONE_WORDS, 24))
-            || (written && total >= 7 && self.near(CALL_WORDS, 24))
+        let called = self.near(CALL_WORDS, 16);
+        if groups.len() > 1 {
+            let long_enough = total >= 7 || groups.len() == 3;
+            return long_enough && (called || self.near(PHONE_WORDS, 32));
+        }
+        // An unbroken number is one only on the same line, and right behind the word.
+        let near_by = &self.before[self.before.len().saturating_sub(20)..];
+        total >= 7 && !near_by.contains(&b'\n') && (self.near(PHONE_WORDS, 20) || (called && total >= 10))
     }
 }
 
@@ -1140,19 +1178,31 @@ impl Words {
     fn of(before: &[u8]) -> Self {
         let mut words = Self { lower: [0; CONTEXT], length: before.len().min(CONTEXT), begins: 0, ends: 0, heads: [0; 4] };
         let before = &before[before.len() - words.length..];
+        // Digits, and letters of two bytes (Latin, Greek, Cyrillic, Hebrew, Arabic) make words as letters of ASCII do; what has three is written without
+        // gaps, or nearly, so that a word begins and ends at any character.
+        let mut letters = 0u64;
         for (place, byte) in before.iter().enumerate() {
             words.lower[place] = byte.to_ascii_lowercase();
+            letters |= match byte {
+                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => 1 << place,
+                0xC3..=0xDF => 3 << place,
+                _ => 0,
+            };
+        }
+        let letter = |place: usize| letters >> place & 1 == 1;
+        for (place, byte) in before.iter().enumerate() {
             let previous = place.checked_sub(1).map(|place| before[place]);
             let next = before.get(place + 1).copied();
-            // Other alphabets are taken as they come: a word begins and ends at any of their characters.
-            let hump = byte.is_ascii_uppercase() && previous.is_some_and(|byte| byte.is_ascii_lowercase());
-            if hump || !byte.is_ascii_alphabetic() || previous.is_none_or(|byte| !byte.is_ascii_alphabetic()) {
+            // `userSsn`, though not `iPhone`.
+            let hump =
+                byte.is_ascii_uppercase() && previous.is_some_and(|byte| byte.is_ascii_lowercase()) && place > 1 && letter(place - 2);
+            if hump || !letter(place) || place == 0 || !letter(place - 1) {
                 words.begins |= 1 << place;
             }
             // `ssnNumber`; and a plural.
-            let plural = next == Some(b's') && before.get(place + 2).is_none_or(|byte| !byte.is_ascii_alphabetic());
+            let plural = next == Some(b's') && !letter(place + 2);
             let hump = byte.is_ascii_lowercase() && next.is_some_and(|byte| byte.is_ascii_uppercase());
-            if hump || plural || !byte.is_ascii_alphabetic() || next.is_none_or(|byte| !byte.is_ascii_alphabetic()) {
+            if hump || plural || !letter(place) || !letter(place + 1) {
                 words.ends |= 1 << place;
             }
         }
@@ -1220,6 +1270,10 @@ pub(super) fn email(local_end: usize, text: &[u8]) -> Option<Range<usize>> {
     start += local[start..].iter().position(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')?;
     start = start.max(local_end.saturating_sub(128));
     let local = &local[start..];
+    // `tools@v0.1.0-x.y` is a module.
+    if matches!(domain, [b'v', b'0'..=b'9', ..]) {
+        return None;
+    }
     // `git@` is how one clones; nobody reads what is sent there.
     if local.ends_with(b".") || local.eq_ignore_ascii_case(b"git") || !local.iter().any(u8::is_ascii_alphanumeric) {
         return None;
@@ -1285,10 +1339,10 @@ pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
             written += 1;
             digit |= group.iter().any(u8::is_ascii_digit);
             if last && groups.peek().is_none() && group.contains(&b'.') {
-                quad = is_quad(group);
-                if !quad {
+                if quad_of(group).is_none_or(is_nobodys) {
                     return None;
                 }
+                quad = true;
                 count += 2;
                 continue;
             }
@@ -1314,16 +1368,14 @@ pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
 }
 
 /// Four decimal octets.
-fn is_quad(text: &[u8]) -> bool {
-    let mut count = 0;
-    for octet in text.split(|byte| *byte == b'.') {
-        let value = octet.iter().fold(0u32, |value, byte| value.saturating_mul(10).saturating_add(u32::from(byte.wrapping_sub(b'0'))));
-        if octet.is_empty() || octet.len() > 3 || !octet.iter().all(u8::is_ascii_digit) || value > 255 {
-            return false;
-        }
-        count += 1;
+fn quad_of(text: &[u8]) -> Option<[u32; 4]> {
+    let mut parts = text.split(|byte| *byte == b'.');
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| matches!(part.len(), 1..=3) && part.iter().all(u8::is_ascii_digit))?;
+        *octet = part.iter().fold(0, |value, byte| value * 10 + u32::from(byte - b'0'));
     }
-    count == 4
+    (parts.next().is_none() && octets.iter().all(|octet| *octet <= 255)).then_some(octets)
 }
 
 /// The MAC address in a longest run of hex digits, colons, hyphens and dots that no letter, digit or `_` stands next to.

@@ -130,7 +130,7 @@ pub const PERSONAL: &[KindSpec] = &[
     KindSpec {
         name: "IBAN",
         about: "An international bank account number (ISO 13616), its check digits right",
-        rules: &[Rule { pattern: "[A-Za-z]{2}[0-9]{2}[A-Za-z0-9 -]{11,38}", check: Some(iban), ends: Ends::Pattern, ..WORD }],
+        rules: &[Rule { pattern: "[A-Za-z]{2}[0-9]{2}[A-Za-z0-9 ]{11,38}", check: Some(iban), ends: Ends::Pattern, ..WORD }],
     },
     KindSpec {
         name: "UK_NINO",
