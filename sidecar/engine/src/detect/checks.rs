@@ -435,9 +435,9 @@ pub(super) fn bulgaria_egn(digits: &[u8]) -> bool {
         && weighted(digits, &[2, 4, 8, 5, 10, 9, 7, 3, 6]) % 11 % 10 == u32::from(digits[9])
 }
 
-/// Act 133/2000 of the Czech Republic, rodné číslo (also of Slovakia): date of birth (women: month and 50), divisible by 11.
+/// Act 133/2000 of the Czech Republic, rodné číslo (also of Slovakia): date of birth (women: month and 50), the rest of 11.
 pub(super) fn czech_birth_number(digits: &[u8]) -> bool {
-    digits.len() == 10 && is_day(two(&digits[2..]) % 50 % 20, two(&digits[4..])) && value(digits).is_multiple_of(11)
+    digits.len() == 10 && is_day(two(&digits[2..]) % 50 % 20, two(&digits[4..])) && value(&digits[..9]) % 11 % 10 == u64::from(digits[9])
 }
 
 /// Dachverband der Sozialversicherungsträger, Austria: serial, check digit, date of birth; modulo 11.
