@@ -190,7 +190,7 @@ const fn near(shape: &str, check: fn(&[u8]) -> bool) -> Form {
     Form { shape: Shape::read(shape), near: true, check: Check::Digits(check) }
 }
 
-fn any(_: &[u8]) -> bool {
+fn whatever(_: &[u8]) -> bool {
     true
 }
 
@@ -273,7 +273,7 @@ const NUMBERS: &[Number] = &[
     Number { name: "PORTUGAL_NIF", words: &["nif", "contribuinte", "identificação fiscal"], forms: &[near("9", checks::portugal_nif), near("3 3 3", checks::portugal_nif)] },
     Number { name: "RUSSIA_SNILS", words: &["снилс", "СНИЛС", "snils"], forms: &[alone("3-3-3 2", checks::russia_snils), near("3-3-3-2", checks::russia_snils), near("11", checks::russia_snils)] },
     Number { name: "RUSSIA_INN", words: &["инн", "ИНН", "russian tax"], forms: &[near("12", checks::russia_inn)] },
-    Number { name: "RUSSIA_PASSPORT", words: &["паспорт", "Паспорт", "ПАСПОРТ", "паспорта", "russian passport"], forms: &[near("4 6", any), near("2 2 6", any), near("10", any)] },
+    Number { name: "RUSSIA_PASSPORT", words: &["паспорт", "Паспорт", "ПАСПОРТ", "паспорта", "russian passport"], forms: &[near("4 6", whatever), near("2 2 6", whatever), near("10", whatever)] },
     Number { name: "UKRAINE_RNOKPP", words: &["рнокпп", "РНОКПП", "іпн", "ІПН", "rnokpp"], forms: &[near("10", checks::ukraine_rnokpp)] },
     Number { name: "ROMANIA_CNP", words: &["cnp", "cod numeric"], forms: &[near("13", checks::romania_cnp)] },
     Number { name: "BULGARIA_EGN", words: &["егн", "ЕГН", "egn"], forms: &[near("10", checks::bulgaria_egn)] },
@@ -284,8 +284,8 @@ const NUMBERS: &[Number] = &[
     Number { name: "CROATIA_OIB", words: &["oib", "osobni identifikacijski"], forms: &[near("11", checks::croatia_oib)] },
     Number { name: "BALTIC_PERSONAL_CODE", words: &["isikukood", "asmens kodas", "personal code", "estonian", "lithuanian"], forms: &[near("11", checks::baltic_personal_code)] },
     Number { name: "IMEI", words: &["imei"], forms: &[near("15", checks::luhn), near("2-6-6-1", checks::luhn), near("2 6 6 1", checks::luhn), near("6-2-6-1", checks::luhn)] },
-    Number { name: "PASSPORT_NUMBER", words: PASSPORT_WORDS, forms: &[near("9", any), near("8", any), near("7", any)] },
-    Number { name: "DRIVER_LICENSE", words: DRIVER_WORDS, forms: &[near("7", any), near("8", any), near("9", any), near("10", any), near("12", any), near("3 3 3", any), near("3-3-3", any)] },
+    Number { name: "PASSPORT_NUMBER", words: PASSPORT_WORDS, forms: &[near("9", whatever), near("8", whatever), near("7", whatever)] },
+    Number { name: "DRIVER_LICENSE", words: DRIVER_WORDS, forms: &[near("7", whatever), near("8", whatever), near("9", whatever), near("10", whatever), near("12", whatever), near("3 3 3", whatever), near("3-3-3", whatever)] },
     Number { name: "DATE_OF_BIRTH", words: BIRTH_WORDS, forms: &[
         near("4-2-2", date), near("4/2/2", date), near("4.2.2", date), near("2/2/4", date), near("2-2-4", date), near("2.2.4", date),
         near("1/2/4", date), near("2/1/4", date), near("1.2.4", date), near("2.1.4", date), near("1-2-4", date), near("2-1-4", date),
@@ -868,7 +868,7 @@ impl Text<'_> {
         if groups.iter().any(|group| group.len() > 3) || groups[1..].iter().any(|group| group.gap != Gap::Dot) {
             return false;
         }
-        let (start, end) = (usize::from(groups[0].start), usize::from(groups[3].end));
+        let start = usize::from(groups[0].start);
         let mut octets = [0u32; 4];
         for (octet, group) in octets.iter_mut().zip(groups) {
             let digits = &self.run[usize::from(group.start)..usize::from(group.end)];
@@ -879,7 +879,7 @@ impl Text<'_> {
         }
         // A range of addresses (`10.0.0.1-10.0.0.9`) and a prefix (`/24`) may follow.
         let behind = self.gap_behind(first + 3);
-        if behind == Gap::Dot || (first + 4 == self.groups.len() && end == self.run.len() && behind == Gap::Dash) {
+        if behind == Gap::Dot || (first + 4 == self.groups.len() && behind == Gap::Dash) {
             return false;
         }
         let ranged = first > 0 && matches!(self.groups[first].gap, Gap::Dash | Gap::Slash);
@@ -902,8 +902,12 @@ impl Text<'_> {
         if self.near(VERSION_WORDS, 24) {
             return false;
         }
-        // All small: rather the number of a section or a version.
-        octets.iter().any(|octet| *octet > 31) || matches!(lead, [.., b'@'] | [.., b'/', b'/']) || self.near(ADDRESS_WORDS, 24)
+        // All small: rather the number of a section or a version, unless it is of the private network 10, or a prefix follows.
+        octets[0] == 10
+            || octets.iter().any(|octet| *octet > 31)
+            || behind == Gap::Slash
+            || matches!(lead, [.., b'@'] | [.., b'/', b'/'])
+            || self.near(ADDRESS_WORDS, 24)
     }
 }
 
@@ -1102,7 +1106,7 @@ impl Text<'_> {
         let long_enough = match (rest.len(), gap) {
             (1, Gap::Dash | Gap::Slash) => (10..=11).contains(&total),
             (1, Gap::Blank) => head.len() >= 4 && (10..=11).contains(&total),
-            (2, _) => (10..=11).contains(&total),
+            (2, _) => (10..=11).contains(&total) && rest[0].len() > 2,
             (3 | 4, _) => (9..=11).contains(&total) && (uniform || head.len() > 2),
             _ => false,
         };
