@@ -466,6 +466,7 @@ const FORMS: usize = {
 
 /// Every form by its shape: the shape, the place of its kind in the table, and its place there. Sorted, so that those of a shape stand
 /// together, in the table's order.
+#[expect(clippy::cast_possible_truncation, reason = "there are at most 64 kinds, each of a few forms")]
 const BY_SHAPE: [(u64, u8, u8); FORMS] = {
     let (mut rows, mut count, mut number) = ([(0, 0, 0); FORMS], 0, 0);
     while number < NUMBERS.len() {
@@ -614,11 +615,15 @@ fn split(run: &[u8], before: &[u8], groups: &mut [Group; GROUPS]) -> usize {
             place += 1;
         }
         let gap = if count == 0 { edge(&run[..start], before) } else { Gap::of(&run[gap_start..start]) };
-        // A run has at most 128 bytes.
-        groups[count] = Group { start: start as u8, end: place as u8, gap };
+        groups[count] = Group { start: byte_place(start), end: byte_place(place), gap };
         (count, gap_start) = (count + 1, place);
     }
     count
+}
+
+/// A place in a run, which has at most 128 bytes.
+fn byte_place(place: usize) -> u8 {
+    u8::try_from(place).unwrap_or(u8::MAX)
 }
 
 /// What separates the first group from the text before the run.
@@ -839,7 +844,7 @@ impl Text<'_> {
 }
 
 /// Whether a network issues numbers that begin like this with this length. ISO/IEC 7812 leaves it to the networks; as published by Visa,
-/// Mastercard, American Express, Discover (with Diners Club and its partners), JCB, UnionPay, Mir, `RuPay` and Troy. `bare`: written without a gap.
+/// Mastercard, American Express, Discover (with Diners Club and its partners), JCB, `UnionPay`, Mir, `RuPay` and Troy. `bare`: written without a gap.
 fn issuer(digits: &[u8], bare: bool) -> bool {
     let head = digits.iter().take(4).fold(0, |head, digit| head * 10 + u32::from(*digit));
     match digits.len() {
@@ -913,7 +918,7 @@ impl Text<'_> {
 
 /// IANA, IPv4 special-purpose address registry: this network, loopback as it is used, multicast, netmasks; and networks of a class A.
 const fn is_nobodys(octets: [u32; 4]) -> bool {
-    matches!(octets, [0, ..] | [127, 0, ..] | [224..=255, ..] | [_, 0, 0, 0])
+    matches!(octets, [0 | 224..=255, ..] | [127, 0, ..] | [_, 0, 0, 0])
 }
 
 /// Whether what stands right before may be an authority's or a path's, rather than the rest of a word.
@@ -1021,6 +1026,13 @@ impl Text<'_> {
     fn international(&self, place: usize, last: usize) -> Option<usize> {
         let head = &self.run[usize::from(self.groups[place].start)..usize::from(self.groups[place].end)];
         let american = head[0] == b'1';
+        // `+9999-12-31`: a year.
+        if let [_, month, day, ..] = &self.groups[place..=last]
+            && head.len() >= 4
+            && (month.gap, month.len(), day.gap, day.len()) == (Gap::Dash, 2, Gap::Dash, 2)
+        {
+            return None;
+        }
         let (mut total, mut best) = (0, None);
         for end in place..=last.min(place + GROUPS_OF_VALUE) {
             if end > place && self.has_plus(end) {
@@ -1035,7 +1047,7 @@ impl Text<'_> {
                 best = Some(end);
             }
         }
-        let last_joined = self.dash_then_word(last) && total <= 15 && total >= 8;
+        let last_joined = self.dash_then_word(last) && (8..=15).contains(&total);
         best.or(last_joined.then_some(last)).filter(|_| is_country_code(head))
     }
 
@@ -1053,7 +1065,7 @@ impl Text<'_> {
         let (second, third) = (self.groups[area + 1].gap, self.groups[area + 2].gap);
         let digit = |group: usize| self.run[usize::from(self.groups[group].start)];
         let well_formed = match (second, third) {
-            (Gap::Dash, Gap::Dash) | (Gap::Dot, Gap::Dot) | (Gap::Slash, Gap::Dash) => true,
+            (Gap::Dash | Gap::Slash, Gap::Dash) | (Gap::Dot, Gap::Dot) => true,
             (Gap::Paren, Gap::Dash | Gap::Blank | Gap::Dot) => self.is_closed(area),
             // Three numbers in a row of a table look the same but for what the plan says: an area and an exchange begin with 2 to 9.
             (Gap::Blank, Gap::Dash) => digit(area) > b'1' && digit(area + 1) > b'1',
@@ -1098,6 +1110,10 @@ impl Text<'_> {
         let year =
             |group: &Group| matches!(&self.run[usize::from(group.start)..usize::from(group.end)], [b'1', b'9', _, _] | [b'2', b'0', _, _]);
         if rest.iter().any(year) {
+            return false;
+        }
+        // Bytes in hex that happen to have no letters (`02 03 01 00 01`).
+        if rest.iter().filter(|group| group.len() == 2 && self.run[usize::from(group.start)] == b'0').count() > 1 {
             return false;
         }
         let trunk = matches!(head, [b'0', b'1'..=b'9', ..]) && (2..=5).contains(&head.len());
@@ -1145,7 +1161,7 @@ impl Text<'_> {
         }
         // An unbroken number is one only on the same line, and right behind the word.
         let near_by = &self.before[self.before.len().saturating_sub(20)..];
-        total >= 7 && !near_by.contains(&b'\n') && (self.near(PHONE_WORDS, 20) || (called && total >= 10))
+        total >= 7 && !near_by.contains(&b'\n') && (self.near(PHONE_WORDS, 20) || (called && total >= 10 && !near_by.contains(&b'=')))
     }
 }
 
@@ -1296,7 +1312,7 @@ pub(super) fn email(local_end: usize, text: &[u8]) -> Option<Range<usize>> {
 /// The IPv6 address in a longest run of hex digits, colons and dots that no letter, digit or `_` stands next to.
 ///
 /// RFC 4291, section 2.2: eight groups, or fewer with one `::`, the last two of which may be written as an IPv4 address. Loopback and
-/// unspecified addresses are no one's. A short one with `::` has to begin as those in use do (2000::/3, fc00::/7, fe80::/10, or
+/// unspecified addresses are no one's. A short one with `::` has to begin as those in use do (`2000::/3`, `fc00::/7`, `fe80::/10`, or
 /// `::ffff:` before an IPv4 address), since source code has `::` as well; times and eight pairs, as in fingerprints, are none.
 pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
     let mut range = 0..run.len();
@@ -1308,7 +1324,7 @@ pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
         range.start += 1;
     }
     let text = &run[range.clone()];
-    if text.len() < 6 || text.len() > 45 || text.iter().filter(|byte| **byte == b':').count() < 2 {
+    if text.len() < 6 || text.len() > 45 || text.split(|byte| *byte == b':').count() < 3 {
         return None;
     }
     let double = text.windows(2).position(|pair| pair == b"::");
@@ -1653,6 +1669,9 @@ mod tests {
             "iPhone 1689009508",
             "10,000,000",
             "550e8400-e29b-41d4-a716-446655440000",
+            "02 03 01 00 01",
+            "+9999-12-31 23:59",
+            "CALL: u32 = 2147790711",
         ] {
             assert_eq!(kinds(text), [""; 0], "{text}");
         }

@@ -1,3 +1,3 @@
 //! The pack: every kind that ships, as data.
 
-pub mod personal;
+pub(super) mod personal;

@@ -126,7 +126,7 @@ fn ethereum_named(text: &[u8]) -> Option<Range<usize>> {
 }
 
 /// Kinds that begin with a letter or a literal.
-pub const PERSONAL: &[KindSpec] = &[
+pub(crate) const PERSONAL: &[KindSpec] = &[
     KindSpec {
         name: "IBAN",
         about: "An international bank account number (ISO 13616), its check digits right",
