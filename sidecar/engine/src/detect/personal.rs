@@ -694,9 +694,11 @@ impl Text<'_> {
             let range = usize::from(start.start)..usize::from(group.end);
             if (13..=19).contains(&total) && self.is_card(first, last, total) {
                 best = Some(("CREDIT_CARD", last + 1, range));
-            } else if let Some((name, end)) = self.listed(first, last, shape) {
+            } else if total >= LEAST_DIGITS
+                && let Some((name, end)) = self.listed(first, last, shape)
+            {
                 best = Some((name, last + 1, range.start..end));
-            } else if last == first + 3 && total >= 4 && self.is_address(first) {
+            } else if last == first + 3 && group.gap == Gap::Dot && self.is_address(first) {
                 best = Some(("IP_ADDRESS", last + 1, range));
             }
         }
@@ -795,6 +797,9 @@ impl Text<'_> {
         self.words.get_or_insert_with(|| Words::of(before)).any(words, within)
     }
 }
+
+/// The shortest form of the table is a date: `1/1/1990`.
+const LEAST_DIGITS: usize = 6;
 
 const SSN_SHAPE: Shape = Shape::read("3-2-4");
 
@@ -1043,7 +1048,9 @@ impl Text<'_> {
                 break;
             }
             let enough = if american { total == 11 && (end > place || head[1] > b'1') } else { total >= if end == place { 10 } else { 8 } };
-            if enough && (!self.gap_behind(end).joins() || self.extends(end)) {
+            // `+35236450.68`: a decimal fraction.
+            let fraction = end > place && (self.groups[end].len() == 1 || (end == place + 1 && self.groups[end].gap == Gap::Dot));
+            if enough && !fraction && (!self.gap_behind(end).joins() || self.extends(end)) {
                 best = Some(end);
             }
         }
@@ -1473,6 +1480,8 @@ mod tests {
             assert!(listed.contains(name) || besides.contains(name), "{name}");
             assert!(!about.is_empty() && NUMBER_KINDS[..place].iter().all(|(other, _)| other != name), "{name}");
         }
+        let least = |shape: u64| shape.to_be_bytes().iter().map(|byte| usize::from(byte & 31)).sum::<usize>() >= LEAST_DIGITS;
+        assert!(BY_SHAPE.iter().all(|(shape, _, _)| least(*shape)));
         assert!(listed.iter().all(|name| NUMBER_KINDS.iter().any(|(other, _)| other == name)));
     }
 
@@ -1671,6 +1680,7 @@ mod tests {
             "550e8400-e29b-41d4-a716-446655440000",
             "02 03 01 00 01",
             "+9999-12-31 23:59",
+            "+6073641856.9 and +35236450.68",
             "CALL: u32 = 2147790711",
         ] {
             assert_eq!(kinds(text), [""; 0], "{text}");
