@@ -10,8 +10,10 @@ pub(super) enum Bend {
     Open,
     /// Nothing: so many bytes that nobody sees.
     Nothing(usize),
-    /// Another line, or another look, by so many bytes: what stands before it and behind it may be one.
-    Break(usize),
+    /// Another look, by so many bytes: what stands before it and behind it is one word.
+    Mark(usize),
+    /// Another line, by so many bytes: what stands before it and behind it may be one.
+    Line(usize),
     /// A byte of ASCII, by so many bytes.
     Byte(u8, usize),
 }
@@ -40,7 +42,7 @@ pub(super) fn at(bytes: &[u8], whole: bool) -> Bend {
         [b'&', rest @ ..] => entity(rest, open),
         [b'*' | b'`' | b'~', rest @ ..] => {
             let more = rest.iter().take_while(|byte| **byte == bytes[0]).count();
-            if more == rest.len() && !whole && more < LONGEST { Bend::Open } else { Bend::Break(1 + more.min(LONGEST)) }
+            if more == rest.len() && !whole && more < LONGEST { Bend::Open } else { Bend::Mark(1 + more.min(LONGEST)) }
         }
         [b'\r', rest @ ..] => match rest {
             [b'\n', rest @ ..] => line(rest, 2, whole),
@@ -55,7 +57,7 @@ pub(super) fn at(bytes: &[u8], whole: bool) -> Bend {
 /// The beginning of another line: blanks, and what Markdown and e-mails quote with.
 fn line(rest: &[u8], before: usize, whole: bool) -> Bend {
     let blanks = rest.iter().take(INDENTATION).take_while(|byte| matches!(byte, b' ' | b'\t' | b'>')).count();
-    if blanks == rest.len() && blanks < INDENTATION && !whole { Bend::Open } else { Bend::Break(before + blanks) }
+    if blanks == rest.len() && blanks < INDENTATION && !whole { Bend::Open } else { Bend::Line(before + blanks) }
 }
 
 fn ascii(code: u32, length: usize) -> Bend {
@@ -165,10 +167,10 @@ mod tests {
             ("&amp;x", Bend::Byte(b'&', 5)),
             ("&nope;", Bend::Plain),
             ("&", Bend::Plain),
-            ("**x", Bend::Break(2)),
-            ("`x", Bend::Break(1)),
-            ("\r\n  x", Bend::Break(4)),
-            ("\n> x", Bend::Break(3)),
+            ("**x", Bend::Mark(2)),
+            ("`x", Bend::Mark(1)),
+            ("\r\n  x", Bend::Line(4)),
+            ("\n> x", Bend::Line(3)),
             ("\u{200b}x", Bend::Nothing(3)),
             ("\u{ad}x", Bend::Nothing(2)),
             ("\u{e0041}x", Bend::Nothing(4)),

@@ -354,10 +354,12 @@ pub(super) fn uk_utr(digits: &[u8]) -> bool {
 /// Skatteverket, SKV 704: date of birth (coordination numbers: day and 60), Luhn over ten digits; with or without the century.
 pub(super) fn sweden_personal_id(digits: &[u8]) -> bool {
     let ten = match digits {
-        [1, 9, ten @ ..] | [2, 0, ten @ ..] if ten.len() == 10 => ten,
-        ten if ten.len() == 10 => ten,
-        _ => return false,
+        [1, 9, ten @ ..] | [2, 0, ten @ ..] if digits.len() == 12 => ten,
+        _ => digits,
     };
+    if ten.len() != 10 {
+        return false;
+    }
     is_day(two(&ten[2..]), two(&ten[4..]) % 60) && luhn(ten)
 }
 
@@ -435,9 +437,9 @@ pub(super) fn bulgaria_egn(digits: &[u8]) -> bool {
         && weighted(digits, &[2, 4, 8, 5, 10, 9, 7, 3, 6]) % 11 % 10 == u32::from(digits[9])
 }
 
-/// Act 133/2000 of the Czech Republic, rodné číslo (also of Slovakia): date of birth (women: month and 50), divisible by 11.
+/// Act 133/2000 of the Czech Republic, rodné číslo (also of Slovakia): date of birth (women: month and 50), the rest of 11.
 pub(super) fn czech_birth_number(digits: &[u8]) -> bool {
-    digits.len() == 10 && is_day(two(&digits[2..]) % 50 % 20, two(&digits[4..])) && value(digits).is_multiple_of(11)
+    digits.len() == 10 && is_day(two(&digits[2..]) % 50 % 20, two(&digits[4..])) && value(&digits[..9]) % 11 % 10 == u64::from(digits[9])
 }
 
 /// Dachverband der Sozialversicherungsträger, Austria: serial, check digit, date of birth; modulo 11.
@@ -522,8 +524,8 @@ fn iban_length(country: [u8; 2]) -> Option<usize> {
     })
 }
 
-/// Where the IBAN that `text` begins with ends. ISO 13616-1: length by country, MOD 97-10. Blanks and hyphens between its groups are passed
-/// over, one at a time.
+/// Where the IBAN that `text` begins with ends. ISO 13616-1: length by country, MOD 97-10. Blanks between its groups are passed over,
+/// one at a time.
 pub(super) fn iban_end(text: &[u8]) -> Option<usize> {
     let [first, second, ..] = text else { return None };
     let length = iban_length([first.to_ascii_uppercase(), second.to_ascii_uppercase()])?;
@@ -551,7 +553,9 @@ pub(super) fn iban_end(text: &[u8]) -> Option<usize> {
     }
     let characters = &characters[..length];
     let rest = mod_97(characters[4..].iter().chain(&characters[..4]).copied());
-    end.filter(|_| rest == 1)
+    // Every country's has eight digits and more; words in a row have fewer.
+    let digits = characters[4..].iter().filter(|byte| byte.is_ascii_digit()).count();
+    end.filter(|_| rest == 1 && digits >= 8)
 }
 
 /// Ministry of Home Affairs, Singapore (NRIC and FIN): weights 2, 7, 6, 5, 4, 3, 2, an offset and letters by series.
@@ -648,8 +652,8 @@ fn base_58<const N: usize>(text: &[u8], alphabet: &[u8; 58]) -> Option<[u8; N]> 
         let mut carry = alphabet.iter().position(|known| known == byte)?;
         for place in bytes.iter_mut().rev() {
             carry += usize::from(*place) * 58;
-            *place = (carry % 256) as u8;
-            carry /= 256;
+            *place = carry.to_le_bytes()[0];
+            carry >>= 8;
         }
         if carry != 0 {
             return None;
@@ -659,7 +663,7 @@ fn base_58<const N: usize>(text: &[u8], alphabet: &[u8; 58]) -> Option<[u8; N]> 
 }
 
 /// The version of an address in base58check (version, 20 bytes of hash, 4 bytes of double SHA-256), if its checksum is right.
-/// Bitcoin wiki, "Base58Check encoding".
+/// Bitcoin wiki, "`Base58Check` encoding".
 pub(super) fn base_58_check(text: &[u8]) -> Option<u8> {
     hash_58(text, BITCOIN_58)
 }
@@ -718,8 +722,10 @@ pub(super) fn bech_32(text: &[u8]) -> bool {
     let mut sum = chain.iter().fold(1, |sum, byte| step(sum, u32::from(byte.to_ascii_lowercase() >> 5)));
     sum = chain.iter().fold(step(sum, 0), |sum, byte| step(sum, u32::from(byte.to_ascii_lowercase() & 31)));
     for byte in data {
-        let Some(value) = CHARACTERS.iter().position(|known| *known == byte.to_ascii_lowercase()) else { return false };
-        sum = step(sum, value as u32);
+        let Some(value) = (0..).zip(CHARACTERS).find_map(|(value, known)| (*known == byte.to_ascii_lowercase()).then_some(value)) else {
+            return false;
+        };
+        sum = step(sum, value);
     }
     data.len() >= 6 && matches!(sum, 1 | 0x2bc8_30a3)
 }
@@ -797,9 +803,9 @@ fn permute(state: &mut [[u64; 5]; 5]) {
         }
         // Chi.
         for y in 0..5 {
-            let row = [state[0][y], state[1][y], state[2][y], state[3][y], state[4][y]];
-            for x in 0..5 {
-                state[x][y] = row[x] ^ (!row[(x + 1) % 5] & row[(x + 2) % 5]);
+            let row = state.map(|column| column[y]);
+            for (x, column) in state.iter_mut().enumerate() {
+                column[y] = row[x] ^ (!row[(x + 1) % 5] & row[(x + 2) % 5]);
             }
         }
         // Iota.
@@ -809,5 +815,181 @@ fn permute(state: &mut [[u64; 5]; 5]) {
             }
             register = if register & 0x80 == 0 { register << 1 } else { register << 1 ^ 0x71 };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digits(text: &str) -> Vec<u8> {
+        text.bytes().filter(u8::is_ascii_digit).map(|byte| byte - b'0').collect()
+    }
+
+    type Check = fn(&[u8]) -> bool;
+
+    /// Numbers that those who give them out, or the standards, publish as examples; or made up, with right check digits.
+    const EXAMPLES: &[(Check, &str)] = &[
+        (luhn, "7992739871 3"),
+        (mod_11_10, "0794 5"),
+        (verhoeff, "236 3"),
+        (us_ssn, "078 05 1120"),
+        (us_itin, "912 72 3456"),
+        (us_ein, "12 3456789"),
+        (us_routing, "021000021"),
+        (canada_sin, "193 456 787"),
+        (brazil_cpf, "111 444 777 35"),
+        (brazil_cnpj, "11 222 333 0001 81"),
+        (argentina_cuit, "20 05536168 2"),
+        (chile_rut_digits, "12 531 909 2"),
+        (india_aadhaar, "2341 2341 2346"),
+        (china_resident_id_digits, "110105 19910101 0050"),
+        (japan_my_number, "1234 5678 9018"),
+        (korea_rrn, "900101 2960761"),
+        (thailand_id, "1 2345 67975 06 1"),
+        (malaysia_nric, "770305 02 1234"),
+        (indonesia_nik, "317101 170845 0001"),
+        (emirates_id, "784 1984 1234567 4"),
+        (saudi_id, "1 00000000 8"),
+        (israel_id, "03933742 3"),
+        (australia_tfn, "123 456 782"),
+        (australia_medicare, "2123 45670 1"),
+        (australia_abn, "51 824 753 556"),
+        (south_africa_id, "800101 5009 087"),
+        (egypt_id, "2 900101 12 34567"),
+        (germany_tax_id, "86 095 742 719"),
+        (france_nir, "2 55 08 14 168 025 38"),
+        (poland_pesel, "440514 01359"),
+        (netherlands_bsn, "111222333"),
+        (turkey_tckn, "10000000146"),
+        (uk_nhs, "943 476 5919"),
+        (uk_utr, "19558 39661"),
+        (sweden_personal_id, "811218 9876"),
+        (sweden_personal_id, "19 811218 9876"),
+        (norway_fnr, "151086 95088"),
+        (denmark_cpr, "211062 5629"),
+        (iceland_kennitala, "120174 3399"),
+        (belgium_national_number, "850730 033 28"),
+        (portugal_nif, "501964843"),
+        (russia_snils, "112 233 445 95"),
+        (russia_inn, "500100732259"),
+        (ukraine_rnokpp, "1759013776"),
+        (romania_cnp, "1 630615 125401"),
+        (bulgaria_egn, "752316 9263"),
+        (czech_birth_number, "710319 2745"),
+        (austria_svnr, "1237 010180"),
+        (switzerland_ahv, "756 9217 0769 85"),
+        (greece_amka, "010130 96589"),
+        (croatia_oib, "33392005961"),
+        (baltic_personal_code, "3 760503 0299"),
+    ];
+
+    #[test]
+    fn published_numbers_are_right() {
+        for (place, (check, number)) in EXAMPLES.iter().enumerate() {
+            assert!(check(&digits(number)), "{place}: {number}");
+        }
+    }
+
+    #[test]
+    fn a_slice_of_any_length_is_judged_without_a_panic() {
+        for (check, number) in EXAMPLES {
+            let digits = digits(&number.repeat(3));
+            for length in 0..digits.len() {
+                let _ = check(&digits[..length]);
+            }
+        }
+        let text = b"A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v2W3x4Y5z6".repeat(3);
+        for length in 0..text.len() {
+            let text = &text[..length];
+            let _ = (italy_codice_fiscale(text), singapore_nric(text), taiwan_id(text), mexico_curp(text), vin(text));
+            let _ = (iban_end(text), base_58_check(text), ripple_58_check(text), is_key_in_base_58(text), monero(text), bech_32(text));
+            let _ = (ethereum_case(text), hong_kong_id(&text[..length.min(3)], &[0; 6], b'A'));
+            let _ = (chile_rut(&[1; 40][..length.min(40)], b'K'), finland_hetu(&[1; 40][..length.min(40)], b'K'));
+            let _ = (china_resident_id(&[1; 40][..length.min(40)], b'X'), spain_dni(&[1; 40][..length.min(40)], b'X'));
+        }
+    }
+
+    #[test]
+    fn one_wrong_digit_is_noticed_where_the_sum_is_made_for_that() {
+        let made_for_that: &[Check] =
+            &[luhn, mod_11_10, verhoeff, brazil_cpf, brazil_cnpj, germany_tax_id, netherlands_bsn, uk_nhs, switzerland_ahv, turkey_tckn];
+        for (check, number) in EXAMPLES.iter().filter(|(check, _)| made_for_that.iter().any(|made| std::ptr::fn_addr_eq(*made, *check))) {
+            let right = digits(number);
+            for place in 0..right.len() {
+                let mut wrong = right.clone();
+                wrong[place] = (wrong[place] + 1) % 10;
+                assert!(!check(&wrong), "{number} {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn letters_at_the_end_are_checked() {
+        assert!(china_resident_id(&digits("110105 19491231 002"), b'X'));
+        assert!(!china_resident_id(&digits("110105 19491231 003"), b'X'));
+        assert!(chile_rut(&digits("10 160 500"), b'0') ^ chile_rut(&digits("10 160 500"), b'K'));
+        assert!(spain_dni(&digits("12345678"), b'Z'));
+        assert!(finland_hetu(&digits("131052 308"), b'T'));
+    }
+
+    #[test]
+    fn codes_of_letters_and_digits_are_checked() {
+        assert!(italy_codice_fiscale(["RSSMRA85", "T10A562S"].concat().as_bytes()));
+        assert!(!italy_codice_fiscale(["RSSMRA85", "T10A562T"].concat().as_bytes()));
+        assert!(singapore_nric(["S1234", "567D"].concat().as_bytes()));
+        assert!(!singapore_nric(["S1234", "567E"].concat().as_bytes()));
+        assert!(taiwan_id(["A1234", "56789"].concat().as_bytes()));
+        assert!(!taiwan_id(["A1234", "56788"].concat().as_bytes()));
+        assert!(hong_kong_id(b"A", &digits("123456"), b'3'));
+        assert!(!hong_kong_id(b"A", &digits("123456"), b'4'));
+        assert!(mexico_curp(["BOXW3108", "20HNERXN09"].concat().as_bytes()));
+        assert!(!mexico_curp(["BOXW3108", "20HNERXN08"].concat().as_bytes()));
+        assert!(vin(["1M8GDM9A", "XKP042788"].concat().as_bytes()));
+        assert!(!vin(["1M8GDM9A", "0KP042788"].concat().as_bytes()));
+    }
+
+    #[test]
+    fn an_iban_ends_where_its_country_says() {
+        let (plain, spaced) = (["GB82WEST", "12345698765432"].concat(), ["GB82 WEST 1234", "5698 7654 32"].join(" "));
+        assert_eq!(iban_end(plain.as_bytes()), Some(22));
+        assert_eq!(iban_end(plain.to_lowercase().as_bytes()), Some(22));
+        assert_eq!(iban_end(format!("{spaced} and some words").as_bytes()), Some(27));
+        assert_eq!(iban_end(format!("{plain}1").as_bytes()), None);
+        assert_eq!(iban_end(&plain.as_bytes()[..21]), None);
+        assert_eq!(iban_end(plain.replace("82", "83").as_bytes()), None);
+        assert_eq!(iban_end(["DE89", "370400440532013000"].concat().as_bytes()), Some(22));
+        assert_eq!(iban_end(["NO93", "86011117947"].concat().as_bytes()), Some(15));
+        assert_eq!(iban_end(["MT84MALT0110000", "12345MTLCAST001S"].concat().as_bytes()), Some(31));
+        assert_eq!(iban_end(["ZZ89", "370400440532013000"].concat().as_bytes()), None);
+    }
+
+    #[test]
+    fn keccak_is_that_of_before_the_standard() {
+        let beginning = |text: &[u8]| u64::from_be_bytes(keccak_256(text)[..8].try_into().unwrap());
+        assert_eq!(beginning(b""), 0xc5d2_4601_86f7_233c);
+        assert_eq!(beginning(b"abc"), 0x4e03_657a_ea45_a94f);
+    }
+
+    #[test]
+    fn addresses_of_crypto_currencies_are_checked() {
+        // Of Bitcoin's first block; of BIP-173 and BIP-350; of ERC-55; of the XRP Ledger's documentation. Monero's is made up.
+        let genesis = ["1A1zP1eP5QGefi2D", "MPTfTL5SLmv7DivfNa"].concat();
+        assert_eq!(base_58_check(genesis.as_bytes()), Some(0));
+        assert_eq!(base_58_check(genesis.replace('Q', "R").as_bytes()), None);
+        assert!(bech_32(["bc1qw508d6qejxtdg4y5r3", "zarvary0c5xw7kv8f3t4"].concat().as_bytes()));
+        assert!(bech_32(["BC1QW508D6QEJXTDG4Y5R3", "ZARVARY0C5XW7KV8F3T4"].concat().as_bytes()));
+        assert!(!bech_32(["bc1qw508d6qejxtdg4y5r3", "zarvary0c5xw7kv8f3t5"].concat().as_bytes()));
+        assert!(bech_32(["bc1p0xlxvlhemja6c4dqv22uapctqup", "fhlxm9h8z3k2e72q4k9hcz7vqzk5jj0"].concat().as_bytes()));
+        let mixed = ["5aAeb6053F3E94C9b9A0", "9f33669435E7Ef1BeAed"].concat();
+        assert_eq!(ethereum_case(mixed.as_bytes()), EthereumCase::Right);
+        assert_eq!(ethereum_case(mixed.replace('A', "a").as_bytes()), EthereumCase::Wrong);
+        assert_eq!(ethereum_case(mixed.to_lowercase().as_bytes()), EthereumCase::Plain);
+        assert_eq!(ripple_58_check(["rHb9CJAWyB4rj91VRW", "n96DkukG4bwdtyTh"].concat().as_bytes()), Some(0));
+        let made_up = ["4AxSQnsnu8L3vR9P9DkWV5iT1CVYRZYFdYLEHCbT69cJ4snj", "CkNKqn6h3UPn6DBQQajGoJSRT9R8Kj54hyGzfGF47omudvt"].concat();
+        assert!(monero(made_up.as_bytes()));
+        assert!(!monero(made_up.replace('G', "H").as_bytes()));
+        assert!(is_key_in_base_58(["So111111111111111111", "11111111111111111111112"].concat().as_bytes()));
+        assert!(!is_key_in_base_58(&[b'z'; 44]));
     }
 }

@@ -369,9 +369,9 @@ impl Matcher {
         (self.state, self.armed, self.blocked) == (other.state, other.armed, other.blocked) && is_idle(self) && is_idle(other)
     }
 
-    /// Something stands here that may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
+    /// A line ends here, which may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
     /// follows looks it.
-    pub(super) fn bend(&mut self, asked: Asked<'_>, window: Window<'_>) {
+    pub(super) fn end_line(&mut self, asked: Asked<'_>, window: Window<'_>) {
         let place = self.next;
         let mut moved = std::mem::take(&mut self.stepping);
         moved.append(&mut self.running);

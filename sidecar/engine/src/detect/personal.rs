@@ -190,7 +190,7 @@ const fn near(shape: &str, check: fn(&[u8]) -> bool) -> Form {
     Form { shape: Shape::read(shape), near: true, check: Check::Digits(check) }
 }
 
-fn any(_: &[u8]) -> bool {
+fn whatever(_: &[u8]) -> bool {
     true
 }
 
@@ -273,7 +273,7 @@ const NUMBERS: &[Number] = &[
     Number { name: "PORTUGAL_NIF", words: &["nif", "contribuinte", "identificação fiscal"], forms: &[near("9", checks::portugal_nif), near("3 3 3", checks::portugal_nif)] },
     Number { name: "RUSSIA_SNILS", words: &["снилс", "СНИЛС", "snils"], forms: &[alone("3-3-3 2", checks::russia_snils), near("3-3-3-2", checks::russia_snils), near("11", checks::russia_snils)] },
     Number { name: "RUSSIA_INN", words: &["инн", "ИНН", "russian tax"], forms: &[near("12", checks::russia_inn)] },
-    Number { name: "RUSSIA_PASSPORT", words: &["паспорт", "Паспорт", "ПАСПОРТ", "паспорта", "russian passport"], forms: &[near("4 6", any), near("2 2 6", any), near("10", any)] },
+    Number { name: "RUSSIA_PASSPORT", words: &["паспорт", "Паспорт", "ПАСПОРТ", "паспорта", "russian passport"], forms: &[near("4 6", whatever), near("2 2 6", whatever), near("10", whatever)] },
     Number { name: "UKRAINE_RNOKPP", words: &["рнокпп", "РНОКПП", "іпн", "ІПН", "rnokpp"], forms: &[near("10", checks::ukraine_rnokpp)] },
     Number { name: "ROMANIA_CNP", words: &["cnp", "cod numeric"], forms: &[near("13", checks::romania_cnp)] },
     Number { name: "BULGARIA_EGN", words: &["егн", "ЕГН", "egn"], forms: &[near("10", checks::bulgaria_egn)] },
@@ -284,8 +284,8 @@ const NUMBERS: &[Number] = &[
     Number { name: "CROATIA_OIB", words: &["oib", "osobni identifikacijski"], forms: &[near("11", checks::croatia_oib)] },
     Number { name: "BALTIC_PERSONAL_CODE", words: &["isikukood", "asmens kodas", "personal code", "estonian", "lithuanian"], forms: &[near("11", checks::baltic_personal_code)] },
     Number { name: "IMEI", words: &["imei"], forms: &[near("15", checks::luhn), near("2-6-6-1", checks::luhn), near("2 6 6 1", checks::luhn), near("6-2-6-1", checks::luhn)] },
-    Number { name: "PASSPORT_NUMBER", words: PASSPORT_WORDS, forms: &[near("9", any), near("8", any), near("7", any)] },
-    Number { name: "DRIVER_LICENSE", words: DRIVER_WORDS, forms: &[near("7", any), near("8", any), near("9", any), near("10", any), near("12", any), near("3 3 3", any), near("3-3-3", any)] },
+    Number { name: "PASSPORT_NUMBER", words: PASSPORT_WORDS, forms: &[near("9", whatever), near("8", whatever), near("7", whatever)] },
+    Number { name: "DRIVER_LICENSE", words: DRIVER_WORDS, forms: &[near("7", whatever), near("8", whatever), near("9", whatever), near("10", whatever), near("12", whatever), near("3 3 3", whatever), near("3-3-3", whatever)] },
     Number { name: "DATE_OF_BIRTH", words: BIRTH_WORDS, forms: &[
         near("4-2-2", date), near("4/2/2", date), near("4.2.2", date), near("2/2/4", date), near("2-2-4", date), near("2.2.4", date),
         near("1/2/4", date), near("2/1/4", date), near("1.2.4", date), near("2.1.4", date), near("1-2-4", date), near("2-1-4", date),
@@ -387,7 +387,6 @@ const PHONE_WORDS: &[&str] = &[
     "handynummer",
     "móvil",
     "celular",
-    "portable",
     "rufnummer",
     "телефон",
     "тел",
@@ -401,8 +400,7 @@ const PHONE_WORDS: &[&str] = &[
     "hotline",
 ];
 /// After these, one that is written as such.
-const CALL_WORDS: &[&str] =
-    &["call", "reach", "dial", "answering", "contact", "text", "sms", "ring", "anrufen", "appelez", "llama", "number is"];
+const CALL_WORDS: &[&str] = &["call", "reach", "dial", "answering", "contact", "text", "sms", "anrufen", "appelez", "llama"];
 /// An address follows, though it may look like a version or a section.
 const ADDRESS_WORDS: &[&str] = &[
     "ip",
@@ -425,8 +423,35 @@ const ADDRESS_WORDS: &[&str] = &[
 ];
 /// What looks like an address is a number of a version or of a section.
 const VERSION_WORDS: &[&str] = &[
-    "version", "ver", "versions", "release", "releases", "v", "build", "firmware", "driver", "section", "sections", "chapter", "appendix",
-    "clause", "rfc", "oid", "upgrade", "bump", "update", "kernel", "sdk", "figure", "table", "§", "tag", "since", "revision", "asn",
+    "version",
+    "ver",
+    "versions",
+    "release",
+    "releases",
+    "v",
+    "build",
+    "firmware",
+    "driver",
+    "section",
+    "sections",
+    "chapter",
+    "appendix",
+    "clause",
+    "rfc",
+    "oid",
+    "identifier",
+    "upgrade",
+    "bump",
+    "update",
+    "kernel",
+    "sdk",
+    "figure",
+    "table",
+    "§",
+    "tag",
+    "since",
+    "revision",
+    "asn",
 ];
 
 /// How many forms the table has.
@@ -441,6 +466,7 @@ const FORMS: usize = {
 
 /// Every form by its shape: the shape, the place of its kind in the table, and its place there. Sorted, so that those of a shape stand
 /// together, in the table's order.
+#[expect(clippy::cast_possible_truncation, reason = "there are at most 64 kinds, each of a few forms")]
 const BY_SHAPE: [(u64, u8, u8); FORMS] = {
     let (mut rows, mut count, mut number) = ([(0, 0, 0); FORMS], 0, 0);
     while number < NUMBERS.len() {
@@ -552,8 +578,8 @@ pub(super) const NUMBER_KINDS: &[(&str, &str)] = &[
 /// text before it. A value has at most 52 bytes (19 digits, and gaps of up to three bytes between groups), so each lies in the window in
 /// whose first half it begins, together with the gap behind it.
 pub(super) fn numbers(run: &[u8], before: &[u8], after: Option<u8>, found: &mut dyn FnMut(&'static str, Range<usize>)) {
-    // Nothing below this has eight digits, which an address, a card, a telephone, or a national number but for the shortest has.
-    if run.len() < 5 {
+    // `1.1.1.1` is the shortest value, and a number of seven digits.
+    if run.len() < 7 {
         return;
     }
     let (run, after) = match run.get(LONGEST_RUN) {
@@ -589,11 +615,15 @@ fn split(run: &[u8], before: &[u8], groups: &mut [Group; GROUPS]) -> usize {
             place += 1;
         }
         let gap = if count == 0 { edge(&run[..start], before) } else { Gap::of(&run[gap_start..start]) };
-        // A run has at most 128 bytes.
-        groups[count] = Group { start: start as u8, end: place as u8, gap };
+        groups[count] = Group { start: byte_place(start), end: byte_place(place), gap };
         (count, gap_start) = (count + 1, place);
     }
     count
+}
+
+/// A place in a run, which has at most 128 bytes.
+fn byte_place(place: usize) -> u8 {
+    u8::try_from(place).unwrap_or(u8::MAX)
 }
 
 /// What separates the first group from the text before the run.
@@ -609,7 +639,7 @@ fn edge(lead: &[u8], before: &[u8]) -> Gap {
         [.., b'0'..=b'9', b' '] => Gap::Blank,
         // `part-123`, `x.123`, `1,234` are one, and an address goes on.
         [.., byte, b'-' | b'.' | b'/' | b'\\'] if byte.is_ascii_alphanumeric() || *byte == b'_' => Gap::Dash,
-        [.., b'0'..=b'9', b',' | b':'] | [.., b'%' | b'$' | b'=' | b'&', b'.'] => Gap::Dash,
+        [.., b'0'..=b'9', b':'] | [.., b'%' | b'$' | b'=' | b'&', b'.'] => Gap::Dash,
         _ => Gap::None,
     }
 }
@@ -664,9 +694,11 @@ impl Text<'_> {
             let range = usize::from(start.start)..usize::from(group.end);
             if (13..=19).contains(&total) && self.is_card(first, last, total) {
                 best = Some(("CREDIT_CARD", last + 1, range));
-            } else if let Some((name, end)) = self.listed(first, last, shape) {
+            } else if total >= LEAST_DIGITS
+                && let Some((name, end)) = self.listed(first, last, shape)
+            {
                 best = Some((name, last + 1, range.start..end));
-            } else if last == first + 3 && total >= 4 && self.is_address(first) {
+            } else if last == first + 3 && group.gap == Gap::Dot && self.is_address(first) {
                 best = Some(("IP_ADDRESS", last + 1, range));
             }
         }
@@ -766,6 +798,9 @@ impl Text<'_> {
     }
 }
 
+/// The shortest form of the table is a date: `1/1/1990`.
+const LEAST_DIGITS: usize = 6;
+
 const SSN_SHAPE: Shape = Shape::read("3-2-4");
 
 // === Cards ===
@@ -803,7 +838,7 @@ impl Text<'_> {
         }
         let mut digits = [0; 19];
         let digits = self.digits(first, last, &mut digits);
-        let issued = issuer(digits);
+        let issued = issuer(digits, bare);
         if !checks::luhn(digits) || digits.iter().all(|digit| *digit == digits[0]) {
             return false;
         }
@@ -814,18 +849,17 @@ impl Text<'_> {
 }
 
 /// Whether a network issues numbers that begin like this with this length. ISO/IEC 7812 leaves it to the networks; as published by Visa,
-/// Mastercard, American Express, Discover (with Diners Club and its partners), JCB, UnionPay, Mir, `RuPay` and Troy.
-fn issuer(digits: &[u8]) -> bool {
+/// Mastercard, American Express, Discover (with Diners Club and its partners), JCB, `UnionPay`, Mir, `RuPay` and Troy. `bare`: written without a gap.
+fn issuer(digits: &[u8], bare: bool) -> bool {
     let head = digits.iter().take(4).fold(0, |head, digit| head * 10 + u32::from(*digit));
     match digits.len() {
         13 => head / 1000 == 4,
         14 => matches!(head / 10, 300..=305 | 309) || matches!(head / 100, 36 | 38 | 39),
         15 => matches!(head / 100, 34 | 37),
         16 => {
-            matches!(head / 1000, 4)
-                || matches!(head, 2200..=2204 | 2221..=2720 | 3528..=3589 | 6011 | 9792)
-                || matches!(head / 100, 50..=69 | 81 | 82 | 36 | 38 | 39)
-                || matches!(head / 10, 300..=305 | 309)
+            matches!(head, 4000..=4999 | 5100..=5599 | 2200..=2204 | 2221..=2720 | 3528..=3589 | 6011 | 6440..=6599 | 6200..=6299 | 9792)
+                // What few have, an unbroken number has rather by chance.
+                || (!bare && (matches!(head / 100, 50 | 56..=69 | 81 | 82 | 36 | 38 | 39) || matches!(head / 10, 300..=305 | 309)))
         }
         17..=19 => matches!(head / 1000, 4) || matches!(head / 100, 50 | 56..=69) || matches!(head, 2200..=2204 | 3528..=3589),
         _ => false,
@@ -844,7 +878,7 @@ impl Text<'_> {
         if groups.iter().any(|group| group.len() > 3) || groups[1..].iter().any(|group| group.gap != Gap::Dot) {
             return false;
         }
-        let (start, end) = (usize::from(groups[0].start), usize::from(groups[3].end));
+        let start = usize::from(groups[0].start);
         let mut octets = [0u32; 4];
         for (octet, group) in octets.iter_mut().zip(groups) {
             let digits = &self.run[usize::from(group.start)..usize::from(group.end)];
@@ -855,14 +889,14 @@ impl Text<'_> {
         }
         // A range of addresses (`10.0.0.1-10.0.0.9`) and a prefix (`/24`) may follow.
         let behind = self.gap_behind(first + 3);
-        if behind == Gap::Dot || (first + 4 == self.groups.len() && end == self.run.len() && behind == Gap::Dash) {
+        if behind == Gap::Dot || (first + 4 == self.groups.len() && behind == Gap::Dash) {
             return false;
         }
         let ranged = first > 0 && matches!(self.groups[first].gap, Gap::Dash | Gap::Slash);
         if self.groups[first].gap.joins() && !ranged && !(first == 0 && is_port_or_path(self.before)) {
             return false;
         }
-        if matches!(octets, [0, ..] | [127, 0, ..] | [224..=255, ..] | [_, 0, 0, 0]) || (octets[3] == 0 && behind == Gap::Slash) {
+        if is_nobodys(octets) || (octets[3] == 0 && behind == Gap::Slash) {
             return false;
         }
         if first > 0 {
@@ -878,9 +912,18 @@ impl Text<'_> {
         if self.near(VERSION_WORDS, 24) {
             return false;
         }
-        // All small: rather the number of a section or a version.
-        octets.iter().any(|octet| *octet > 31) || matches!(lead, [.., b'@'] | [.., b'/', b'/']) || self.near(ADDRESS_WORDS, 24)
+        // All small: rather the number of a section or a version, unless it is of the private network 10, or a prefix follows.
+        octets[0] == 10
+            || octets.iter().any(|octet| *octet > 31)
+            || behind == Gap::Slash
+            || matches!(lead, [.., b'@'] | [.., b'/', b'/'])
+            || self.near(ADDRESS_WORDS, 24)
     }
+}
+
+/// IANA, IPv4 special-purpose address registry: this network, loopback as it is used, multicast, netmasks; and networks of a class A.
+const fn is_nobodys(octets: [u32; 4]) -> bool {
+    matches!(octets, [0 | 224..=255, ..] | [127, 0, ..] | [_, 0, 0, 0])
 }
 
 /// Whether what stands right before may be an authority's or a path's, rather than the rest of a word.
@@ -988,6 +1031,13 @@ impl Text<'_> {
     fn international(&self, place: usize, last: usize) -> Option<usize> {
         let head = &self.run[usize::from(self.groups[place].start)..usize::from(self.groups[place].end)];
         let american = head[0] == b'1';
+        // `+9999-12-31`: a year.
+        if let [_, month, day, ..] = &self.groups[place..=last]
+            && head.len() >= 4
+            && (month.gap, month.len(), day.gap, day.len()) == (Gap::Dash, 2, Gap::Dash, 2)
+        {
+            return None;
+        }
         let (mut total, mut best) = (0, None);
         for end in place..=last.min(place + GROUPS_OF_VALUE) {
             if end > place && self.has_plus(end) {
@@ -997,12 +1047,14 @@ impl Text<'_> {
             if total > 15 {
                 break;
             }
-            let enough = if american { total == 11 } else { total >= if end == place { 10 } else { 8 } };
-            if enough && (!self.gap_behind(end).joins() || self.extends(end)) {
+            let enough = if american { total == 11 && (end > place || head[1] > b'1') } else { total >= if end == place { 10 } else { 8 } };
+            // `+35236450.68`: a decimal fraction.
+            let fraction = end > place && (self.groups[end].len() == 1 || (end == place + 1 && self.groups[end].gap == Gap::Dot));
+            if enough && !fraction && (!self.gap_behind(end).joins() || self.extends(end)) {
                 best = Some(end);
             }
         }
-        let last_joined = self.dash_then_word(last) && total <= 15 && total >= 8;
+        let last_joined = self.dash_then_word(last) && (8..=15).contains(&total);
         best.or(last_joined.then_some(last)).filter(|_| is_country_code(head))
     }
 
@@ -1020,11 +1072,10 @@ impl Text<'_> {
         let (second, third) = (self.groups[area + 1].gap, self.groups[area + 2].gap);
         let digit = |group: usize| self.run[usize::from(self.groups[group].start)];
         let well_formed = match (second, third) {
-            (Gap::Dash, Gap::Dash) | (Gap::Dot, Gap::Dot) | (Gap::Slash, Gap::Dash) => true,
+            (Gap::Dash | Gap::Slash, Gap::Dash) | (Gap::Dot, Gap::Dot) => true,
             (Gap::Paren, Gap::Dash | Gap::Blank | Gap::Dot) => self.is_closed(area),
-            (Gap::Blank, Gap::Dash) => digit(area) > b'1' && digit(area + 1) > b'1',
             // Three numbers in a row of a table look the same but for what the plan says: an area and an exchange begin with 2 to 9.
-            (Gap::Blank, Gap::Blank) => area > place && digit(area) > b'1' && digit(area + 1) > b'1',
+            (Gap::Blank, Gap::Dash) => digit(area) > b'1' && digit(area + 1) > b'1',
             _ => false,
         };
         let end = area + 2;
@@ -1046,6 +1097,7 @@ impl Text<'_> {
         if rest.is_empty() || !even {
             return false;
         }
+        let gap = rest[0].gap;
         if self.is_closed(place) {
             let year = matches!(head, [b'1', b'9', _, _] | [b'2', b'0', _, _]);
             let dashed = rest.iter().any(|group| group.gap == Gap::Dash);
@@ -1055,20 +1107,29 @@ impl Text<'_> {
         // `0044 20 7946 0958`: as one dials abroad.
         if let [b'0', b'0', code @ ..] = head
             && rest.len() >= 2
+            && gap != Gap::Dot
             && matches!(code.len(), 1..=3)
             && is_country_code(code)
         {
             return (10..=15).contains(&total) && code != b"0";
         }
-        // A trunk prefix.
+        // A trunk prefix. Years in a row are none.
+        let year =
+            |group: &Group| matches!(&self.run[usize::from(group.start)..usize::from(group.end)], [b'1', b'9', _, _] | [b'2', b'0', _, _]);
+        if rest.iter().any(year) {
+            return false;
+        }
+        // Bytes in hex that happen to have no letters (`02 03 01 00 01`).
+        if rest.iter().filter(|group| group.len() == 2 && self.run[usize::from(group.start)] == b'0').count() > 1 {
+            return false;
+        }
         let trunk = matches!(head, [b'0', b'1'..=b'9', ..]) && (2..=5).contains(&head.len());
-        let gap = rest[0].gap;
         let uniform = rest.iter().all(|group| group.gap == gap);
         let mixed = rest.iter().all(|group| matches!(group.gap, Gap::Dash | Gap::Blank | Gap::Slash));
         let long_enough = match (rest.len(), gap) {
             (1, Gap::Dash | Gap::Slash) => (10..=11).contains(&total),
             (1, Gap::Blank) => head.len() >= 4 && (10..=11).contains(&total),
-            (2, _) => (10..=11).contains(&total),
+            (2, _) => (10..=11).contains(&total) && rest[0].len() > 2,
             (3 | 4, _) => (9..=11).contains(&total) && (uniform || head.len() > 2),
             _ => false,
         };
@@ -1089,9 +1150,9 @@ impl Text<'_> {
         let dotted = groups.len() > 1 && groups[1..].iter().all(|group| group.gap == Gap::Dot);
         // Dates, decimal fractions and addresses.
         let year = matches!(head, [b'1', b'9', _, _] | [b'2', b'0', _, _]);
-        if groups.len() == 3
-            && ((year && lengths(1) <= 2) || (lengths(2) == 4 && lengths(0) <= 2 && lengths(1) <= 2 && groups[1].gap != Gap::Blank))
-        {
+        let dated = (year && lengths(1) <= 2 && lengths(2) <= 2)
+            || (lengths(2) == 4 && lengths(0) <= 2 && lengths(1) <= 2 && groups[1].gap != Gap::Blank);
+        if groups.len() >= 3 && dated {
             return false;
         }
         if dotted && (groups.len() == 2 || groups.iter().all(|group| group.len() == 3) || (groups.len() == 4 && total > 8)) {
@@ -1100,10 +1161,14 @@ impl Text<'_> {
         if groups.len() > 1 && groups.iter().any(|group| group.len() < 2 && group.start != groups[0].start) {
             return false;
         }
-        let written = groups.len() > 1 || total >= 10;
-        (total >= 7 && self.near(PHONE_WORDS, 32))
-            || (total >= 6 && groups.len() > 1 && self.near(PHONE_WORDS, 24))
-            || (written && total >= 7 && self.near(CALL_WORDS, 24))
+        let called = self.near(CALL_WORDS, 16);
+        if groups.len() > 1 {
+            let long_enough = total >= 7 || groups.len() == 3;
+            return long_enough && (called || self.near(PHONE_WORDS, 32));
+        }
+        // An unbroken number is one only on the same line, and right behind the word.
+        let near_by = &self.before[self.before.len().saturating_sub(20)..];
+        total >= 7 && !near_by.contains(&b'\n') && (self.near(PHONE_WORDS, 20) || (called && total >= 10 && !near_by.contains(&b'=')))
     }
 }
 
@@ -1140,22 +1205,20 @@ impl Words {
     fn of(before: &[u8]) -> Self {
         let mut words = Self { lower: [0; CONTEXT], length: before.len().min(CONTEXT), begins: 0, ends: 0, heads: [0; 4] };
         let before = &before[before.len() - words.length..];
+        // Digits, and letters of two bytes (Latin, Greek, Cyrillic, Hebrew, Arabic) make words as letters of ASCII do; what has three is
+        // written without gaps, or nearly, so that a word begins and ends at any character.
+        let (mut letters, mut upper, mut lower, mut plural) = (0u64, 0u64, 0u64, 0u64);
         for (place, byte) in before.iter().enumerate() {
             words.lower[place] = byte.to_ascii_lowercase();
-            let previous = place.checked_sub(1).map(|place| before[place]);
-            let next = before.get(place + 1).copied();
-            // Other alphabets are taken as they come: a word begins and ends at any of their characters.
-            let hump = byte.is_ascii_uppercase() && previous.is_some_and(|byte| byte.is_ascii_lowercase());
-            if hump || !byte.is_ascii_alphabetic() || previous.is_none_or(|byte| !byte.is_ascii_alphabetic()) {
-                words.begins |= 1 << place;
-            }
-            // `ssnNumber`; and a plural.
-            let plural = next == Some(b's') && before.get(place + 2).is_none_or(|byte| !byte.is_ascii_alphabetic());
-            let hump = byte.is_ascii_lowercase() && next.is_some_and(|byte| byte.is_ascii_uppercase());
-            if hump || plural || !byte.is_ascii_alphabetic() || next.is_none_or(|byte| !byte.is_ascii_alphabetic()) {
-                words.ends |= 1 << place;
-            }
+            letters |= (if byte.is_ascii_alphanumeric() { 1 } else { u64::from(matches!(byte, 0xC3..=0xDF)) * 3 }) << place;
+            upper |= u64::from(byte.is_ascii_uppercase()) << place;
+            lower |= u64::from(byte.is_ascii_lowercase()) << place;
+            plural |= u64::from(*byte == b's') << place;
         }
+        // `userSsn`, though not `iPhone`; `ssnNumber`; and `cards`.
+        words.begins = !letters | !(letters << 1) | (upper & lower << 1 & letters << 2);
+        words.ends = !letters | !(letters >> 1) | (lower & upper >> 1) | (plural >> 1 & !(letters >> 2));
+        words.begins &= (1 << words.length) - 1;
         for place in 0..words.length.saturating_sub(1) {
             if words.begins >> place & 1 == 1 {
                 let (word, bit) = Self::head(words.lower[place], words.lower[place + 1]);
@@ -1220,6 +1283,10 @@ pub(super) fn email(local_end: usize, text: &[u8]) -> Option<Range<usize>> {
     start += local[start..].iter().position(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')?;
     start = start.max(local_end.saturating_sub(128));
     let local = &local[start..];
+    // `tools@v0.1.0-x.y` is a module.
+    if matches!(domain, [b'v', b'0'..=b'9', ..]) {
+        return None;
+    }
     // `git@` is how one clones; nobody reads what is sent there.
     if local.ends_with(b".") || local.eq_ignore_ascii_case(b"git") || !local.iter().any(u8::is_ascii_alphanumeric) {
         return None;
@@ -1252,7 +1319,7 @@ pub(super) fn email(local_end: usize, text: &[u8]) -> Option<Range<usize>> {
 /// The IPv6 address in a longest run of hex digits, colons and dots that no letter, digit or `_` stands next to.
 ///
 /// RFC 4291, section 2.2: eight groups, or fewer with one `::`, the last two of which may be written as an IPv4 address. Loopback and
-/// unspecified addresses are no one's. A short one with `::` has to begin as those in use do (2000::/3, fc00::/7, fe80::/10, or
+/// unspecified addresses are no one's. A short one with `::` has to begin as those in use do (`2000::/3`, `fc00::/7`, `fe80::/10`, or
 /// `::ffff:` before an IPv4 address), since source code has `::` as well; times and eight pairs, as in fingerprints, are none.
 pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
     let mut range = 0..run.len();
@@ -1264,7 +1331,7 @@ pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
         range.start += 1;
     }
     let text = &run[range.clone()];
-    if text.len() < 6 || text.len() > 45 || text.iter().filter(|byte| **byte == b':').count() < 2 {
+    if text.len() < 6 || text.len() > 45 || text.split(|byte| *byte == b':').count() < 3 {
         return None;
     }
     let double = text.windows(2).position(|pair| pair == b"::");
@@ -1285,10 +1352,10 @@ pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
             written += 1;
             digit |= group.iter().any(u8::is_ascii_digit);
             if last && groups.peek().is_none() && group.contains(&b'.') {
-                quad = is_quad(group);
-                if !quad {
+                if quad_of(group).is_none_or(is_nobodys) {
                     return None;
                 }
+                quad = true;
                 count += 2;
                 continue;
             }
@@ -1314,16 +1381,14 @@ pub(super) fn ipv6(run: &[u8]) -> Option<Range<usize>> {
 }
 
 /// Four decimal octets.
-fn is_quad(text: &[u8]) -> bool {
-    let mut count = 0;
-    for octet in text.split(|byte| *byte == b'.') {
-        let value = octet.iter().fold(0u32, |value, byte| value.saturating_mul(10).saturating_add(u32::from(byte.wrapping_sub(b'0'))));
-        if octet.is_empty() || octet.len() > 3 || !octet.iter().all(u8::is_ascii_digit) || value > 255 {
-            return false;
-        }
-        count += 1;
+fn quad_of(text: &[u8]) -> Option<[u32; 4]> {
+    let mut parts = text.split(|byte| *byte == b'.');
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        let part = parts.next().filter(|part| matches!(part.len(), 1..=3) && part.iter().all(u8::is_ascii_digit))?;
+        *octet = part.iter().fold(0, |value, byte| value * 10 + u32::from(byte - b'0'));
     }
-    count == 4
+    (parts.next().is_none() && octets.iter().all(|octet| *octet <= 255)).then_some(octets)
 }
 
 /// The MAC address in a longest run of hex digits, colons, hyphens and dots that no letter, digit or `_` stands next to.
@@ -1352,4 +1417,457 @@ pub(super) fn mac(run: &[u8]) -> Option<Range<usize>> {
     let varied = hex.any(|byte| !byte.eq_ignore_ascii_case(&first)) || !matches!(first, b'0' | b'f' | b'F');
     let lettered = separator == b':' || text.iter().any(u8::is_ascii_alphabetic);
     (formed && fitting && varied && lettered).then_some(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What stands in a text, its runs cut as the matcher cuts them: kinds and texts.
+    fn found(text: &str) -> Vec<(&'static str, String)> {
+        let bytes = text.as_bytes();
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let (mut values, mut place) = (Vec::new(), 0);
+        while place < bytes.len() {
+            if !begins_numbers(bytes[place]) || (place > 0 && is_word(bytes[place - 1])) {
+                place += 1;
+                continue;
+            }
+            let (mut end, mut gap) = (place, 0);
+            while end < bytes.len() && is_number_byte(bytes[end]) && gap < LONGEST_GAP + usize::from(bytes[end].is_ascii_digit()) {
+                gap = if bytes[end].is_ascii_digit() { 0 } else { gap + 1 };
+                end += 1;
+            }
+            let mut start = place;
+            loop {
+                let last = end - start <= LONGEST_RUN;
+                let stop = if last { end } else { start + LONGEST_RUN };
+                let before = &bytes[start.saturating_sub(CONTEXT)..start];
+                numbers(&bytes[start..stop], before, bytes.get(stop).copied(), &mut |kind, range| {
+                    let behind = bytes.get(start + range.end).copied();
+                    let takes_after_in = range.end > stop - start;
+                    if (last || range.start < WINDOW_STEP) && !(takes_after_in && behind.is_some_and(is_word)) {
+                        values.push((kind, text[start + range.start..start + range.end].to_owned()));
+                    }
+                });
+                let next = (start + WINDOW_STEP..end).find(|place| bytes[*place].is_ascii_digit() && !bytes[place - 1].is_ascii_digit());
+                match next {
+                    Some(next) if !last => start = next,
+                    _ => break,
+                }
+            }
+            place = end;
+        }
+        values
+    }
+
+    fn kinds(text: &str) -> Vec<&'static str> {
+        found(text).into_iter().map(|(kind, _)| kind).collect()
+    }
+
+    fn only(text: &str) -> (&'static str, String) {
+        let mut values = found(text);
+        assert_eq!(values.len(), 1, "{text}: {values:?}");
+        values.remove(0)
+    }
+
+    #[test]
+    fn every_kind_of_the_table_has_a_name_and_every_name_a_kind() {
+        let listed: Vec<&str> = NUMBERS.iter().map(|number| number.name).collect();
+        let besides = ["CREDIT_CARD", "SSN", "PHONE", "IP_ADDRESS"];
+        for (place, (name, about)) in NUMBER_KINDS.iter().enumerate() {
+            assert!(listed.contains(name) || besides.contains(name), "{name}");
+            assert!(!about.is_empty() && NUMBER_KINDS[..place].iter().all(|(other, _)| other != name), "{name}");
+        }
+        let least = |shape: u64| shape.to_be_bytes().iter().map(|byte| usize::from(byte & 31)).sum::<usize>() >= LEAST_DIGITS;
+        assert!(BY_SHAPE.iter().all(|(shape, _, _)| least(*shape)));
+        assert!(listed.iter().all(|name| NUMBER_KINDS.iter().any(|(other, _)| other == name)));
+    }
+
+    #[test]
+    fn a_word_in_the_table_is_in_lower_case_so_that_it_can_be_found() {
+        for words in NUMBERS.iter().map(|number| number.words).chain([CARD_WORDS, PHONE_WORDS, CALL_WORDS, ADDRESS_WORDS, VERSION_WORDS]) {
+            assert!(words.iter().all(|word| !word.bytes().any(|byte| byte.is_ascii_uppercase()) && word.len() <= CONTEXT), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_card_is_found_however_people_write_it() {
+        let groups = ["4111", "1111", "1111", "1111"];
+        for separator in ["", " ", "-", "\n", "\t", "\u{a0}", "\u{2011}", "\u{2212}", "\u{202f}", "."] {
+            let card = groups.join(separator);
+            assert_eq!(only(&format!("pay with {card}, please")), ("CREDIT_CARD", card.clone()), "{separator:?}");
+            assert_eq!(only(&card), ("CREDIT_CARD", card.clone()));
+            assert_eq!(only(&format!("({card}).")), ("CREDIT_CARD", card));
+        }
+        assert_eq!(only("4111 11111111 1111").0, "CREDIT_CARD");
+        let american = ["3782", "822463", "10005"];
+        assert_eq!(only(&american.join(" ")).0, "CREDIT_CARD");
+        assert_eq!(only(&american.concat()).0, "CREDIT_CARD");
+        let diners = ["3056", "930902", "5904"];
+        assert_eq!(only(&diners.join("-")).0, "CREDIT_CARD");
+        assert_eq!(only(&format!("Diners card {}", diners.concat())).0, "CREDIT_CARD");
+        assert_eq!(kinds(&diners.concat()), [""; 0]);
+    }
+
+    #[test]
+    fn a_card_is_found_between_other_numbers() {
+        let card = ["4111", "1111", "1111", "1111"].join(" ");
+        assert_eq!(only(&format!("1 {card} 12/27 123")), ("CREDIT_CARD", card.clone()));
+        assert_eq!(found(&format!("{card} {card}")).len(), 2);
+        assert_eq!(only(&format!("{} {card}", "7 ".repeat(60))), ("CREDIT_CARD", card));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_card_is_none() {
+        for text in [
+            "4111 1111 1111 1112",
+            "1234567890123456",
+            "0000 0000 0000 0000",
+            "94111111111111111",
+            "4111111111111111a",
+            "0.4111111111111111",
+            "4111-1111-1111-1111-1111",
+            "1700000000000000",
+            "4611686018427387904",
+            "5105105105105100.25",
+        ] {
+            assert_eq!(kinds(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_social_security_number_is_found() {
+        let ssn = ["078", "05", "1120"];
+        for separator in ["-", "\u{2010}", "\u{2013}", "\u{2212}"] {
+            let ssn = ssn.join(separator);
+            assert_eq!(only(&format!("it's {ssn}.")), ("SSN", ssn));
+        }
+        assert_eq!(only(&format!("SSN: {}", ssn.concat())).0, "SSN");
+        assert_eq!(only(&format!("customerSsn={}", ssn.concat())).0, "SSN");
+        assert_eq!(only(&format!("social security number {}", ssn.join(" "))).0, "SSN");
+        for text in ["078051120", "078 05 1120", "000-12-3456", "666-12-3456", "078-00-1120", "1078-05-1120", "078-05-11201", "2024-05-11"]
+        {
+            assert_eq!(kinds(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn national_numbers_are_found_as_they_are_written() {
+        for (kind, parts, separators, before) in [
+            ("US_ITIN", &["912", "72", "3456"] as &[_], "--", ""),
+            ("US_EIN", &["12", "3456789"], "-", "EIN "),
+            ("US_BANK_ROUTING", &["021000021"], "", "routing number: "),
+            ("CANADA_SIN", &["193", "456", "787"], "--", "Social Insurance Number "),
+            ("BRAZIL_CPF", &["111", "444", "777", "35"], "..-", ""),
+            ("BRAZIL_CPF", &["11144477735"], "", "CPF: "),
+            ("BRAZIL_CNPJ", &["11", "222", "333", "0001", "81"], "../-", ""),
+            ("ARGENTINA_CUIT", &["20", "05536168", "2"], "--", ""),
+            ("CHILE_RUT", &["12", "531", "909", "2"], "..-", ""),
+            ("INDIA_AADHAAR", &["2341", "2341", "2346"], "  ", "Aadhaar no. "),
+            ("CHINA_RESIDENT_ID", &["11010519491231", "002X"], "", ""),
+            ("JAPAN_MY_NUMBER", &["1234", "5678", "9018"], "  ", "マイナンバーは"),
+            ("KOREA_RRN", &["900101", "2345670"], "-", "주민등록번호: "),
+            ("THAILAND_ID", &["1", "2345", "67890", "12", "1"], "----", ""),
+            ("MALAYSIA_NRIC", &["770305", "02", "1234"], "--", "MyKad "),
+            ("INDONESIA_NIK", &["3171011708450001"], "", "NIK: "),
+            ("SAUDI_ID", &["1000000008"], "", "Saudi ID "),
+            ("ISRAEL_ID", &["039337423"], "", "תעודת זהות "),
+            ("AUSTRALIA_TFN", &["123", "456", "782"], "  ", "my TFN is "),
+            ("AUSTRALIA_MEDICARE", &["2123", "45670", "1"], "  ", "Medicare "),
+            ("AUSTRALIA_ABN", &["51", "824", "753", "556"], "   ", "ABN "),
+            ("SOUTH_AFRICA_ID", &["8001015009087"], "", "ID number "),
+            ("EGYPT_ID", &["29001011234567"], "", "Egyptian national ID "),
+            ("GERMANY_TAX_ID", &["86", "095", "742", "719"], "   ", "Steuer-ID: "),
+            ("FRANCE_NIR", &["2", "55", "08", "14", "168", "025", "38"], "      ", ""),
+            ("POLAND_PESEL", &["44051401359"], "", "PESEL "),
+            ("NETHERLANDS_BSN", &["111222333"], "", "BSN: "),
+            ("SPAIN_DNI", &["12345678", "Z"], "", "DNI "),
+            ("SPAIN_DNI", &["12345678", "Z"], "-", "DNI "),
+            ("TURKEY_TCKN", &["10000000146"], "", "TC Kimlik No: "),
+            ("UK_NHS", &["943", "476", "5919"], "  ", "NHS number "),
+            ("SWEDEN_PERSONAL_ID", &["811218", "9876"], "-", "personnummer "),
+            ("SWEDEN_PERSONAL_ID", &["19811218", "9876"], "-", ""),
+            ("FINLAND_HETU", &["131052", "308T"], "-", ""),
+            ("NORWAY_FNR", &["151086", "95088"], " ", ""),
+            ("DENMARK_CPR", &["211062", "5629"], "-", "CPR-nummer: "),
+            ("ICELAND_KENNITALA", &["120174", "3399"], "-", "kennitala "),
+            ("BELGIUM_NATIONAL_NUMBER", &["85", "07", "30", "033", "28"], "..-.", ""),
+            ("PORTUGAL_NIF", &["501964843"], "", "NIF "),
+            ("RUSSIA_SNILS", &["112", "233", "445", "95"], "-- ", ""),
+            ("RUSSIA_INN", &["500100732259"], "", "ИНН "),
+            ("UKRAINE_RNOKPP", &["1759013776"], "", "РНОКПП: "),
+            ("ROMANIA_CNP", &["1630615123457"], "", "CNP "),
+            ("BULGARIA_EGN", &["7523169263"], "", "ЕГН "),
+            ("CZECH_BIRTH_NUMBER", &["710319", "2745"], "/", ""),
+            ("AUSTRIA_SVNR", &["1237", "010180"], " ", "SVNR "),
+            ("SWITZERLAND_AHV", &["756", "9217", "0769", "85"], "...", ""),
+            ("GREECE_AMKA", &["01013099997"], "", "AMKA: "),
+            ("CROATIA_OIB", &["33392005961"], "", "OIB "),
+            ("BALTIC_PERSONAL_CODE", &["37605030299"], "", "isikukood "),
+            ("IMEI", &["490154203237518"], "", "IMEI "),
+            ("PASSPORT_NUMBER", &["123456789"], "", "passport no. "),
+            ("DATE_OF_BIRTH", &["1990", "10", "11"], "--", "\"dob\": \""),
+            ("DATE_OF_BIRTH", &["8", "31", "1970"], "//", "date of birth is "),
+        ] {
+            let mut value = parts[0].to_owned();
+            for (part, separator) in parts[1..].iter().zip(separators.chars().map(Some).chain([None; 4])) {
+                value.extend(separator);
+                value += part;
+            }
+            for after in ["", ".", ", and", " (mine)"] {
+                assert_eq!(only(&format!("{before}{value}{after}")), (kind, value.clone()), "{before}{value}{after}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_need_a_word_stay_without_one() {
+        for text in ["44051401359", "111222333", "86 095 742 719", "10000000146", "2341 2341 2346", "021000021", "1990-10-11", "12345678L"]
+        {
+            assert_eq!(kinds(&format!("the sum of {text} items")), [""; 0], "{text}");
+        }
+        // A part of another word isn't one, and what stands too far away isn't near.
+        assert_eq!(kinds("the nonbsnish 111222333"), [""; 0]);
+        assert_eq!(kinds(&format!("BSN {} 111222333", "and so on ".repeat(5))), [""; 0]);
+    }
+
+    #[test]
+    fn telephones_are_found_as_they_are_written() {
+        for phone in [
+            ["+1 415 555", "2671"].join(" "),
+            ["+1415555", "2671"].concat(),
+            ["+44 (0)20 7946", "0958"].join(" "),
+            ["+49 30", "901820"].join(" "),
+            ["(978) 645", "9740"].join("-"),
+            ["978-249", "9678"].join("-"),
+            ["978.249", "9678"].join("."),
+            ["1-800-555", "0199"].join("-"),
+            ["001-668-040", "8670"].join("-"),
+            ["06 12 34 56", "78"].join(" "),
+            ["(03) 5327", "5996"].join(" "),
+            ["0348", "2102744"].join(" "),
+        ] {
+            assert_eq!(only(&format!("so {phone}, or")), ("PHONE", phone.clone()));
+            assert_eq!(only(&format!("{phone}.")), ("PHONE", phone));
+        }
+        for (before, phone) in
+            [("Phone: ", "481 7531"), ("you can call ", "20-32-85-26"), ("电话", "13800138000"), ("iPhone, phone ", "9747 6578")]
+        {
+            assert_eq!(only(&format!("{before}{phone}")), ("PHONE", phone.to_owned()));
+        }
+    }
+
+    #[test]
+    fn dates_tables_and_counts_are_no_telephones() {
+        for text in [
+            "2024-01-15 10:30:45",
+            "call me on 2024-01-15 at 10",
+            "Mobile 2024-01-15 10",
+            "12 345 678",
+            "1 234 567 890",
+            "100 200 3000",
+            "00 01 02 03 04 05",
+            "1-2-3-4-5-6-7-8",
+            "(2019) 123-145",
+            "+1 and +12 and 3 + 4",
+            "call 12345",
+            "0.5 0.25 0.125",
+            "08 2004 2002",
+            "iPhone 1689009508",
+            "10,000,000",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "02 03 01 00 01",
+            "+9999-12-31 23:59",
+            "+6073641856.9 and +35236450.68",
+            "CALL: u32 = 2147790711",
+        ] {
+            assert_eq!(kinds(text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_told_from_versions() {
+        for text in
+            ["109.38.226.13", "host=10.218.6.131:8080", "http://1.2.3.4/", "[192.168.0.1]", "ip 1.1.1.1", "10.0.0.12/24", "from 8.8.8.8."]
+        {
+            assert_eq!(kinds(text), ["IP_ADDRESS"], "{text}");
+        }
+        assert_eq!(kinds("10.0.0.41-10.0.0.49"), ["IP_ADDRESS"; 2]);
+        for text in [
+            "version 1.2.3.4",
+            "Chrome/120.0.6099.109",
+            "Chrome/120.0.99.109",
+            "pkg==1.22.33.44",
+            "v1.22.33.44",
+            "1.2.3.4.5",
+            "10.0.0.0/8",
+            "255.255.255.0",
+            "127.0.0.1",
+            "0.0.0.0",
+            "256.1.1.1",
+            "01.22.33.44",
+            "see 4.1.2.3",
+            "lib-1.22.33.44",
+            "10.20.30.40-beta",
+        ] {
+            assert_eq!(kinds(text), [""; 0], "{text}");
+        }
+    }
+
+    fn email_in(text: &str) -> Option<&str> {
+        email(text.find('@')?, text.as_bytes()).map(|range| &text[range])
+    }
+
+    #[test]
+    fn an_email_address_is_cut_out_of_what_stands_around_it() {
+        for (text, address) in [
+            ("nobody@example.org", "nobody@example.org"),
+            ("nobody.at+all%x@mail.example.co.uk", "nobody.at+all%x@mail.example.co.uk"),
+            ("nobody@example.org.", "nobody@example.org"),
+            ("nobody@example.org-", "nobody@example.org"),
+            ("nobody@example.org...", "nobody@example.org"),
+            ("nobody@example.org-Office", "nobody@example.org"),
+            ("nobody@example.org.5", "nobody@example.org"),
+            ("...nobody@example.org", "nobody@example.org"),
+            ("wait..nobody@example.org", "nobody@example.org"),
+            ("_x@example.org", "_x@example.org"),
+            ("a@xn--bcher-kva.xn--p1ai", "a@xn--bcher-kva.xn--p1ai"),
+            ("\u{e9}a@example.org", "a@example.org"),
+        ] {
+            assert_eq!(email_in(text), Some(address), "{text}");
+        }
+        let long = format!("{}@example.org", "a".repeat(300));
+        assert_eq!(email_in(&long).map(str::len), Some(128 + "@example.org".len()));
+    }
+
+    #[test]
+    fn what_only_has_an_at_sign_is_no_email_address() {
+        for text in [
+            "user@host",
+            "@example.org",
+            "a@",
+            "a@.org",
+            "a@b.c",
+            "a.@example.org",
+            "icon@2x.png",
+            "photo@example.jpg",
+            "git@github.com",
+            "tools@v0.1.0-go1.2.linux",
+            "react@18.2.0",
+            "root@10.0.0.1",
+            "a@-b.org",
+            "...@example.org",
+        ] {
+            assert_eq!(email_in(text), None, "{text}");
+        }
+        assert_eq!(email(9, b"short"), None);
+        assert_eq!(email(5, b"short"), None);
+    }
+
+    #[test]
+    fn ipv6_addresses_are_found_in_their_text_forms() {
+        for (run, address) in [
+            ("3b20:9a3a:1b2f:7ce:9ef1:4787:85fc:261e", "3b20:9a3a:1b2f:7ce:9ef1:4787:85fc:261e"),
+            ("2001:DB8::8:800:200C:417A", "2001:DB8::8:800:200C:417A"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("fe80::1.", "fe80::1"),
+            ("fd12:3456::1:", "fd12:3456::1"),
+            (":2001:db8::1", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.1"),
+            ("64:1:2:3:4:5:192.0.2.1", "64:1:2:3:4:5:192.0.2.1"),
+        ] {
+            assert_eq!(ipv6(run.as_bytes()).map(|range| &run[range]), Some(address), "{run}");
+        }
+        for run in [
+            "10:30:45",
+            "2024:01:15:10:30:45",
+            "::",
+            "::1",
+            "a::b",
+            "dead::beef",
+            "fe80::",
+            "2001:db8::",
+            "1::2::3",
+            "00:11:22:33:44:55:66:77",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            "12345:1:1:1:1:1:1:1",
+            "::ffff:127.0.0.1",
+            "::ffff:300.0.2.1",
+            "2001:db8:::1",
+            "192.168.0.1:8080",
+            ":::::::",
+            ".",
+            "",
+        ] {
+            assert_eq!(ipv6(run.as_bytes()), None, "{run}");
+        }
+    }
+
+    #[test]
+    fn mac_addresses_are_found() {
+        for (run, address) in [
+            ("52:54:00:9d:0e:67", "52:54:00:9d:0e:67"),
+            ("52-54-00-9D-0E-67.", "52-54-00-9D-0E-67"),
+            (":52:54:00:9d:0e:67", "52:54:00:9d:0e:67"),
+            ("5254.009d.0e67", "5254.009d.0e67"),
+        ] {
+            assert_eq!(mac(run.as_bytes()).map(|range| &run[range]), Some(address), "{run}");
+        }
+        for run in [
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+            "01-02-03-04-05-06",
+            "1234.5678.9012",
+            "52:54-00:9d:0e:67",
+            "52:54:00:9d:0e:6",
+            "-",
+            "",
+        ] {
+            assert_eq!(mac(run.as_bytes()), None, "{run}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_a_long_run_is_found_wherever_it_stands() {
+        let (card, phone) = (["4111", "1111", "1111", "1111"].join(" "), ["978-249", "9678"].join("-"));
+        for filler in ["7 ", "12\n", "3.14 ", "2024-01-15 "] {
+            for count in 0..90 {
+                let text = format!("{}\n{card}\n{phone}\n{}", filler.repeat(count), filler.repeat(40));
+                let values: Vec<String> = found(&text).into_iter().map(|(_, value)| value).collect();
+                assert!(values.contains(&card) && values.contains(&phone), "{filler:?} {count} {values:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        #[test]
+        fn no_bytes_panic_and_values_lie_within(run in prop::collection::vec(any::<u8>(), 0..200), before in prop::collection::vec(any::<u8>(), 0..60), after in any::<Option<u8>>()) {
+            numbers(&run, &before, after, &mut |_, range| assert!(range.start < range.end && range.end <= run.len().min(LONGEST_RUN) + 1));
+            let _ = (email(before.len(), &run), ipv6(&run), mac(&run));
+        }
+
+        #[test]
+        fn no_run_panics_and_values_begin_and_end_well(run in "[0-9+(][0-9 .()/+\u{2011}\u{a0}-]{0,100}", before in "(phone |cpf |dob |ssn |rut )?", after in prop::option::of(prop::sample::select(b"xKZ7.,".to_vec()))) {
+            numbers(run.as_bytes(), before.as_bytes(), after, &mut |_, range| {
+                assert!(matches!(run.as_bytes()[range.start], b'0'..=b'9' | b'+' | b'('));
+                assert!(range.end > run.len() || run.as_bytes()[range.end - 1].is_ascii_digit());
+            });
+        }
+
+        #[test]
+        fn no_address_panics(run in "[0-9a-fA-F:.-]{0,50}", text in "[a-z0-9._%+-]{0,20}@[a-zA-Z0-9.-]{0,30}") {
+            for range in [ipv6(run.as_bytes()), mac(run.as_bytes())].into_iter().flatten() {
+                assert!(range.end <= run.len() && range.start < range.end);
+            }
+            let at = text.find('@').unwrap_or(0);
+            if let Some(range) = email(at, text.as_bytes()) {
+                assert!(range.start < at && range.end > at + 3 && range.end <= text.len());
+            }
+        }
+    }
 }

@@ -69,9 +69,10 @@ impl Reading {
                     self.said.push(byte);
                     self.turn(1, length);
                 }
-                Bend::Break(length) => {
+                Bend::Mark(length) => self.turn(0, length),
+                Bend::Line(length) => {
                     self.follow(asked);
-                    self.matcher.bend(asked, Window { bytes: &self.said, base: self.base });
+                    self.matcher.end_line(asked, Window { bytes: &self.said, base: self.base });
                     self.turn(0, length);
                 }
             }

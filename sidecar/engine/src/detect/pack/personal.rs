@@ -126,11 +126,11 @@ fn ethereum_named(text: &[u8]) -> Option<Range<usize>> {
 }
 
 /// Kinds that begin with a letter or a literal.
-pub const PERSONAL: &[KindSpec] = &[
+pub(crate) const PERSONAL: &[KindSpec] = &[
     KindSpec {
         name: "IBAN",
         about: "An international bank account number (ISO 13616), its check digits right",
-        rules: &[Rule { pattern: "[A-Za-z]{2}[0-9]{2}[A-Za-z0-9 -]{11,38}", check: Some(iban), ends: Ends::Pattern, ..WORD }],
+        rules: &[Rule { pattern: "[A-Za-z]{2}[0-9]{2}[A-Za-z0-9 ]{11,38}", check: Some(iban), ends: Ends::Pattern, ..WORD }],
     },
     KindSpec {
         name: "UK_NINO",
@@ -383,4 +383,100 @@ pub const PERSONAL: &[KindSpec] = &[
 /// At least three digits, so that a word is none.
 fn has_three_digits(text: &[u8]) -> Option<Range<usize>> {
     whole(text, text.iter().filter(|byte| byte.is_ascii_digit()).count() >= 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values that a kind's rules find in a text, as a general library of regular expressions matches their patterns.
+    fn found<'t>(kind: &KindSpec, text: &'t str) -> Vec<&'t str> {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let mut values = Vec::new();
+        for rule in kind.rules {
+            let pattern = regex::bytes::Regex::new(&format!("^(?s-u:{})", rule.pattern)).unwrap();
+            for start in (0..text.len()).filter(|start| text.is_char_boundary(*start)) {
+                if start > 0 && is_word(&text.as_bytes()[start - 1]) {
+                    continue;
+                }
+                let Some(matched) = pattern.find(&text.as_bytes()[start..]) else { continue };
+                let behind = text.as_bytes().get(start + matched.end());
+                if rule.ends == Ends::Word && behind.is_some_and(|byte| is_word(byte) || *byte == b'-') {
+                    continue;
+                }
+                let before = text[..start].to_lowercase();
+                let near = rule.near.is_empty() || rule.near.iter().any(|word| before.contains(&word.to_lowercase()));
+                let range = rule.check.map_or(Some(0..matched.len()), |check| check(matched.as_bytes()));
+                if let Some(range) = range.filter(|_| near) {
+                    values.push(&text[start + range.start..start + range.end]);
+                }
+            }
+        }
+        values.dedup();
+        values
+    }
+
+    const SAMPLES: &[(&str, &str, &[&str])] = &[
+        ("IBAN", "", &["GB82 WEST 1234", " 5698 7654 32"]),
+        ("IBAN", "", &["de89", "370400440532013000"]),
+        ("UK_NINO", "", &["AB 12 34", " 56 C"]),
+        ("UK_NINO", "NI number: ", &["ab123", "456c"]),
+        ("ITALY_CODICE_FISCALE", "", &["RSSMRA85", "T10A562S"]),
+        ("SPAIN_NIE", "", &["X1234", "567L"]),
+        ("INDIA_PAN", "PAN: ", &["ABCPE", "1234F"]),
+        ("INDIA_VOTER_ID", "voter id ", &["ABC1", "234567"]),
+        ("SINGAPORE_NRIC", "", &["S1234", "567D"]),
+        ("TAIWAN_ID", "身分證字號", &["A1234", "56789"]),
+        ("HONG_KONG_ID", "", &["A123", "456(3)"]),
+        ("HONG_KONG_ID", "HKID ", &["A123", "4563"]),
+        ("MEXICO_CURP", "", &["BOXW3108", "20HNERXN09"]),
+        ("MEXICO_RFC", "RFC: ", &["GODE5612", "31GR8"]),
+        ("PASSPORT", "passport ", &["AB1", "234567"]),
+        ("PASSPORT", "Reisepass ", &["C01X0", "0T47"]),
+        ("DRIVER_LICENSE_ID", "driver's license ", &["A125", "325867"]),
+        ("VEHICLE_ID", "VIN ", &["JHMCM56", "557C404453"]),
+        ("BITCOIN_ADDRESS", "", &["1A1zP1eP5QGefi2D", "MPTfTL5SLmv7DivfNa"]),
+        ("BITCOIN_ADDRESS", "", &["bc1qw508d6qejxtdg4y5r3", "zarvary0c5xw7kv8f3t4"]),
+        ("ETHEREUM_ADDRESS", "", &["0x5aAeb6053F3E94C9b9A0", "9f33669435E7Ef1BeAed"]),
+        ("ETHEREUM_ADDRESS", "my wallet ", &["0x5aaeb6053f3e94c9b9a0", "9f33669435e7ef1beaed"]),
+        ("RIPPLE_ADDRESS", "", &["rHb9CJAWyB4rj91VRW", "n96DkukG4bwdtyTh"]),
+        ("TRON_ADDRESS", "", &["TBoCoiWmH2StScmT", "mSk2PDKHeYFFSJ3aJ8"]),
+        ("DOGECOIN_ADDRESS", "", &["D6y6Lv5gRiEDpStR", "um5sQpnkctEEaUUHTn"]),
+        ("LITECOIN_ADDRESS", "", &["LM3x4sSsCxZzYFPz", "MK5c95guwxsDQFvaQ8"]),
+        ("DASH_ADDRESS", "", &["XcWqdunw61YXSPJR", "34QXibJwa65dHe3PvE"]),
+        ("MONERO_ADDRESS", "", &["4AxSQnsnu8L3vR9P9DkWV5iT1CVYRZYFdYLEHCbT69cJ4snj", "CkNKqn6h3UPn6DBQQajGoJSRT9R8Kj54hyGzfGF47omudvt"]),
+        ("SOLANA_ADDRESS", "solana ", &["So111111111111111111", "11111111111111111111112"]),
+    ];
+
+    #[test]
+    fn a_sample_of_each_kind_is_found_whole() {
+        for (name, before, parts) in SAMPLES {
+            let (kind, value) = (PERSONAL.iter().find(|kind| kind.name == *name).unwrap(), parts.concat());
+            assert_eq!(found(kind, &format!("so {before}{value}, and more words")), [&value], "{name}");
+            assert_eq!(found(kind, &format!("{before}{value}")), [&value], "{name}");
+        }
+    }
+
+    #[test]
+    fn words_and_names_are_none() {
+        let text = "Internationalisation, de12 the quick brown fox jumps over it, ABCDEFGHIJ, X1234567A, S1234567A, 0x5aaeb6053f3e94c9b9a0\
+            9f33669435e7ef1beaed, Passport control, rRNAsequencing, TransactionManagerFactoryBean, AB123456C, A123456789";
+        for kind in PERSONAL.iter().filter(|kind| kind.name != "PASSPORT") {
+            assert_eq!(found(kind, text), [""; 0], "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn each_kind_has_a_name_of_its_own_and_rules() {
+        for (place, kind) in PERSONAL.iter().enumerate() {
+            assert!(kind.name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{}", kind.name);
+            assert!(!kind.about.is_empty() && !kind.rules.is_empty(), "{}", kind.name);
+            assert!(PERSONAL[..place].iter().all(|other| other.name != kind.name), "{}", kind.name);
+            assert!(
+                kind.rules.iter().all(|rule| rule.starts == Starts::Word && rule.near.iter().all(|word| word.len() <= 48)),
+                "{}",
+                kind.name
+            );
+        }
+    }
 }

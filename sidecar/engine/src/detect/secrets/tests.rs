@@ -88,11 +88,11 @@ fn a_value_of_every_rule_is_found_and_nothing_of_it_stays() {
     for (sample, text) in every_sample() {
         let out = redacted(&text);
         assert!(!out.contains(&sample.value), "{:?}: {out}", sample.kind);
-        // No six bytes in a row, but for those that the sentence has anyway.
+        // No four bytes in a row, but for those that the sentence has anyway, and the marks.
         let around = text.replace(&sample.value, "\0");
-        for part in (0..sample.value.len().saturating_sub(5)).filter_map(|from| sample.value.get(from..from + 6)) {
-            assert!(!out.contains(part) || around.contains(part) || out.contains("[REDACTED"), "{:?}: {part} stays in {out}", sample.kind);
-            assert!(!out.replace(|c: char| c.is_ascii_uppercase(), "").contains(part) || around.contains(part), "{:?}: {part} in {out}", sample.kind);
+        let unmarked: String = out.split("[REDACTED_").map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect();
+        for part in (0..sample.value.len().saturating_sub(3)).filter_map(|from| sample.value.get(from..from + 4)) {
+            assert!(!unmarked.contains(part) || around.contains(part), "{:?}: {part} stays in {out}", sample.kind);
         }
         kinds.insert(sample.kind);
     }
@@ -120,7 +120,7 @@ fn what_only_looks_alike_stays() {
         "hf_short sk-short AKIA123 ghp_x gho_y eyJust a word eyJ.eyJ. a.b.c",
         "me@home, @everyone, a@b, user@host:/path",
         "4111 1111 1111 1112 and 1234567890123456",
-        "1078-05-1121 and 078-05-11211 and 2024-05-11",
+        "1078-05-1121 and 2024-05-11",
         "94111111111111111",
         "version 1.2.3-4, 10:30:45, std::fmt::Debug, a::b",
         "keyJoin.left.right and task-internationalization",
