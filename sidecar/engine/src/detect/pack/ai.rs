@@ -37,10 +37,7 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "HUGGINGFACE_TOKEN",
         "an access token of Hugging Face",
-        &[
-            word(r"hf_[A-Za-z0-9]{30,}").without(&["xxxxxxxx"]).check(hugging_face),
-            token(r"hf_[A-Za-z0-9]{30,}").without(&["xxxxxxxx"]).check(hugging_face),
-        ],
+        &[token(r"hf_[A-Za-z0-9]{30,}").without(&["xxxxxxxx"]).check(hugging_face)],
     ),
     kind("HUGGINGFACE_ORG_TOKEN", "an organization's API token of Hugging Face", &[word(r"api_org_[A-Za-z0-9]{34,}")]),
     kind(

@@ -151,7 +151,8 @@ pub(super) fn basic(bytes: &[u8]) -> Option<Range<usize>> {
     let value = behind_space(bytes)?;
     let text = decoded(&bytes[value.clone()])?;
     let is_text = text.iter().all(|&byte| byte >= 0x20 && byte != 0x7F);
-    (is_text && text.contains(&b':')).then_some(value)
+    // (The first part of a JSON Web Token is text with a colon as well.)
+    (is_text && text.contains(&b':') && text.first() != Some(&b'{')).then_some(value)
 }
 
 /// A JSON Web Token in base64 has a point in it.

@@ -39,9 +39,9 @@ pub(super) const KINDS: &[KindSpec] = &[
         "CURL_USER",
         "the user and password that a command line of curl has",
         &[
-            word(r#"-u [A-Za-z0-9_.@$-]{1,64}:[A-Za-z0-9_.@%!^&*+=~/-]{3,}"#).near(&["curl"]).whole().check(curl_user),
+            word(r"-u [A-Za-z0-9_.@$-]{1,64}:[A-Za-z0-9_.@%!^&*+=~/-]{3,}").near(&["curl"]).whole().check(curl_user),
             word(r#"-u ["'][A-Za-z0-9_.@$ -]{1,64}:[^"'\s]{3,}"#).near(&["curl"]).whole().check(curl_user),
-            word(r#"--user [A-Za-z0-9_.@$-]{1,64}:[A-Za-z0-9_.@%!^&*+=~/-]{3,}"#).near(&["curl"]).whole().check(curl_user),
+            word(r"--user [A-Za-z0-9_.@$-]{1,64}:[A-Za-z0-9_.@%!^&*+=~/-]{3,}").near(&["curl"]).whole().check(curl_user),
             word(r#"--user ["'][A-Za-z0-9_.@$ -]{1,64}:[^"'\s]{3,}"#).near(&["curl"]).whole().check(curl_user),
         ],
     ),
@@ -66,7 +66,7 @@ pub(super) const KINDS: &[KindSpec] = &[
                 "db_pwd",
                 "pgpass",
             ],
-            r#"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}"#,
+            r"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}",
         )
         .entropy(2.8)
         .check(assigned_password)],

@@ -101,9 +101,7 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "SUMOLOGIC_ACCESS_ID",
         "an access id of Sumo Logic",
-        &[assigned(&["sumologic", "sumo_", "sumo-", "sumo.", "sumotoken", "sumoaccess", "sumokey"], r"su[A-Za-z0-9]{12}")
-            .entropy(3.0)
-            .check(random)],
+        &[assigned(&["sumologic", "sumo_", "sumo-", "sumo.", "sumotoken", "sumoaccess", "sumokey"], r"su[A-Za-z0-9]{12}").entropy(3.0)],
     ),
     kind(
         "SUMOLOGIC_ACCESS_KEY",
