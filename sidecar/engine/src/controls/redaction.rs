@@ -1,11 +1,15 @@
-//! LLM02, sensitive information disclosure: secrets and personal data in answers are replaced by `[REDACTED_KIND]`.
+//! LLM02, sensitive information disclosure: secrets and personal data in answers are replaced by `[REDACTED_KIND]`, and those in requests
+//! are dealt with as the policy says ([`requests`]).
+
+mod requests;
 
 use std::sync::Arc;
 
-use super::{AnswerText, Control};
+use super::{AnswerText, Control, Finding, Masks};
 use crate::detect::secrets::{Kind, Scanner, SecretRules};
-use crate::policy::{KindName, Mode, PolicyError, RedactionSpec};
+use crate::policy::{KindName, Mode, PolicyError, RedactionSpec, Requests};
 use crate::verdict::ControlId;
+use crate::wire::Request;
 
 impl KindName {
     fn kinds(self) -> &'static [Kind] {
@@ -30,6 +34,9 @@ impl KindName {
 pub(super) struct Redaction {
     mode: Mode,
     rules: Arc<SecretRules>,
+    requests: Requests,
+    /// What was redacted in a request comes back in its answer.
+    restores: bool,
 }
 
 impl Redaction {
@@ -43,7 +50,12 @@ impl Redaction {
             }
             Some(names) => names.iter().flat_map(|name| name.kinds()).copied().collect(),
         };
-        Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)) })
+        let (requests, restores) = (spec.requests.unwrap_or(Requests::Count), spec.restore.unwrap_or(false));
+        if restores && requests != Requests::Redact {
+            let reason = "only what was redacted in a request comes back in its answer: that takes requests: redact";
+            return Err(PolicyError::in_spec("redaction.restore", reason));
+        }
+        Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)), requests, restores })
     }
 }
 
@@ -54,6 +66,10 @@ impl Control for Redaction {
 
     fn mode(&self) -> Mode {
         self.mode
+    }
+
+    fn mend_request(&self, request: &mut dyn Request, masks: &mut Masks, found: &mut dyn FnMut(Finding)) {
+        self.mend(request, masks, found);
     }
 
     fn open_answer(&self) -> Option<Box<dyn AnswerText>> {
