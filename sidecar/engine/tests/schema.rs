@@ -86,7 +86,8 @@ and undocumented fields that go on. Names of models and tools, roles and ids sta
 them, and so do pictures. A value that stands there, or only where the server joins texts (a key of which each of two messages has a half),
 can't be redacted: under `redact`, and under `refuse` in soft, the request is refused with 400. A refusal names the kinds, never a value.
 A number that a model is shown, in the arguments or the result of a call, becomes a text where it is redacted. What is counted is each
-value in each field; one that stands in a name or in joined texts alone counts once for its kind.
+value in each field; one that stands in a name or in joined texts alone counts once for its kind. Every other control, and Rego, judges a request as
+it came.
 
 With `restore` each value is put behind a mark with a number, `[REDACTED_EMAIL_1]`: equal values behind the same, and none behind a mark
 that the request says itself. Where the model's answer names the mark, letter by letter, the client reads the value: in whole answers and

@@ -59,7 +59,9 @@ fn walk(json: &mut Json, with_numbers: bool, edit: &mut Edit<'_>) {
 
 /// Fields that were taken by [`Fields::known`](super::Fields::known).
 pub(super) fn known(fields: &mut [(&'static str, Json)], edit: &mut Edit<'_>) {
-    fields.iter_mut().for_each(|(_, value)| tree(value, edit));
+    for (_, value) in fields {
+        tree(value, edit);
+    }
 }
 
 /// What a call of the past was called with.

@@ -322,7 +322,9 @@ impl Item {
     fn edit(&mut self, edit: &mut Edit<'_>) {
         match &mut self.is {
             Is::Message { content, .. } | Is::Output { output: content, .. } => {
-                content.iter_mut().for_each(|content| content.edit(edit));
+                if let Some(content) = content {
+                    content.edit(edit);
+                }
             }
             Is::Call { arguments, .. } => edit::arguments(arguments, edit),
             Is::Reasoning { summary, content, encrypted } => {

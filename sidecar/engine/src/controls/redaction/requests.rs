@@ -88,7 +88,9 @@ impl Redaction {
             if places.is_empty() {
                 break;
             }
-            places.iter().for_each(|(kind, _)| found(kind.name()));
+            for (kind, _) in &places {
+                found(kind.name());
+            }
             let Some(masks) = masks.as_deref_mut() else {
                 mended = Some(self.rules.redact(text, &mut |_| {}));
                 continue;
