@@ -264,6 +264,16 @@ fn a_number_that_a_model_is_shown_is_redacted_and_one_that_steers_it_is_not() {
 }
 
 #[test]
+fn of_more_values_than_are_kept_none_goes_on() {
+    let mails: Vec<String> = (0..20_000).map(|number| ["user", &number.to_string(), "@", "mail.example.org"].concat()).collect();
+    let policy = policy(Mode::Hard, "{requests: redact, restore: true}");
+    let (forwarded, counted) = judged(&policy, "/api/generate", &json!({"model": "m", "prompt": mails.join("\n")}).to_string());
+    let forwarded = forwarded.unwrap();
+    assert_eq!((forwarded.matches('@').count(), forwarded.matches("[REDACTED_EMAIL]").count()), (0, 20_000 - 4096));
+    assert_eq!(counted, [("EMAIL", Action::Redacted, 20_000)]);
+}
+
+#[test]
 fn pictures_are_not_touched() {
     let picture = format!("QUJD{}", key().replace('-', "+"));
     let policy = policy(Mode::Soft, "{requests: redact}");

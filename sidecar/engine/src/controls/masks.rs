@@ -92,23 +92,21 @@ impl Masks {
         }
     }
 
-    /// The mark for a value of a kind: the same for the same value. None where no more are kept.
-    pub(super) fn mark(&mut self, kind: &str, value: &str) -> Option<String> {
+    /// What stands in the place of a value of a kind: the same mark for the same value. Where no more are kept, what is no mark.
+    pub(super) fn mark(&mut self, kind: &str, value: &str) -> String {
         // A value that was found around marks is what the client had written there.
         let value = Zeroizing::new(self.restored(value));
         if let Some(mark) = self.by_value.get(value.as_str()) {
-            return Some(mark.clone());
+            return mark.clone();
         }
-        self.bytes = self.bytes.saturating_add(value.len());
-        if self.marks.len() == VALUES || self.bytes > VALUE_BYTES {
-            return None;
-        }
+        self.keep(kind, value).unwrap_or_else(|| format!("{OPENING}{kind}]"))
+    }
+
+    fn keep(&mut self, kind: &str, value: Zeroizing<String>) -> Option<String> {
+        let bytes = self.bytes.checked_add(value.len()).filter(|bytes| *bytes <= VALUE_BYTES && self.marks.len() < VALUES)?;
         let number = (self.last.saturating_add(1)..u32::MAX).find(|number| !self.taken.contains(number))?;
-        let mark = format!("{OPENING}{kind}_{number}]");
-        if mark.len() > MARK_BYTES {
-            return None;
-        }
-        self.last = number;
+        let mark = Some(format!("{OPENING}{kind}_{number}]")).filter(|mark| mark.len() <= MARK_BYTES)?;
+        (self.bytes, self.last) = (bytes, number);
         let value = Value(Arc::new(value));
         self.marks.insert(mark.clone(), value.clone());
         self.by_value.insert(value, mark.clone());
@@ -181,30 +179,30 @@ mod tests {
     fn equal_values_have_one_mark_and_no_mark_is_one_of_the_clients() {
         let mut masks = Masks::default();
         masks.avoid("see [REDACTED_EMAIL_1] and [REDACTED_A_B_3], [REDACTED_], [REDACTED_EMAIL_99999999999] and [REDACTED_");
-        assert_eq!(masks.mark("EMAIL", "a").as_deref(), Some("[REDACTED_EMAIL_2]"));
-        assert_eq!(masks.mark("SSN", "b").as_deref(), Some("[REDACTED_SSN_4]"));
-        assert_eq!(masks.mark("EMAIL", "a").as_deref(), Some("[REDACTED_EMAIL_2]"));
-        assert_eq!(
-            masks.restored("[REDACTED_EMAIL_1][[REDACTED_EMAIL_2] [REDACTED_SSN_2] [REDACTED_SSN_4"),
-            "[REDACTED_EMAIL_1][a [REDACTED_SSN_2] [REDACTED_SSN_4"
-        );
+        assert_eq!(masks.mark("EMAIL", "a"), "[REDACTED_EMAIL_2]");
+        assert_eq!(masks.mark("SSN", "b"), "[REDACTED_SSN_4]");
+        assert_eq!(masks.mark("EMAIL", "a"), "[REDACTED_EMAIL_2]");
+        let answer = "[REDACTED_EMAIL_1][[REDACTED_EMAIL_2] [REDACTED_SSN_2] [REDACTED_SSN_4";
+        assert_eq!(masks.restored(answer), "[REDACTED_EMAIL_1][a [REDACTED_SSN_2] [REDACTED_SSN_4");
     }
 
     #[test]
     fn a_value_around_a_mark_comes_back_as_the_client_wrote_it() {
         let mut masks = masks(&[("EMAIL", "a")]);
-        assert_eq!(masks.mark("KEY", "key=[REDACTED_EMAIL_1]").as_deref(), Some("[REDACTED_KEY_2]"));
+        assert_eq!(masks.mark("KEY", "key=[REDACTED_EMAIL_1]"), "[REDACTED_KEY_2]");
         assert_eq!(masks.restored("[REDACTED_KEY_2]"), "key=a");
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let mut masks = Masks::default();
-        assert!((0..VALUES).all(|number| masks.mark("K", &number.to_string()).is_some()));
-        assert_eq!(masks.mark("K", "more"), None);
-        assert!(masks.mark("K", "7").is_some());
-        assert_eq!(Masks::default().mark("K", &"a".repeat(VALUE_BYTES + 1)), None);
-        assert_eq!(Masks::default().mark(&"K".repeat(MARK_BYTES), "a"), None);
+        assert!((1..=VALUES).all(|number| masks.mark("K", &number.to_string()) == format!("[REDACTED_K_{number}]")));
+        assert_eq!(masks.mark("K", "more"), "[REDACTED_K]");
+        assert_eq!(masks.mark("K", "7"), "[REDACTED_K_7]");
+        let mut masks = Masks::default();
+        assert_eq!(masks.mark("K", &"a".repeat(VALUE_BYTES + 1)), "[REDACTED_K]");
+        assert_eq!(masks.mark(&"K".repeat(MARK_BYTES), "a").len(), MARK_BYTES + 11);
+        assert_eq!((masks.mark("K", "a").as_str(), masks.is_empty()), ("[REDACTED_K_1]", false));
     }
 
     #[test]

@@ -98,10 +98,7 @@ impl Redaction {
             let (mut out, mut given) = (String::with_capacity(text.len()), 0);
             for (kind, place) in places {
                 out.push_str(text.get(given..place.start).unwrap_or_default());
-                match masks.mark(kind.name(), text.get(place.clone()).unwrap_or_default()) {
-                    Some(mark) => out.push_str(&mark),
-                    None => out.push_str(kind.mark()),
-                }
+                out.push_str(&masks.mark(kind.name(), text.get(place.clone()).unwrap_or_default()));
                 given = place.end;
             }
             out.push_str(text.get(given..).unwrap_or_default());
