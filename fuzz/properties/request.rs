@@ -66,6 +66,7 @@ pub(crate) fn holds(data: &[u8]) {
     retain_tools(body, &encoded);
     take_out_what_nobody_documents(body, &encoded);
     replace_messages(body, &encoded);
+    edit_texts(body, &encoded);
 }
 
 fn decode(body: Body, bytes: &[u8]) -> Box<dyn Request> {
@@ -99,6 +100,26 @@ fn read(request: &dyn Request) -> Tree {
     let tree = Tree::read(&encoded).unwrap_or_else(|| panic!("it is no JSON: {}", text(&encoded)));
     assert!(!tree.has_twins(), "a key stands twice: {}", text(&encoded));
     tree
+}
+
+/// Whatever can be edited was said, it stays as it is where nobody wants it otherwise, and what is put there stays.
+fn edit_texts(body: Body, encoded: &[u8]) {
+    let mut request = decode(body, encoded);
+    let said = texts(&*request).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>().join("\n");
+    request.edit_texts(&mut |text| {
+        assert!(said.contains(text), "nobody was told of {text}");
+        None
+    });
+    assert_eq!(text(&request.encode()), text(encoded), "an edit changed what nobody wanted changed");
+    let mut edit = |text: &str| text.contains('e').then(|| text.replace('e', "3"));
+    request.edit_texts(&mut edit);
+    let once = request.encode();
+    let mut again = decode(body, &once);
+    again.edit_texts(&mut |text| {
+        assert!(!text.contains('e'), "what was edited says {text}");
+        None
+    });
+    assert_eq!(text(&again.encode()), text(&once));
 }
 
 // === whatever is forwarded was said ===

@@ -5,6 +5,7 @@
 //! caller forwards the bytes that it has.
 
 mod answer;
+mod restore;
 mod shadow;
 
 use std::collections::{BTreeMap, HashSet};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 pub use answer::{Ending, Flow, MAX_ANSWER_BYTES, MAX_FRAME_BYTES, StreamJudge, WholeJudge, answer_too_large, broken_answer};
 pub use shadow::{Shadowed, Verdict};
 
-use crate::controls::{Asked, Caller, Finding, Placed, Policy, Remedy, opening, system_prompt};
+use crate::controls::{Asked, Caller, Finding, Masks, Placed, Policy, Remedy, opening, system_prompt};
 use crate::policy::UnknownFields;
 use crate::verdict::{Action, ControlId, Mode, Refusal, Violation};
 use crate::wire::framing::Framing;
@@ -146,6 +147,8 @@ pub struct Exchange {
     /// What has to be known of the request that is forwarded, until it is known where its model runs. (The request itself takes many
     /// times the memory of its bytes, and it may take long to find that out.)
     unplaced: Option<wire::Named>,
+    /// What was masked in the request and comes back in the answer.
+    masks: Masks,
     /// The same exchange under another policy, which changes nothing.
     shadow: Option<Box<Shadow>>,
     /// What was counted so far.
@@ -191,6 +194,7 @@ impl Exchange {
             boundary: None,
             caller: head.caller,
             unplaced: None,
+            masks: Masks::default(),
             shadow: None,
             tally: Tally::default(),
         };
@@ -373,9 +377,11 @@ impl Exchange {
         self.settle(&mut *request)?;
         let remedies = self.judge_decoded(&mut *request)?;
         if self.policy.mode == Mode::Monitor {
+            self.mend(&mut *request)?;
             return Ok(Forward::Original);
         }
         remedies.apply(&mut *request);
+        self.mend(&mut *request)?;
         self.tally.dropped += request.dropped() as u64;
         let forward = Forward::Encoded { path: self.path(pattern), body: request.encode() };
         self.unplaced = Some(wire::Named(request.model().map(str::to_owned)));
@@ -387,6 +393,23 @@ impl Exchange {
         self.look_at_parts(request)?;
         self.look_at_unknown_fields(request)?;
         self.ask_controls(request)
+    }
+
+    /// Has the controls change what a request says that goes on.
+    fn mend(&mut self, request: &mut dyn Request) -> Result<(), Refusal> {
+        let Self { policy, masks, tally, .. } = self;
+        let mut refusal = None;
+        for control in &policy.controls {
+            control.mend_request(request, masks, &mut |finding| {
+                if let Some(action) = finding.remedy.action() {
+                    tally.violation(control.id(), finding.kind, control.mode(), action);
+                }
+                if refusal.is_none() {
+                    refusal = finding.remedy.refusal(control.id(), finding.kind);
+                }
+            });
+        }
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Finds out which rule holds for a request, by the model that will answer it: where a policy has another model answer, the rule
@@ -510,6 +533,7 @@ impl Exchange {
     fn judge_stand_in(&mut self, request: &mut dyn Request, places: &Places) -> Result<(), Refusal> {
         let remedies = self.judge_decoded(request)?;
         remedies.apply(request);
+        self.mend(request)?;
         self.tally.dropped += request.dropped() as u64;
         self.unplaced = Some(wire::Named(request.model().map(str::to_owned)));
         let found: Vec<_> = self.place_findings(places).collect();
@@ -694,7 +718,9 @@ impl Exchange {
             (true, Body::AnthropicMessages, _) => Some(Shape::AnthropicMessage),
             _ => None,
         };
-        let speaker = Speaker::new(Arc::clone(&self.policy), shape, std::mem::take(&mut self.tally));
+        // They come back where a model answers, and nowhere else.
+        let masks = if is_answer && route.class == Class::Inference { std::mem::take(&mut self.masks) } else { Masks::default() };
+        let speaker = Speaker::new(Arc::clone(&self.policy), shape, std::mem::take(&mut self.tally), masks);
         Ok(match form {
             Form::Stream(framing) => AnswerPlan::Stream(Box::new(StreamJudge::new(speaker, framing, self.family))),
             Form::Whole if is_answer && route.class == Class::Embedding => {
@@ -728,7 +754,7 @@ struct Remedies {
 impl Remedies {
     fn add(&mut self, remedy: Remedy) {
         match remedy {
-            Remedy::Count | Remedy::Warn | Remedy::Refuse { .. } => {}
+            Remedy::Count | Remedy::Warn | Remedy::Redact | Remedy::Refuse { .. } => {}
             Remedy::WarnAndDisarm => self.disarm = true,
             Remedy::Cut(message) => {
                 self.cut.insert(message);

@@ -64,7 +64,7 @@ pub enum ControlId {
     Stop,
     /// LLM01: somebody tries to override the model's instructions.
     PromptInjection,
-    /// LLM02: secrets and personal data in answers.
+    /// LLM02: secrets and personal data in answers, and in what is asked.
     Redaction,
     /// LLM03: which models may be used.
     Models,

@@ -122,7 +122,27 @@ const SPECS: &[(&str, &str)] = &[
     ),
     (
         "spec: {redaction: {kind: [email]}}",
-        "line 4, column 20: spec.redaction.kind: nobody reads this key: did you mean 'kinds'? There are: mode, kinds",
+        "line 4, column 20: spec.redaction.kind: nobody reads this key: did you mean 'kinds'? There are: mode, kinds, requests, restore",
+    ),
+    (
+        "spec: {redaction: {requests: hide}}",
+        "line 4, column 30: spec.redaction.requests: nobody knows 'hide'. There are: count, redact, refuse",
+    ),
+    (
+        "spec: {redaction: {requests: ~}}",
+        "line 4, column 30: spec.redaction.requests: one of count, redact, refuse is expected, and there is nothing",
+    ),
+    (
+        "spec: {redaction: {restore: true}}",
+        "line 4, column 29: spec.redaction.restore: only what was redacted in a request comes back in its answer: that takes requests: redact",
+    ),
+    (
+        "spec: {redaction: {requests: refuse, restore: true}}",
+        "line 4, column 47: spec.redaction.restore: only what was redacted in a request comes back in its answer: that takes requests: redact",
+    ),
+    (
+        "spec: {redaction: {requests: redact, restore: true}, rules: [{when: {tools: true}, redaction: {requests: count}}]}",
+        "line 4, column 95: spec.rules[0].redaction: only what was redacted in a request comes back in its answer: that takes requests: redact",
     ),
     (
         "spec: {management: {allow: ~}}",

@@ -343,10 +343,13 @@ fn answer_head(content_type: &'static str) -> AnswerHead<'static> {
 
 /// The bytes that a client gets of a stream that arrives in chunks.
 fn through_stream(policy: &Arc<Policy>, way: Way, bytes: &[u8], chunk: usize) -> Vec<u8> {
+    through_stream_of(begin(policy, way.path()), way, bytes, chunk)
+}
+
+/// The same as the answer of an exchange.
+fn through_stream_of(mut exchange: Exchange, way: Way, bytes: &[u8], chunk: usize) -> Vec<u8> {
     let content_type = if way.is_openai() { "text/event-stream" } else { "application/x-ndjson" };
-    let AnswerPlan::Stream(mut judge) = begin(policy, way.path()).open_answer(&answer_head(content_type)).unwrap() else {
-        panic!("a stream is judged")
-    };
+    let AnswerPlan::Stream(mut judge) = exchange.open_answer(&answer_head(content_type)).unwrap() else { panic!("a stream is judged") };
     let mut out = Vec::new();
     for chunk in bytes.chunks(chunk) {
         judge.push(chunk, &mut out);
@@ -365,7 +368,11 @@ fn frames(way: Way, bytes: &[u8]) -> Vec<Value> {
 }
 
 fn streamed(policy: &Arc<Policy>, way: Way, pieces: &[&str], chunk: usize) -> String {
-    let out = through_stream(policy, way, &way.stream(pieces), chunk);
+    streamed_of(begin(policy, way.path()), way, pieces, chunk)
+}
+
+fn streamed_of(exchange: Exchange, way: Way, pieces: &[&str], chunk: usize) -> String {
+    let out = through_stream_of(exchange, way, &way.stream(pieces), chunk);
     let frames = frames(way, &out);
     let said: String = frames.iter().map(|frame| way.said(frame)).collect();
     if way.path() == "/v1/responses" {
@@ -390,7 +397,11 @@ fn streamed(policy: &Arc<Policy>, way: Way, pieces: &[&str], chunk: usize) -> St
 }
 
 fn unstreamed(policy: &Arc<Policy>, way: Way, text: &str) -> String {
-    let AnswerPlan::Whole(mut judge) = begin(policy, way.path()).open_answer(&answer_head("application/json")).unwrap() else {
+    unstreamed_of(begin(policy, way.path()), way, text)
+}
+
+fn unstreamed_of(mut exchange: Exchange, way: Way, text: &str) -> String {
+    let AnswerPlan::Whole(mut judge) = exchange.open_answer(&answer_head("application/json")).unwrap() else {
         panic!("an answer is judged")
     };
     let out = judge.judge(&way.unstreamed(text)).unwrap();
@@ -690,5 +701,125 @@ fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() 
     assert_eq!(said.len(), events.len(), "{said:#?}");
     for (event, said) in events.iter().zip(said) {
         assert_eq!(event["choices"], said["choices"]);
+    }
+}
+
+// === what was masked in a request, and comes back ===
+
+fn restoring() -> Arc<Policy> {
+    static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
+        let yaml = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {mode: hard, redaction: {requests: redact, restore: true}}";
+        Policy::compile(&GuardPolicy::read(yaml).unwrap(), &Standing::default()).unwrap()
+    });
+    Arc::clone(&POLICY)
+}
+
+/// An exchange whose request said a text, and what of that the model was told.
+fn asked(policy: &Arc<Policy>, way: Way, text: &str) -> (Exchange, String) {
+    let messages = json!([{"role": "user", "content": text}]);
+    let body = match way.path() {
+        "/api/generate" | "/v1/completions" => json!({"model": "m", "prompt": text}),
+        "/v1/responses" => json!({"model": "m", "input": text}),
+        "/v1/messages" => json!({"model": "m", "messages": messages, "max_tokens": 9}),
+        _ => json!({"model": "m", "messages": messages}),
+    };
+    let mut exchange = begin(policy, way.path());
+    let told = match exchange.judge_request(body.to_string().as_bytes()).unwrap() {
+        Forward::Original => body,
+        Forward::Encoded { body, .. } => serde_json::from_slice(&body).unwrap(),
+    };
+    let said = [&told["prompt"], &told["input"], &told["messages"][0]["content"]].into_iter().find_map(Value::as_str).unwrap().to_owned();
+    (exchange, said)
+}
+
+/// A card whose digits stand on lines of their own, which JSON has to escape.
+fn card() -> String {
+    ["4111", "1111", "1111", "1111"].join("\n")
+}
+
+#[test]
+fn what_was_masked_comes_back_in_every_channel_at_every_split_and_nothing_else_does() {
+    let policy = restoring();
+    let (mail, card, key) = (sample("EMAIL"), card(), sample("OPENAI_KEY"));
+    let request = format!("Write to {mail}, {mail} or [REDACTED_EMAIL_1]; pay by {card}.");
+    // The answer's own key isn't the client's.
+    let answer =
+        |mail: &str, card: &str, key: &str| format!("né [{mail}] {card}{mail} [REDACTED_EMAIL_1] [REDACTED_SSN_3] {key} [REDACTED_EMAIL_");
+    for way in WAYS {
+        let (mark, other) = ("[REDACTED_EMAIL_2]", "[REDACTED_CREDIT_CARD_3]");
+        let (exchange, told) = asked(&policy, way, &request);
+        assert_eq!(told, format!("Write to {mark}, {mark} or [REDACTED_EMAIL_1]; pay by {other}."), "{way:?}");
+        let text = way.carried(&answer(mark, other, &key));
+        let expected = way.carried(&answer(&mail, &card, "[REDACTED_OPENAI_KEY]"));
+        assert_eq!(unstreamed_of(exchange, way, &text), expected, "{way:?}");
+        for place in places(&text) {
+            let exchange = asked(&policy, way, &request).0;
+            assert_eq!(streamed_of(exchange, way, &[&text[..place], &text[place..]], usize::MAX), expected, "{way:?} at {place}");
+        }
+        let singly: Vec<String> = text.chars().map(String::from).collect();
+        let singly: Vec<&str> = singly.iter().map(String::as_str).collect();
+        assert_eq!(streamed_of(asked(&policy, way, &request).0, way, &singly, 5), expected, "{way:?} one by one");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn streamed_equals_unstreamed_where_masks_come_back(
+        parts in prop::collection::vec(prop::sample::select(vec!["[REDACTED_EMAIL_1]", "[REDACTED_SSN_2]", "[REDACTED_SSN_1]", "[REDACTED_", "[", "]", "1]", "a", "\"", "é", "@b.org "]), 0..12),
+        way in prop::sample::select(WAYS.to_vec()),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        chunk in 1usize..200,
+    ) {
+        let policy = restoring();
+        let request = format!("{} {}", sample("EMAIL"), sample("SSN"));
+        let text = way.carried(&parts.concat());
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).filter(|end| text.is_char_boundary(*end)).collect();
+        ends.extend([0, text.len()]);
+        ends.sort_unstable();
+        let pieces: Vec<&str> = ends.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+        let whole = unstreamed_of(asked(&policy, way, &request).0, way, &text);
+        prop_assert_eq!(streamed_of(asked(&policy, way, &request).0, way, &pieces, chunk), whole);
+    }
+}
+
+#[test]
+fn what_comes_back_is_the_exchanges_own_and_stands_in_nothing_that_is_printed() {
+    let policy = restoring();
+    let others = "other.person@mail.example.org";
+    let mail = sample("EMAIL");
+    let (first, _) = asked(&policy, Way::ChatContent, &format!("I am {others}"));
+    let (mut second, _) = asked(&policy, Way::ChatContent, &format!("I am {mail}"));
+    assert!(!format!("{first:?}{second:?}{second:#?}").contains("@mail"), "{second:?}");
+    let AnswerPlan::Stream(mut judge) = second.open_answer(&answer_head("application/x-ndjson")).unwrap() else { panic!() };
+    let mut out = Vec::new();
+    judge.push(
+        format!("{}\n{}\n", Way::ChatContent.frame("[REDACTED_EMAIL_1] [REDACTED_EM"), Way::ChatThinking.frame("AIL_1]")).as_bytes(),
+        &mut out,
+    );
+    assert!(!format!("{judge:?}").contains("@mail"), "{judge:?}");
+    let said: String = frames(Way::ChatContent, &out).iter().map(|frame| Way::ChatContent.said(frame)).collect();
+    assert_eq!(said, format!("{mail} [REDACTED_EM"));
+    assert!(unstreamed_of(first, Way::ChatContent, "[REDACTED_EMAIL_1]").contains(others));
+    assert_eq!(unstreamed(&policy, Way::ChatContent, "[REDACTED_EMAIL_1]"), "[REDACTED_EMAIL_1]");
+}
+
+#[test]
+fn an_error_of_the_server_gives_nothing_back() {
+    let error = br#"{"error":"no room for [REDACTED_EMAIL_1]"}"#;
+    for (status, content_type) in [(500, "application/json"), (200, "application/x-ndjson")] {
+        let (mut exchange, _) = asked(&restoring(), Way::ChatContent, &sample("EMAIL"));
+        let head = AnswerHead { status, ..answer_head(content_type) };
+        let out = match exchange.open_answer(&head).unwrap() {
+            AnswerPlan::Whole(mut judge) => judge.judge(error).unwrap(),
+            AnswerPlan::Stream(mut judge) => {
+                let mut out = Vec::new();
+                judge.push(&[&error[..], b"\n"].concat(), &mut out);
+                out
+            }
+            AnswerPlan::Pass(_) => panic!("an error is judged"),
+        };
+        assert_eq!(out.trim_ascii(), error);
     }
 }

@@ -16,7 +16,10 @@ use serde_json::{Map, Value, json};
 /// For each section, in the order of the page, an example that stands below `spec`.
 const EXAMPLES: &[(&str, &str)] = &[
     ("promptInjection", "promptInjection: {mode: hard}\n"),
-    ("redaction", "redaction:\n  mode: soft\n  kinds: [secrets, email, creditCard]\n"),
+    (
+        "redaction",
+        "redaction:\n  mode: soft\n  kinds: [secrets, email, creditCard]\n  requests: redact   # before a model sees them\n  restore: true\n",
+    ),
     ("models", "models:\n  allow: [\"llama3.2:*\", \"qwen3:8b\"]\n  default: \"llama3.2:3b\"\n"),
     ("tools", "tools:\n  allow: [search_docs, send_email]\n  highRisk: [send_email]\n"),
     (
@@ -75,6 +78,25 @@ one that stands for a model of another rule; in `monitor` nobody asks the server
 no rule that has `models`: where a server runs its one model whatever it is asked for, rules by routes and callers hold. A system prompt has
 no digest beside which the model is shown more of the system's, such as a picture or an earlier turn, or which it isn't shown: with
 `suffix`, `template`, `raw` or `context`.
+";
+
+const REDACTION_IN_WORDS: &str = "
+Requests are read as a model is shown them: messages with all their parts, tools and their results, arguments of calls as JSON, settings,
+and undocumented fields that go on. Names of models and tools, roles and ids stay as they are, since servers and clients find things by
+them, and so do pictures. A value that stands there, or only where the server joins texts (a key of which each of two messages has a half),
+can't be redacted: under `redact`, and under `refuse` in soft, the request is refused with 400. A refusal names the kinds, never a value.
+A number that a model is shown, in the arguments or the result of a call, becomes a text where it is redacted. What is counted is each
+value in each field; one that stands in a name or in joined texts alone counts once for its kind. Every other control, and Rego, judges a request as
+it came.
+
+With `restore` each value is put behind a mark with a number, `[REDACTED_EMAIL_1]`: equal values behind the same, and none behind a mark
+that the request says itself. Where the model's answer names the mark, letter by letter, the client reads the value: in whole answers and
+in streams, in content, thinking and the arguments of calls, in each of the copies that `/v1/responses` makes. A mark that another text
+interrupts stays a mark, and so do those in error messages. The values belong to one exchange, are kept in memory that is wiped
+when it ends, and stand in no log, metric or record. What comes back isn't redacted again; a value that the answer says by itself is, as
+ever. At most 4,096 values and 1 MiB of them are kept for a request; more are redacted and don't come back.
+
+`llm_guard_redactions_total` counts what was replaced in requests as well as in answers.
 ";
 
 /// Takes out what says nothing to a reader: that a key may also be null, how wide a number is, and what schemars calls a type.
@@ -195,6 +217,9 @@ fn page(schema: &Value) -> String {
         let _ = write!(page, "\n## {section}\n\n{}\n", said(of));
         keys(of, &mut page);
         yaml(example, &mut page);
+        if *section == "redaction" {
+            page.push_str(REDACTION_IN_WORDS);
+        }
     }
     let rule = &spec["rules"]["items"];
     let _ = write!(page, "\n## rules\n\nA list. {}\n", said(rule));

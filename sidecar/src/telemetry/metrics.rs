@@ -217,7 +217,7 @@ impl Metrics {
             shadow_violations.clone(),
         );
         registry.register("shadow_exchanges", "Exchanges, by what that policy would have made of them", shadow_exchanges.clone());
-        registry.register("redactions", "Values that were replaced in answers", redactions.clone());
+        registry.register("redactions", "Values that were replaced in requests and answers", redactions.clone());
         registry.register("requests", "Requests, by the status that the client saw", requests.clone());
         registry.register_with_unit(
             "request_duration",

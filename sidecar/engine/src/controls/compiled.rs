@@ -216,7 +216,7 @@ fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>
         Some(same) => same,
         None => Arc::new(tools::Tools::new(&spec.tools, resolved[1])?),
     };
-    let redaction = match kept(ControlId::Redaction, resolved[2], |base, spec| base.redaction.kinds == spec.redaction.kinds) {
+    let redaction = match kept(ControlId::Redaction, resolved[2], |base, spec| base.redaction.says_the_same(&spec.redaction)) {
         Some(same) => same,
         None => Arc::new(redaction::Redaction::new(&spec.redaction, resolved[2])?),
     };

@@ -5,6 +5,7 @@
 
 mod compiled;
 mod management;
+mod masks;
 mod models;
 mod prompt_injection;
 mod protocol;
@@ -17,6 +18,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use compiled::Policy;
+pub use masks::Masks;
 pub(crate) use prompt_injection::found_in;
 pub use protocol::{Protocol, opening};
 pub(crate) use scope::system_prompt;
@@ -79,6 +81,8 @@ pub enum Remedy {
     Cut(MessageIndex),
     /// A declared tool is taken out, by its place; or the call that was asked about.
     RemoveTool(usize),
+    /// The value was replaced where it stood.
+    Redact,
     /// Another model answers.
     UseModel(String),
     /// The request named no model and gets one. That is no violation.
@@ -100,6 +104,7 @@ impl Remedy {
             Self::Count => Some(Action::Counted),
             Self::WarnAndDisarm | Self::Warn => Some(Action::Warned),
             Self::Cut(_) | Self::RemoveTool(_) => Some(Action::Removed),
+            Self::Redact => Some(Action::Redacted),
             Self::UseModel(_) => Some(Action::Replaced),
             Self::NameModel(_) => None,
             Self::Refuse { .. } => Some(Action::Blocked),
@@ -153,6 +158,10 @@ pub trait Control: fmt::Debug + Send + Sync {
     fn judge_request(&self, _asked: &Asked<'_>) -> Vec<Finding> {
         Vec::new()
     }
+
+    /// Changes what a request says that goes on, as the other controls leave it, and tells of what it found there. Values that are to come
+    /// back in the answer it puts behind `masks`. In its monitor it changes nothing.
+    fn mend_request(&self, _request: &mut dyn Request, _masks: &mut Masks, _found: &mut dyn FnMut(Finding)) {}
 
     /// What it says of the place where the request's model runs, as far as it is known. Asked after all controls have let the
     /// request pass, of the request as they left it; again when what is to be located is in `places`.

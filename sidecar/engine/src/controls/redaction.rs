@@ -1,12 +1,16 @@
-//! LLM02, sensitive information disclosure: secrets and personal data in answers are replaced by `[REDACTED_KIND]`.
+//! LLM02, sensitive information disclosure: secrets and personal data in answers are replaced by `[REDACTED_KIND]`, and those in requests
+//! are dealt with as the policy says ([`requests`]).
+
+mod requests;
 
 use std::sync::Arc;
 
-use super::{AnswerText, Control};
+use super::{AnswerText, Control, Finding, Masks};
 use crate::detect::pack;
 use crate::detect::secrets::{Group, Kind, Scanner, SecretRules};
-use crate::policy::{Mode, PolicyError, RedactionSpec, nearest, shown};
+use crate::policy::{Mode, PolicyError, RedactionSpec, Requests, nearest, shown};
 use crate::verdict::ControlId;
+use crate::wire::Request;
 
 /// The names of groups of kinds in a policy.
 fn groups() -> impl Iterator<Item = &'static str> {
@@ -36,6 +40,9 @@ fn kinds_of(name: &str, place: usize) -> Result<Vec<Kind>, PolicyError> {
 pub(super) struct Redaction {
     mode: Mode,
     rules: Arc<SecretRules>,
+    requests: Requests,
+    /// What was redacted in a request comes back in its answer.
+    restores: bool,
 }
 
 impl Redaction {
@@ -52,7 +59,12 @@ impl Redaction {
                 kinds?.concat()
             }
         };
-        Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)) })
+        let (requests, restores) = (spec.requests.unwrap_or(Requests::Count), spec.restore.unwrap_or(false));
+        if restores && requests != Requests::Redact {
+            let reason = "only what was redacted in a request comes back in its answer: that takes requests: redact";
+            return Err(PolicyError::in_spec("redaction.restore", reason));
+        }
+        Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)), requests, restores })
     }
 }
 
@@ -63,6 +75,10 @@ impl Control for Redaction {
 
     fn mode(&self) -> Mode {
         self.mode
+    }
+
+    fn mend_request(&self, request: &mut dyn Request, masks: &mut Masks, found: &mut dyn FnMut(Finding)) {
+        self.mend(request, masks, found);
     }
 
     fn open_answer(&self) -> Option<Box<dyn AnswerText>> {

@@ -840,6 +840,12 @@ fn is_before_value(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',')
 }
 
+/// Whether it is part of a mark that stands in the place of a value already.
+fn is_mark(value: &[u8]) -> bool {
+    let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED");
+    name.is_some_and(|name| name.strip_suffix(b"]").unwrap_or(name).iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_'))
+}
+
 /// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so
 /// that nobody hides a value by adding an example's word to it, or the same byte again and again.
 pub(super) fn value(rule: &Compiled, text: &[u8], least: usize, unchecked: bool) -> Option<Range<usize>> {
@@ -847,7 +853,7 @@ pub(super) fn value(rule: &Compiled, text: &[u8], least: usize, unchecked: bool)
         return Some(0..text.len());
     }
     let range = rule.check.map_or(Some(0..text.len()), |check| check(text))?;
-    let value = text.get(range.clone())?;
+    let value = text.get(range.clone()).filter(|value| !is_mark(value))?;
     let first = &value[..least.saturating_sub(range.start).min(value.len())];
     let holds = |word: &[u8]| first.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
     let is_value = !rule.not.iter().any(|word| holds(word)) && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);

@@ -9,8 +9,9 @@ mod items;
 use std::sync::Arc;
 
 use super::Tally;
+use super::restore::Restorer;
 use super::shadow::ShadowJudge;
-use crate::controls::{AnswerText, Control, Policy, Remedy};
+use crate::controls::{AnswerText, Control, Masks, Policy, Remedy};
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
@@ -50,6 +51,8 @@ pub(super) struct Speaker {
     value: Vec<Open>,
     /// The server said that another one makes this answer.
     is_remote: bool,
+    /// What was masked in the request, to come back in what is said.
+    masks: Masks,
 }
 
 /// One control's reading of one text.
@@ -66,6 +69,7 @@ struct Channel {
     choice: u64,
     name: &'static str,
     open: Vec<Open>,
+    restorer: Restorer,
     ended: bool,
 }
 
@@ -97,9 +101,9 @@ fn is_whole(open: &[Open]) -> Result<(), Refusal> {
 }
 
 impl Speaker {
-    pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally) -> Self {
+    pub(super) fn new(policy: Arc<Policy>, shape: Option<Shape>, tally: Tally, masks: Masks) -> Self {
         let value = open_all(&policy);
-        Self { policy, shape, tally, channels: Vec::new(), joined: Vec::new(), value, is_remote: false }
+        Self { policy, shape, tally, channels: Vec::new(), joined: Vec::new(), value, is_remote: false, masks }
     }
 
     /// A text that is there as a whole.
@@ -111,13 +115,26 @@ impl Speaker {
         json.each_text_mut(&mut |text| self.judge_value(text));
     }
 
+    /// A text of the model's that is there as a whole: what was masked in the request comes back.
+    fn judge_said(&mut self, text: &mut String) {
+        self.judge_value(text);
+        if !self.masks.is_empty() && text.contains('[') {
+            *text = self.masks.restored(text);
+        }
+    }
+
+    fn judge_said_tree(&mut self, json: &mut Json) {
+        json.each_text_mut(&mut |text| self.judge_said(text));
+    }
+
     /// The next piece of a channel; gives what of it may go out.
     fn say(&mut self, choice: u64, name: &'static str, piece: &str) -> Result<String, Refusal> {
         let place = match self.channels.iter().position(|channel| channel.choice == choice && channel.name == name) {
             Some(place) => place,
             None if self.channels.len() == MAX_CHANNELS => return Err(unreadable_answer("it has too many choices")),
             None => {
-                self.channels.push(Channel { choice, name, open: open_all(&self.policy), ended: false });
+                let (open, restorer) = (open_all(&self.policy), Restorer::default());
+                self.channels.push(Channel { choice, name, open, restorer, ended: false });
                 self.channels.len() - 1
             }
         };
@@ -128,7 +145,7 @@ impl Speaker {
         }
         let out = push_through(&mut channel.open, piece, &mut self.tally);
         is_whole(&channel.open)?;
-        Ok(out)
+        Ok(channel.restorer.push(&self.masks, out))
     }
 
     /// The next piece of a part, read behind the other parts of its kind; gives what of the part may be judged by itself now.
@@ -183,6 +200,7 @@ impl Speaker {
         for channel in self.channels.iter_mut().filter(|channel| channel.choice == choice && !channel.ended) {
             if going_on.iter().all(|(name, text)| *name != channel.name || text.is_empty()) {
                 let text = pause_through(&mut channel.open, &mut self.tally);
+                let text = channel.restorer.push(&self.masks, text) + &channel.restorer.finish();
                 if !text.is_empty() {
                     rest.push((choice, channel.name, text));
                 }
@@ -198,6 +216,7 @@ impl Speaker {
             channel.ended = true;
             let text = finish_through(&mut channel.open, &mut self.tally);
             is_whole(&channel.open)?;
+            let text = channel.restorer.push(&self.masks, text) + &channel.restorer.finish();
             if !text.is_empty() {
                 rest.push((channel.choice, channel.name, text));
             }
@@ -227,7 +246,7 @@ impl Speaker {
                 self.judge_value(id);
             }
             match &mut call.arguments {
-                Arguments::Value(value) => self.judge_tree(value),
+                Arguments::Value(value) => self.judge_said_tree(value),
                 Arguments::Text(text) => self.judge_arguments(text)?,
             }
             kept.push(call);
@@ -255,7 +274,7 @@ impl Speaker {
         }
         // Escapes inside the string could hide what it says, so it is read as what it is.
         let mut value = Json::read(text.as_bytes()).map_err(|_| unreadable_answer("a tool call's arguments are not JSON"))?;
-        self.judge_tree(&mut value);
+        self.judge_said_tree(&mut value);
         *text = value.to_string();
         Ok(())
     }
@@ -486,7 +505,7 @@ impl WholeJudge {
     fn judge_strictly(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
         if self.content == Content::Plain {
             let mut text = std::str::from_utf8(bytes).map_err(|_| unreadable_answer("it is not UTF-8"))?.to_owned();
-            self.speaker.judge_value(&mut text);
+            self.speaker.judge_said(&mut text);
             return Ok(text.into_bytes());
         }
         let mut out = Vec::with_capacity(bytes.len());
@@ -496,7 +515,7 @@ impl WholeJudge {
                 Content::Vectors => around_vectors(&mut json, |json| self.speaker.judge_tree(json)),
                 Content::Pictures => {
                     let pictures = take_pictures(&mut json);
-                    self.speaker.judge_tree(&mut json);
+                    self.speaker.judge_said_tree(&mut json);
                     self.speaker.put_pictures(&mut json, pictures)?;
                 }
                 Content::Shown => {
@@ -505,7 +524,7 @@ impl WholeJudge {
                     }
                     self.speaker.judge_tree(&mut json);
                 }
-                Content::Json | Content::Plain => self.speaker.judge_tree(&mut json),
+                Content::Json | Content::Plain => self.speaker.judge_said_tree(&mut json),
             }
             json.write(&mut out);
             return Ok(out);
@@ -529,7 +548,7 @@ impl WholeJudge {
                         if shape == Shape::AnthropicMessage {
                             self.speaker.judge_joined(name, text)?;
                         }
-                        self.speaker.judge_value(text);
+                        self.speaker.judge_said(text);
                     }
                     self.speaker.drop_cut_calls(speech.finish.as_ref(), &mut speech.calls, |call| call);
                     speech.calls = self.speaker.judge_calls(std::mem::take(&mut speech.calls))?;

@@ -56,7 +56,7 @@ pub struct Spec {
     /// LLM01: prompt injection.
     #[serde(skip_serializing_if = "is_default")]
     pub prompt_injection: PromptInjectionSpec,
-    /// LLM02: secrets and personal data in answers.
+    /// LLM02: secrets and personal data in answers, and in what is asked.
     #[serde(skip_serializing_if = "is_default")]
     pub redaction: RedactionSpec,
     /// LLM03: which models may be used.

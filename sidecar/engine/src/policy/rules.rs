@@ -28,7 +28,7 @@ pub struct RuleSpec {
     /// LLM01: prompt injection.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prompt_injection: PromptInjectionSpec,
-    /// LLM02: secrets and personal data in answers.
+    /// LLM02: secrets and personal data in answers, and in what is asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub redaction: RedactionSpec,
     /// LLM03: which models may be used.

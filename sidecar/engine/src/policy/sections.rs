@@ -17,7 +17,7 @@ pub struct PromptInjectionSpec {
     pub mode: Option<Mode>,
 }
 
-/// LLM02: secrets and personal data in answers.
+/// LLM02: secrets and personal data in answers, and in what is asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -28,6 +28,26 @@ pub struct RedactionSpec {
     /// What is looked for: `secrets`, `personalData`, or single kinds. Absent: every kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
+    /// What becomes of those in requests. Absent: `count`.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Requests>,
+    /// Whether a value that was redacted in a request comes back where its answer names the mark that stands for it, such as
+    /// `[REDACTED_EMAIL_1]`. It takes `requests: redact`. Absent: it doesn't.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub restore: Option<bool>,
+}
+
+/// What becomes of secrets and personal data in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum Requests {
+    /// They are counted, and go on.
+    Count,
+    /// They are redacted before a model sees them, in soft and in hard. What can't be redacted is refused.
+    Redact,
+    /// In hard the request is refused; in soft they are redacted.
+    Refuse,
 }
 
 /// LLM03: which models may be used.
@@ -192,8 +212,19 @@ impl PromptInjectionSpec {
 impl RedactionSpec {
     /// As [`PromptInjectionSpec::over`].
     pub(super) fn over(self, below: &Self) -> Self {
-        let Self { mode, kinds } = self;
-        Self { mode: mode.or(below.mode), kinds: kinds.or_else(|| below.kinds.clone()) }
+        let Self { mode, kinds, requests, restore } = self;
+        Self {
+            mode: mode.or(below.mode),
+            kinds: kinds.or_else(|| below.kinds.clone()),
+            requests: requests.or(below.requests),
+            restore: restore.or(below.restore),
+        }
+    }
+
+    /// Whether another section differs in nothing but its mode.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let Self { mode: _, kinds, requests, restore } = self;
+        (kinds, requests, restore) == (&other.kinds, &other.requests, &other.restore)
     }
 }
 

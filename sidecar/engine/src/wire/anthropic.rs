@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Speech};
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body, object, write_objects};
 use super::json::{Json, write_string};
 use super::tools::retain_places;
@@ -151,6 +152,13 @@ impl Content {
         }
     }
 
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        match self {
+            Self::Text(text) => edit::text(text, edit),
+            Self::Blocks(blocks) => blocks.iter_mut().for_each(|block| block.edit(edit)),
+        }
+    }
+
     /// What it says itself: its texts joined, and whatever else there is, but for tools' results where they are said apart.
     fn own(&self, with_results: bool) -> (String, String) {
         let blocks = match self {
@@ -176,7 +184,7 @@ impl Content {
                         say(id);
                         say(name);
                         if let Some(input) = input {
-                            input.each_text(&mut |text| say(text));
+                            input.each_shown(&mut |text| say(text));
                         }
                     }
                     Is::Result { id, content, .. } if with_results => {
@@ -184,7 +192,7 @@ impl Content {
                             say(id);
                         }
                         if let Some(content) = content {
-                            content.each_text(&mut |text| say(text));
+                            content.each_shown(&mut |text| say(text));
                         }
                     }
                     Is::Text(_) | Is::Image(_) | Is::Result { .. } => {}
@@ -223,6 +231,18 @@ impl Block {
         Ok(Some(Self { is, marks, unknown: fields.rest() }))
     }
 
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        match &mut self.is {
+            Is::Text(text) => edit::text(text, edit),
+            Is::Image(_) => {}
+            Is::Thinking { thinking, signature } => edit::texts(std::iter::once(thinking).chain(signature), edit),
+            Is::Call { input, .. } => input.iter_mut().for_each(|input| edit::shown_tree(input, edit)),
+            Is::Result { content, .. } => content.iter_mut().for_each(|content| edit_result(content, edit)),
+        }
+        edit::known(&mut self.marks, edit);
+        self.unknown.edit(edit);
+    }
+
     fn encode(&self, out: &mut ObjectWriter<'_>) {
         match &self.is {
             Is::Text(text) => {
@@ -253,6 +273,15 @@ impl Block {
         }
         out.known(&self.marks);
         out.rest(&self.unknown);
+    }
+}
+
+/// Edits what a tool brought in, but for pictures.
+fn edit_result(content: &mut Json, edit: &mut Edit<'_>) {
+    match content {
+        Json::Array(items) => items.iter_mut().for_each(|item| edit_result(item, edit)),
+        json if is_kind(json, "image") => {}
+        json => edit::shown_tree(json, edit),
     }
 }
 
@@ -337,7 +366,7 @@ impl Message {
                     }
                     // A text alone is all there is.
                     if let Some(content) = content.as_ref().filter(|content| content.as_str().is_none()) {
-                        content.each_text(&mut |text| say(text));
+                        content.each_shown(&mut |text| say(text));
                     }
                 });
                 Some(Utterance {
@@ -507,6 +536,21 @@ impl Request for MessagesRequest {
             message.content.iter().for_each(|content| content.unknown_texts(each));
         }
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        self.system.iter_mut().for_each(|system| system.edit(edit));
+        for message in &mut self.messages {
+            message.content.iter_mut().for_each(|content| content.edit(edit));
+            message.unknown.edit(edit);
+        }
+        for tool in &mut self.tools {
+            edit::texts(&mut tool.description, edit);
+            edit::known(&mut tool.rest, edit);
+            tool.unknown.edit(edit);
+        }
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, Rest, body};
 use super::json::{Json, write_array, write_string};
 use super::tools::setting_texts;
@@ -101,6 +102,16 @@ impl Request for EmbedRequest {
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        match &mut self.input {
+            Some(Input::One(text)) => edit::text(text, edit),
+            Some(Input::Many(texts)) => edit::texts(texts, edit),
+            None => {}
+        }
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use super::json::{Json, Key, folded, names_field, write_array, write_string};
+use super::edit::{self, Edit};
+use super::json::{Json, Key, folded, make_keys_unique, names_field, write_array, write_string};
 use super::{Channel, Text};
 
 /// Why a body can't be decoded. Names the field by its path, never its value.
@@ -222,6 +223,21 @@ impl Rest {
     /// The names and the texts of those that are texts.
     pub fn strings(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+    }
+
+    /// Edits them, names and all.
+    pub(super) fn edit(&mut self, edit: &mut Edit<'_>) {
+        let mut changed = false;
+        for (name, value) in &mut self.0 {
+            if let Some(other) = edit(name) {
+                *name = other.into();
+                changed = true;
+            }
+            edit::tree(value, edit);
+        }
+        if changed {
+            make_keys_unique(&mut self.0);
+        }
     }
 
     /// Says them as the user's text, each with its name.

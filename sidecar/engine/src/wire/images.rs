@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, Rest, body};
 use super::json::Json;
 use super::tools::setting_texts;
@@ -68,6 +69,12 @@ impl Request for ImageRequest {
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        edit::texts(&mut self.prompt, edit);
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn streams(&self) -> bool {

@@ -162,6 +162,22 @@ impl Json {
         }
     }
 
+    /// As [`Self::each_text`], and every number's digits: what a model reads where it is shown the value.
+    pub fn each_shown(&self, each: &mut dyn FnMut(&str)) {
+        match self {
+            Self::Null | Self::Bool(_) => {}
+            Self::Number(number) => each(&number.to_string()),
+            Self::String(text) => each(text),
+            Self::Array(items) => items.iter().for_each(|item| item.each_shown(each)),
+            Self::Object(entries) => {
+                for (key, value) in entries {
+                    each(key);
+                    value.each_shown(each);
+                }
+            }
+        }
+    }
+
     /// Calls `each` for every string below, keys among them, and for every number's digits; it may change them. A number that it
     /// changes becomes a string. Keys that become equal get a number behind them, so that the object's keys stay unique.
     pub fn each_text_mut(&mut self, each: &mut dyn FnMut(&mut String)) {
@@ -296,7 +312,7 @@ impl fmt::Display for Json {
     }
 }
 
-fn make_keys_unique(entries: &mut [(Key, Json)]) {
+pub(super) fn make_keys_unique(entries: &mut [(Key, Json)]) {
     let mut seen = std::collections::HashSet::new();
     // Where the numbers of a key have come to: to count from the start for each copy would be quadratic.
     let mut copies = std::collections::HashMap::<Key, usize>::new();

@@ -7,8 +7,9 @@
 
 use std::borrow::Cow;
 
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, Rest, body};
-use super::json::Json;
+use super::json::{Json, names_field};
 use super::ollama;
 use super::tools::{bytes_in, setting_texts};
 use super::{Channel, Opaque, Request, Text, Unreadable};
@@ -105,6 +106,13 @@ fn says_nothing(value: &Json) -> bool {
     }
 }
 
+/// Edits a message of a conversation, but for its pictures and the name of a tool.
+fn edit_message(message: &mut Json, edit: &mut Edit<'_>) {
+    let Json::Object(members) = message else { return edit::tree(message, edit) };
+    let is_kept = |name: &str| ["images", "role", "tool_name", "tool_call_id"].iter().any(|kept| names_field(name, kept));
+    members.iter_mut().filter(|(name, _)| !is_kept(name)).for_each(|(_, value)| edit::tree(value, edit));
+}
+
 impl ManagementRequest {
     pub(super) fn decode(json: Json, names: &'static Names) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
@@ -163,6 +171,17 @@ impl Request for ManagementRequest {
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        for (name, _, value) in &mut self.texts {
+            match value {
+                Json::Array(messages) if *name == MESSAGES => messages.iter_mut().for_each(|message| edit_message(message, edit)),
+                value => edit::tree(value, edit),
+            }
+        }
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn streams(&self) -> bool {

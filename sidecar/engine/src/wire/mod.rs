@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub(crate) mod anthropic;
+mod edit;
 pub(crate) mod embeddings;
 pub mod fields;
 pub mod framing;
@@ -25,6 +26,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use answer::{Arguments, Call, Event, Frame, Shape, Speech};
+pub use edit::Edit;
 pub use fields::DecodeError;
 use fields::Fields;
 pub(crate) use fields::ObjectWriter;
@@ -381,6 +383,8 @@ pub trait Request: fmt::Debug + Send + Sync {
     fn set_model(&mut self, model: &str);
     /// Calls `each` for every text.
     fn texts(&self, each: &mut dyn FnMut(Text<'_>));
+    /// Has every string edited that is among the texts and goes on, each by itself and once, but for names, ids and roles.
+    fn edit_texts(&mut self, edit: &mut Edit<'_>);
     /// Calls `each` for every text of the system's. The same text may come twice.
     fn system_texts(&self, each: &mut dyn FnMut(Cow<'_, str>)) {
         self.texts(&mut |text| {
@@ -491,6 +495,7 @@ impl Request for Named {
         self.0 = Some(model.to_owned());
     }
     fn texts(&self, _each: &mut dyn FnMut(Text<'_>)) {}
+    fn edit_texts(&mut self, _edit: &mut Edit<'_>) {}
     fn streams(&self) -> bool {
         false
     }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
 use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places, setting_texts};
@@ -91,6 +92,12 @@ impl Message {
         Utterance { role: self.role.clone(), content: self.content.clone().unwrap_or_default(), beside, left_out: false }
     }
 
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        edit::texts(self.content.iter_mut().chain(&mut self.thinking), edit);
+        self.calls.iter_mut().for_each(|call| edit::call(call, edit));
+        self.unknown.edit(edit);
+    }
+
     fn encode(&self, out: &mut ObjectWriter<'_>) {
         out.string("role", Some(&self.role));
         out.string("content", Some(self.content.as_deref().unwrap_or_default()));
@@ -148,6 +155,13 @@ impl Request for ChatRequest {
         self.tools.iter().for_each(|tool| tool.texts(each));
         setting_texts(&self.settings, each);
         self.messages.iter().map(|message| &message.unknown).chain([&self.unknown]).for_each(|rest| rest.texts(each));
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        self.messages.iter_mut().for_each(|message| message.edit(edit));
+        self.tools.iter_mut().for_each(|tool| tool.edit(edit));
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
@@ -272,6 +286,13 @@ impl Request for GenerateRequest {
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        let Self { prompt, suffix, system, template, .. } = self;
+        edit::texts([system, prompt, suffix, template].into_iter().flatten(), edit);
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn system_texts(&self, each: &mut dyn FnMut(Cow<'_, str>)) {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call, Event, Shape, Speech};
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
 use super::ollama::render_only;
@@ -189,6 +190,23 @@ impl Message {
         out.rest(&self.unknown);
     }
 
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        match &mut self.content {
+            Some(Content::Text(text)) => edit::text(text, edit),
+            Some(Content::Parts(parts)) => {
+                edit::texts(parts.iter_mut().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None }), edit);
+            }
+            None => {}
+        }
+        edit::texts(&mut self.reasoning, edit);
+        // Beside what a tool gave it is the tool's.
+        if !Channel::of_role(&self.role).is_data() {
+            edit::texts(&mut self.name, edit);
+        }
+        self.calls.iter_mut().for_each(|call| edit::call(call, edit));
+        self.unknown.edit(edit);
+    }
+
     fn said(&self) -> Utterance {
         let (content, joined) = self.content_text();
         let beside = lines(|say| {
@@ -266,6 +284,13 @@ impl Request for ChatRequest {
             value.each_text(&mut |text| each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) }));
         }
         self.messages.iter().map(|message| &message.unknown).chain([&self.unknown]).for_each(|rest| rest.texts(each));
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        self.messages.iter_mut().for_each(|message| message.edit(edit));
+        self.tools.iter_mut().for_each(|tool| tool.edit(edit));
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
@@ -398,6 +423,12 @@ impl Request for CompletionRequest {
         }
         setting_texts(&self.settings, each);
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        edit::texts(self.prompt.iter_mut().chain(&mut self.suffix), edit);
+        edit::known(&mut self.settings, edit);
+        self.unknown.edit(edit);
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {

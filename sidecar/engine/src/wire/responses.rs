@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body, write_objects};
 use super::json::{Json, write_string};
 use super::{Channel, MessageIndex, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
@@ -165,6 +166,20 @@ impl Content {
         (texts.concat(), (texts.len() > 1).then(|| texts.join("\n")))
     }
 
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        match self {
+            Self::Text(text) => edit::text(text, edit),
+            Self::Parts(parts) => {
+                for part in parts {
+                    if let Piece::Text(_, text) = &mut part.is {
+                        edit::text(text, edit);
+                    }
+                    part.unknown.edit(edit);
+                }
+            }
+        }
+    }
+
     fn parts(&self) -> &[Part] {
         match self {
             Self::Text(_) => &[],
@@ -278,7 +293,7 @@ impl Item {
                     }
                     say(name);
                     match Json::read(arguments.as_bytes()) {
-                        Ok(value) => value.each_text(&mut say),
+                        Ok(value) => value.each_shown(&mut say),
                         Err(_) => say(arguments),
                     }
                 });
@@ -301,6 +316,23 @@ impl Item {
         let marks = lines(|mut say| self.marks.iter().for_each(|(_, value)| value.each_text(&mut say)));
         let beside = lines(|say| [&said, &marks].into_iter().filter(|text| !text.is_empty()).for_each(|text| say(text)));
         Utterance { role: role.to_owned(), content, beside, left_out: matches!(self.is, Is::Reasoning { .. }) }
+    }
+
+    /// Edits it, but for its marks, which name it.
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        match &mut self.is {
+            Is::Message { content, .. } | Is::Output { output: content, .. } => {
+                if let Some(content) = content {
+                    content.edit(edit);
+                }
+            }
+            Is::Call { arguments, .. } => edit::arguments(arguments, edit),
+            Is::Reasoning { summary, content, encrypted } => {
+                summary.iter_mut().chain(content).for_each(|value| edit::tree(value, edit));
+                edit::texts(encrypted, edit);
+            }
+        }
+        self.unknown.edit(edit);
     }
 
     fn content(&self) -> Option<&Content> {
@@ -368,6 +400,12 @@ impl Tool {
             rest: fields.known(TOOL),
             unknown: fields.rest(),
         })
+    }
+
+    fn edit(&mut self, edit: &mut Edit<'_>) {
+        edit::known(&mut self.rest, edit);
+        self.unknown.edit(edit);
+        self.tools.iter_mut().for_each(|tool| tool.edit(edit));
     }
 
     fn unknown_texts(&self, each: &mut dyn FnMut(Text<'_>)) {
@@ -475,6 +513,19 @@ impl Request for ResponsesRequest {
         }
         self.tools.iter().for_each(|tool| tool.unknown_texts(each));
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        edit::texts(&mut self.instructions, edit);
+        match &mut self.input {
+            Some(Input::Text(text)) => edit::text(text, edit),
+            Some(Input::Items(items)) => items.iter_mut().for_each(|item| item.edit(edit)),
+            None => {}
+        }
+        self.tools.iter_mut().for_each(|tool| tool.edit(edit));
+        let settings = self.settings.iter_mut().filter(|(name, _)| !EARLIER.contains(name));
+        settings.for_each(|(_, value)| edit::tree(value, edit));
+        self.unknown.edit(edit);
     }
 
     fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {

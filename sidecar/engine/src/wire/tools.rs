@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::answer::{Arguments, Call};
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest};
 use super::json::{Json, names_field};
 use super::{Channel, Text, lines};
@@ -58,6 +59,14 @@ impl Tool {
         });
         each(Text { channel: Channel::ToolDefinition, message: None, also: &[], text: Cow::Owned(text) });
         self.unknown.iter().for_each(|rest| rest.texts(each));
+    }
+
+    /// Edits it, but for its name, by which it is called.
+    pub(super) fn edit(&mut self, edit: &mut Edit<'_>) {
+        edit::texts(&mut self.description, edit);
+        edit::known(&mut self.rest, edit);
+        self.parameters.iter_mut().for_each(|parameters| edit::tree(parameters, edit));
+        self.unknown.iter_mut().for_each(|rest| rest.edit(edit));
     }
 
     pub(super) fn rests(&mut self, each: &mut dyn FnMut(&mut Rest)) {
@@ -136,10 +145,10 @@ pub(super) fn call_texts(call: &Call, say: &mut dyn FnMut(&str)) {
     say(&call.name);
     match &call.arguments {
         Arguments::Text(text) => match Json::read(text.as_bytes()) {
-            Ok(value) => value.each_text(say),
+            Ok(value) => value.each_shown(say),
             Err(_) => say(text),
         },
-        Arguments::Value(value) => value.each_text(say),
+        Arguments::Value(value) => value.each_shown(say),
     }
 }
 

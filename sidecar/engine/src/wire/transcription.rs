@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
+use super::edit::{self, Edit};
 use super::fields::{DecodeError, Rest};
 use super::json::{Json, Key};
 use super::{Channel, Opaque, Request, Text, Unreadable, is_plain_id};
@@ -249,6 +250,12 @@ impl Request for TranscriptionRequest {
             each(Text { channel: Channel::User, message: None, also: &[], text: Cow::Borrowed(text) });
         }
         self.unknown.texts(each);
+    }
+
+    fn edit_texts(&mut self, edit: &mut Edit<'_>) {
+        // (What is put there holds no end of a line, so that no boundary comes about.)
+        edit::texts(self.prompt.iter_mut().chain(self.settings.iter_mut().map(|(_, text)| text)), edit);
+        self.unknown.edit(edit);
     }
 
     fn streams(&self) -> bool {

@@ -227,10 +227,11 @@ fn a_value_in_disguise_is_found_streamed_or_not() {
             }
             let said = format!("it reads {text} and ends");
             let (out, kinds) = in_pieces(&all(), &[&said]);
-            assert!(kinds.contains(&Kind::of_name(name).unwrap()), "{name} {disguise}: {out}");
+            let is_meant = |kind: &Kind| kind.name() == name || kind.name() == "JWT_BASE64" && name == "JWT_TOKEN";
+            assert!(kinds.iter().any(is_meant), "{name} {disguise}: {out}");
             assert!(out.starts_with("it reads ") && out.ends_with(" and ends"), "{name} {disguise}: {out}");
             if !disguise.contains("words") && !disguise.contains("in lines") {
-                let rest = out.replace(mark(name), "").replace('=', "");
+                let rest = out.replace(mark(name), "").replace("[REDACTED_JWT_BASE64]", "").replace('=', "");
                 assert_eq!(rest, "it reads  and ends", "{name} {disguise}: {out}");
             }
             for size in [1, 2, 3, 5, 7, 11] {

@@ -120,9 +120,9 @@ impl Speaker {
             }
             *items = kept;
         } else if let Some(other) = &mut output {
-            self.judge_tree(other);
+            self.judge_said_tree(other);
         }
-        self.judge_tree(response);
+        self.judge_said_tree(response);
         if let Some(output) = output {
             set(response, "output", output);
         }
@@ -153,7 +153,7 @@ impl Speaker {
         let kind = item.get("type").and_then(Json::as_str).unwrap_or_default();
         // `function_call`, and what other tools are called by: `custom_tool_call`, `mcp_call`.
         if !kind.ends_with("_call") || item.get("name").and_then(Json::as_str).is_none() {
-            self.judge_tree(item);
+            self.judge_said_tree(item);
             return Ok(true);
         }
         let text = |json: Option<Json>| if let Some(Json::String(text)) = json { text } else { String::new() };
@@ -161,7 +161,7 @@ impl Speaker {
         let call = Call { id: None, index: None, name, arguments: Arguments::Text(arguments) };
         let Some(call) = self.judge_calls(vec![call])?.pop() else { return Ok(false) };
         // What was judged as a name and as JSON isn't judged again as a text.
-        self.judge_tree(item);
+        self.judge_said_tree(item);
         set(item, "name", Json::String(call.name));
         if let Arguments::Text(text) = call.arguments {
             set(item, "arguments", Json::String(text));
@@ -278,7 +278,7 @@ impl StreamJudge {
         if let Some((delta, _)) = TEXTS.into_iter().find(|(_, done)| *done == kind) {
             self.ends(self.items.text_of(item, delta)?, delta, out)?;
             self.items.begin_part(item);
-            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+            self.speaker.again(|speaker| speaker.judge_said_tree(&mut event));
             self.send(&kind, event, out);
         } else if kind == ARGUMENTS.0 {
             // It is said once it is whole.
@@ -298,7 +298,7 @@ impl StreamJudge {
             if kind.ends_with("part.added") {
                 self.items.begin_part(item);
             }
-            self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+            self.speaker.again(|speaker| speaker.judge_said_tree(&mut event));
             self.send(&kind, event, out);
         } else {
             self.speaker.tally.dropped += 1;
@@ -331,7 +331,7 @@ impl StreamJudge {
         if let Some(held) = &mut held {
             self.speaker.again(|speaker| judge(speaker, held))?;
         }
-        self.speaker.again(|speaker| speaker.judge_tree(event));
+        self.speaker.again(|speaker| speaker.judge_said_tree(event));
         if let Some(held) = held {
             set(event, name, held);
         }
@@ -366,7 +366,7 @@ impl StreamJudge {
                 set(&mut item, "arguments", Json::String(String::new()));
             }
             stays = self.speaker.judge_item(&mut item)?;
-            self.speaker.judge_tree(&mut event);
+            self.speaker.judge_said_tree(&mut event);
             set(&mut event, "item", item);
         }
         self.items.all.push(Item { index: number, id, parts: 0, stays });
@@ -395,7 +395,7 @@ impl StreamJudge {
         }
         let piece = self.speaker.say_joined(delta, &piece)?;
         let piece = self.speaker.say(text, delta, &piece)?;
-        self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+        self.speaker.again(|speaker| speaker.judge_said_tree(&mut event));
         self.items.growing.retain(|(of, name, _)| (*of, *name) != (text, delta));
         self.items.growing.push((text, delta, brief(&event)));
         self.send_piece(delta, event, piece, out);
@@ -428,7 +428,7 @@ impl StreamJudge {
             return Err(unreadable_answer("a tool call's arguments are no text"));
         };
         self.speaker.judge_arguments(&mut arguments)?;
-        self.speaker.again(|speaker| speaker.judge_tree(&mut event));
+        self.speaker.again(|speaker| speaker.judge_said_tree(&mut event));
         if let Json::Object(members) = &event
             && !arguments.is_empty()
         {
