@@ -119,7 +119,11 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "AZURE_SAS_SIGNATURE",
         "the signature of a shared access URL of Azure",
-        &[word(r"sig=[A-Za-z0-9%+/]{43,}").whole().check(signature)],
+        &[word(r"sig=[A-Za-z0-9%+/]{43,}")
+            .whole()
+            .near(&["sv=", "se=", "sp=", "spr=", "st=", "sr=", "skn="])
+            .entropy(4.0)
+            .check(behind_equals)],
     ),
     kind(
         "AZURE_APP_CONFIGURATION_SECRET",
@@ -397,9 +401,3 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind("UPCLOUD_TOKEN", "an API token of UpCloud", &[exact(r"ucat_[A-Z0-9]{26}")]),
     kind("TWINGATE_TOKEN", "an API key of Twingate", &[assigned(&["twingate"], r"[A-Za-z0-9_-]{80,}").entropy(4.0)]),
 ];
-
-/// An HMAC in base64, percent-encoded: it ends in an encoded `=`.
-fn signature(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
-    let ends = bytes.len().checked_sub(3).is_some_and(|end| bytes[end..].eq_ignore_ascii_case(b"%3d"));
-    if ends { behind_equals(bytes) } else { None }
-}

@@ -72,9 +72,7 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "POWER_AUTOMATE_URL",
         "an address that starts a flow of Power Automate or Logic Apps",
-        &[token(r"logic\.azure\.com(?::443)?/workflows/[a-f0-9]{32}/triggers/[A-Za-z0-9_-]{1,60}/[A-Za-z0-9/_?&.=%~-]{20,}")
-            .whole()
-            .check(signed)],
+        &[token(r"logic\.azure\.com(?::443)?/workflows/[a-f0-9]{32}/triggers/[A-Za-z0-9_-]{1,60}/[A-Za-z0-9/_?&.=%~-]{20,}").whole()],
     ),
     kind(
         "GOOGLE_CHAT_WEBHOOK",
@@ -256,8 +254,3 @@ pub(super) const KINDS: &[KindSpec] = &[
     ),
     kind("WHATSAPP_TOKEN", "a token of WhatsApp's API", &[assigned(&["whatsapp", "wa_token"], r"EAA[A-Za-z0-9]{60,}").entropy(3.5)]),
 ];
-
-/// An address that carries its own permission.
-fn signed(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
-    bytes.windows(4).any(|window| window == b"sig=").then_some(0..bytes.len())
-}
