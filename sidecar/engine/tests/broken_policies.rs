@@ -117,8 +117,8 @@ const SPECS: &[(&str, &str)] = &[
         "line 4, column 37: spec.redaction.kinds[1]: nobody knows 'creditcard': did you mean 'creditCard'? There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
     ),
     (
-        "spec: {redaction: {kinds: [passport]}}",
-        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'passport'. There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
+        "spec: {redaction: {kinds: [postcode]}}",
+        "line 4, column 28: spec.redaction.kinds[0]: nobody knows 'postcode'. There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
     ),
     (
         "spec: {redaction: {kind: [email]}}",

@@ -7,7 +7,7 @@ use super::compiled::is_word_byte;
 use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Window};
 
 /// The fewest characters that are looked at.
-const LEAST: usize = 16;
+const LEAST: usize = 12;
 /// From so many characters on a line's end may stand in a run, if the run goes on behind it: the shortest lines that encoders make are of 64.
 const LINE: usize = 60;
 

@@ -40,7 +40,7 @@ const NEAR: usize = 48;
 /// The most bytes of a name behind its part that a rule knows.
 const NAME_REST: usize = 24;
 /// The most quotes and blanks between a name and what assigns.
-const BEFORE_SIGN: usize = 3;
+const BEFORE_SIGN: usize = 4;
 /// The most quotes, blanks and signs between what assigns and the value.
 const BEFORE_VALUE: u8 = 6;
 /// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
@@ -276,6 +276,8 @@ pub(super) struct Matcher {
     expecting: u8,
     /// From which name on it is assigned.
     expected_since: usize,
+    /// Where a line began that was joined to the one before.
+    line: usize,
     places: Places,
     /// For what changes hands, so that nothing is allocated for it anew.
     moved: Vec<Attempt>,
@@ -298,6 +300,7 @@ impl Default for Matcher {
             name_until: 0,
             expecting: 0,
             expected_since: 0,
+            line: 0,
             places: Places::default(),
             moved: Vec::new(),
         }
@@ -350,9 +353,14 @@ impl Matcher {
         false
     }
 
-    /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin.
-    pub(super) fn is_under_way(&self, asked: Asked<'_>, letters: usize, with_numbers: bool) -> bool {
-        let counts = |attempt: &Attempt| with_numbers || !matches!(attempt.what, What::Numbers | What::Address);
+    /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin. Not every bend is
+    /// one for addresses and for numbers.
+    pub(super) fn is_under_way(&self, asked: Asked<'_>, letters: usize, addresses: bool, numbers: bool) -> bool {
+        let counts = |attempt: &Attempt| match attempt.what {
+            What::Row(_) | What::Value(_) => true,
+            What::Email | What::Address => addresses,
+            What::Numbers => numbers,
+        };
         asked.rules.keywords.pending(self.state) >= letters || self.stepping.iter().chain(&self.running).any(counts)
     }
 
@@ -401,6 +409,8 @@ impl Matcher {
             }
             self.keep(asked.rules, attempt);
         }
+        // An address doesn't begin on the line before.
+        self.line = place;
         self.sum_up(place.saturating_sub(1));
     }
 
@@ -639,7 +649,7 @@ impl Matcher {
 
     /// A sign that assigns: whether a name stands before it, and nothing else between.
     fn expect(&mut self, window: Window<'_>, place: usize) {
-        let quotes = window.run_before(place, BEFORE_SIGN, |byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']'));
+        let quotes = window.run_before(place, BEFORE_SIGN, |byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|'));
         let rest = window.run_before(place - quotes, NAME_REST, is_name_byte);
         let since = place - quotes - rest;
         if self.names.iter().any(|seen| seen.end >= since) {
@@ -701,7 +711,7 @@ impl Matcher {
                     }
                 }
                 Use::At if asked.emails => {
-                    let local = window.run_before(place, MAX_LOCAL + 1, is_local_byte);
+                    let local = window.run_before(place, (MAX_LOCAL + 1).min(place - self.line), is_local_byte);
                     if (1..=MAX_LOCAL).contains(&local) {
                         self.keep(rules, begun(What::Email, rules.domain_bit, place - local, place));
                     }
@@ -766,6 +776,10 @@ impl Matcher {
     fn numbers(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, end: usize, after: Option<u8>) {
         let text = window.slice(start..end);
         let before = window.slice(window.base.max(start.saturating_sub(personal::CONTEXT))..start);
+        // Underscores are Markdown's emphasis as well.
+        let after = after.filter(|byte| *byte != b'_');
+        let marks = before.iter().rev().take_while(|byte| **byte == b'_').count();
+        let before = &before[..before.len() - marks];
         let mut found = [None; 64];
         let mut count = 0;
         personal::numbers(text, before, after, &mut |name, range| {

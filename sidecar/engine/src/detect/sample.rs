@@ -10,6 +10,9 @@ use super::rule::Rule;
 /// How often a value is drawn until one has the entropy and the check digits that its rule asks for.
 const TRIES: u64 = 4_000;
 
+/// How long a run without an end is drawn at least.
+const READABLE: u32 = 8;
+
 /// A made-up value, and what has to stand around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -54,7 +57,7 @@ fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
             for step in &row.steps {
                 let (set, count) = match step {
                     Step::Byte(set) => (*set, 1),
-                    Step::Run { bit, min, max } => (rules.set(*bit), (*min).saturating_add(attempt as u32 % 3).min(*max).max((*min).max(1))),
+                    Step::Run { bit, min, max } => (rules.set(*bit), (*min).max(READABLE).saturating_add(attempt as u32 % 3).min(*max).max(*min)),
                 };
                 // What reads well stands for what doesn't.
                 let readable: Vec<u8> = set.bytes().filter(u8::is_ascii_alphanumeric).collect();

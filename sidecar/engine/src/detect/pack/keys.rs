@@ -1,20 +1,64 @@
 //! Private keys of all kinds, and the tokens of open standards that stand for one's identity.
 
+use std::ops::Range;
+
 use super::checks::{behind_equals, behind_quote, behind_space, scattered, wrapped_jwt};
-use super::{KindSpec, assigned, exact, kind, token, word};
+use super::{KindSpec, Rule, assigned, exact, kind, token, word};
+
+macro_rules! pem_begin {
+    () => {
+        "(?i)-----BEGIN (?:(?:RSA|EC|DSA|OPENSSH|ENCRYPTED|ANY|SSH2|SSH2 ENCRYPTED|ED25519|X25519|DH|SM2|TSS2|ENCRYPTED COSIGN|ENCRYPTED SIGSTORE|PARAMETERS) )?PRIVATE KEY-----"
+    };
+}
+/// The lines that RFC 1421 (4.6.1) puts before an encrypted key: its cipher and the beginning of a vector.
+macro_rules! pem_encryption {
+    () => {
+        r#"[\s\\nr"'+,]{1,24}Proc-Type: 4,ENCRYPTED[\s\\nr"'+,]{1,24}DEK-Info: [A-Z0-9]{1,16}-[A-Z0-9]{1,16}-[A-Z0-9]{1,16},[0-9A-Fa-f]{16}"#
+    };
+}
+/// Base64 and what may stand between its lines, and the letters of PGP's own.
+macro_rules! pem_body {
+    () => {
+        r#"[A-Za-z0-9+/=\s\\"',:.()]{40,}"#
+    };
+}
+macro_rules! pem_end {
+    () => {
+        "-----END [A-Za-z0-9 ]{5,40}-----"
+    };
+}
+
+const fn pem(pattern: &'static str) -> Rule {
+    token(pattern).whole().without(&[]).check(has_body)
+}
+
+/// Whether a key follows the first line, and not only talk about one: a line of base64.
+fn has_body(text: &[u8]) -> Option<Range<usize>> {
+    let mut longest = 0;
+    let mut length = 0;
+    for byte in text {
+        length = if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/') { length + 1 } else { 0 };
+        longest = longest.max(length);
+    }
+    (longest >= 24).then_some(0..text.len())
+}
 
 pub(super) const KINDS: &[KindSpec] = &[
-    // The matcher takes what follows such a line as far as the line that ends it.
-    kind(
-        "PRIVATE_KEY",
-        "a private key in PEM: RSA, EC, DSA, OpenSSH, PKCS #8, encrypted or not",
-        &[token(
-            r"(?i)-----BEGIN (?:(?:RSA|EC|DSA|OPENSSH|ENCRYPTED|ANY|SSH2|SSH2 ENCRYPTED|ED25519|X25519|DH|SM2|TSS2|ENCRYPTED COSIGN|ENCRYPTED SIGSTORE|PARAMETERS) )?PRIVATE KEY-----",
-        )
-        .whole()],
-    ),
-    kind("PGP_PRIVATE_KEY", "a private key of PGP, armoured", &[token(r"(?i)-----BEGIN PGP PRIVATE KEY BLOCK-----").whole()]),
-    kind("SSH2_PRIVATE_KEY", "a private key of SSH2 (RFC 4716)", &[token(r"---- BEGIN SSH2 (?:ENCRYPTED )?PRIVATE KEY ----").whole()]),
+    // From the first line to the last, or, where there is none, as far as the key goes. Within strings the ends of lines are escapes.
+    kind("PRIVATE_KEY", "a private key in PEM: RSA, EC, DSA, OpenSSH, PKCS #8, encrypted or not", &[
+        pem(concat!(pem_begin!(), pem_body!(), pem_end!())),
+        pem(concat!(pem_begin!(), pem_body!())),
+        pem(concat!(pem_begin!(), pem_encryption!(), pem_body!(), pem_end!())),
+        pem(concat!(pem_begin!(), pem_encryption!(), pem_body!())),
+    ]),
+    kind("PGP_PRIVATE_KEY", "a private key of PGP, armoured", &[
+        pem(concat!("(?i)-----BEGIN PGP PRIVATE KEY BLOCK-----", pem_body!(), pem_end!())),
+        pem(concat!("(?i)-----BEGIN PGP PRIVATE KEY BLOCK-----", pem_body!())),
+    ]),
+    kind("SSH2_PRIVATE_KEY", "a private key of SSH2 (RFC 4716)", &[
+        pem(concat!("---- BEGIN SSH2 (?:ENCRYPTED )?PRIVATE KEY ----", pem_body!(), "---- END [A-Z0-9 ]{5,40}----")),
+        pem(concat!("---- BEGIN SSH2 (?:ENCRYPTED )?PRIVATE KEY ----", pem_body!())),
+    ]),
     kind(
         "PUTTY_PRIVATE_KEY",
         "the private lines of a key of PuTTY",
