@@ -14,6 +14,10 @@ const MAX_ROWS: usize = 8192;
 const MAX_SETS: usize = 128;
 /// The most pairs of first bytes at which rows begin.
 const MAX_PAIRS: usize = 64;
+/// The most bytes of a row before the pair by which it is found.
+pub(super) const MAX_BEFORE: usize = 8;
+/// How many letters and digits are a long word, at which rows are tried that begin with as many.
+pub(super) const LONG: usize = 12;
 /// The most bytes of a row's beginning that are looked for as a word.
 const MAX_WORD: usize = 24;
 
@@ -32,6 +36,8 @@ pub(super) struct Meaning {
     pub(super) second: u64,
     /// The pairs that can't begin behind it.
     pub(super) blocks: u64,
+    /// All bits if it is a letter or a digit, else none.
+    pub(super) alphanumeric: u32,
     /// It may stand between a name and what is assigned to it.
     pub(super) assigns: bool,
     /// It may stand for something else.
@@ -101,6 +107,8 @@ pub(super) enum Use {
 #[derive(Debug)]
 pub(super) struct Word {
     pub(super) length: u8,
+    /// It begins and ends with a letter or a digit.
+    pub(super) is_alphanumeric: bool,
     /// Its uses, each with its very letters where case makes a difference.
     pub(super) uses: Box<[(Use, Option<Box<[u8]>>)]>,
     /// The rows of what is assigned to it.
@@ -116,8 +124,12 @@ pub(super) struct Rules {
     pub(super) words: Box<[Word]>,
     pub(super) rows: Box<[Row]>,
     pub(super) rules: Box<[Compiled]>,
-    /// The rows that begin with each pair.
-    pub(super) pairs: Box<[Box<[u16]>]>,
+    /// The rows of each pair, and how many of their bytes stand before its second.
+    pub(super) pairs: Box<[(Box<[u16]>, u8)]>,
+    /// The rows that are tried at long words.
+    pub(super) long: Box<[u16]>,
+    /// The pairs of which all rows want a word near.
+    pub(super) near_pairs: u64,
     /// The pair that numbers begin with.
     pub(super) numbers: Option<u8>,
     pub(super) number_bit: u8,
@@ -170,6 +182,8 @@ struct Builder {
     /// By the rule: the words that it wants near.
     near: Vec<Vec<Vec<u8>>>,
     pairs: Vec<(Pair, Vec<u16>)>,
+    /// Rows that begin with so many letters and digits that few words do.
+    long: Vec<u16>,
 }
 
 #[derive(Default)]
@@ -179,11 +193,76 @@ struct Entry {
     assigned: Vec<u16>,
 }
 
+/// Whether a row begins with letters and digits enough.
+fn is_long(runs: &[Run]) -> bool {
+    let is_alphanumeric = |run: &&Run| run.set.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let mut length = 0;
+    for run in runs.iter().take_while(is_alphanumeric) {
+        length += run.min as usize;
+        if length >= LONG || run.max != Some(run.min) {
+            break;
+        }
+    }
+    length >= LONG
+}
+
+/// Two bytes, one behind the other, by which it is seen that rows may have begun.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Pair {
     first: ByteSet,
     second: ByteSet,
-    starts: Starts,
+    /// How many bytes of the rows stand before the second.
+    before: u8,
+    /// Nothing that could belong to a name stands before the rows.
+    is_word: bool,
+    /// The rows want a word near.
+    is_near: bool,
+}
+
+impl Pair {
+    /// Of the first bytes of a row those two that stand most seldom in prose.
+    fn of(runs: &[Run], rule: &Rule) -> Result<Self, RuleError> {
+        let mut sets = Vec::new();
+        for run in runs {
+            let fixed = if run.max == Some(run.min) { run.min as usize } else { 1 };
+            sets.extend(std::iter::repeat_n(run.set, fixed.min(MAX_BEFORE + 1)));
+            // Behind a run of which it isn't known where it ends nothing has a place.
+            if run.max != Some(run.min) {
+                sets.extend((run.min > 1).then_some(run.set));
+                break;
+            }
+            if sets.len() > MAX_BEFORE {
+                break;
+            }
+        }
+        let is_alphanumeric = |set: &ByteSet| set.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let may_be = |before: &usize| *before == 1 || sets[..*before].iter().all(is_alphanumeric);
+        let chance = |before: &usize| often(&sets[before - 1]) * often(&sets[*before]);
+        let last = sets.len().saturating_sub(1).min(MAX_BEFORE);
+        let before = (1..=last).filter(may_be).min_by(|one, other| chance(one).total_cmp(&chance(other))).ok_or(RuleError::TooShort)?;
+        Ok(Self {
+            first: sets[before - 1],
+            second: sets[before],
+            // (At most eight.)
+            before: before as u8,
+            is_word: rule.starts == Starts::Word,
+            is_near: !rule.near.is_empty(),
+        })
+    }
+}
+
+/// How often a byte of prose or source code is one of a set, about.
+fn often(set: &ByteSet) -> f32 {
+    let share = |byte: u8| match byte {
+        b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 0.06,
+        b'a'..=b'z' => 0.02,
+        b'A'..=b'Z' => 0.003,
+        b'0'..=b'9' => 0.004,
+        b' ' => 0.15,
+        b'.' | b',' | b'\n' => 0.01,
+        _ => 0.002,
+    };
+    set.bytes().map(share).sum()
 }
 
 impl Rules {
@@ -202,7 +281,7 @@ impl Rules {
         if beside.numbers {
             // Behind a letter, too, and behind another digit only if that began none: `x1111 2222`.
             let first = ByteSet::of(super::personal::begins_numbers);
-            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), starts: Starts::Anywhere })?);
+            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), before: 1, is_word: false, is_near: false })?);
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
@@ -211,7 +290,7 @@ impl Rules {
             builder.words.entry(b":".to_vec()).or_default().uses.push((Use::Colon, None));
         }
         let meanings = builder.meanings();
-        let Builder { sets, rows, mut rules, words, near, pairs, .. } = builder;
+        let Builder { sets, rows, mut rules, words, near, pairs, long } = builder;
         let numbered: BTreeMap<&[u8], u16> = (0..).zip(&words).map(|(number, (word, _))| (word.as_slice(), number)).collect();
         for (rule, near) in rules.iter_mut().zip(&near) {
             rule.near = near.iter().filter_map(|word| numbered.get(word.as_slice()).copied()).collect();
@@ -220,6 +299,7 @@ impl Rules {
         let keywords = Keywords::new(&spelled).ok_or(RuleError::TooMany)?;
         let word = |(word, entry): (Vec<u8>, Entry)| Word {
             length: u8::try_from(word.len()).unwrap_or(u8::MAX),
+            is_alphanumeric: [word.first(), word.last()].into_iter().flatten().all(u8::is_ascii_alphanumeric),
             uses: entry.uses.into(),
             assigned: entry.assigned.into(),
         };
@@ -230,7 +310,9 @@ impl Rules {
             words: words.into_iter().map(word).collect(),
             rows: rows.into(),
             rules: rules.into(),
-            pairs: pairs.into_iter().map(|(_, rows)| rows.into()).collect(),
+            long: long.into(),
+            near_pairs: (0..).zip(&pairs).map(|(bit, (pair, _))| u64::from(pair.is_near) << bit).sum(),
+            pairs: pairs.into_iter().map(|(pair, rows)| (rows.into(), pair.before)).collect(),
             numbers,
             number_bit,
             domain_bit,
@@ -312,10 +394,12 @@ impl Builder {
                 entry.is_held = true;
                 entry.uses.push((Use::Begins(number), (!any_case).then(|| word.into())));
             } else {
-                let [first, rest @ ..] = runs.as_slice() else { return Err(RuleError::TooShort) };
-                let second = if first.min > 1 { first.set } else { rest.first().ok_or(RuleError::TooShort)?.set };
-                let place = self.pair(Pair { first: first.set, second, starts: of.starts })?;
-                self.pairs[usize::from(place)].1.push(number);
+                if of.starts == Starts::Word && is_long(&runs) {
+                    self.long.push(number);
+                } else {
+                    let place = self.pair(Pair::of(&runs, of)?)?;
+                    self.pairs[usize::from(place)].1.push(number);
+                }
             }
         } else {
             for name in of.assigned_to {
@@ -338,7 +422,7 @@ impl Builder {
     }
 
     fn meanings(&self) -> Box<[Meaning; 256]> {
-        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, assigns: false, may_bend: false }; 256]);
+        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, alphanumeric: 0, assigns: false, may_bend: false }; 256]);
         for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
             for (bit, set) in self.sets.iter().enumerate() {
                 meaning.goes_on |= Bits::from(set.contains(byte)) << bit;
@@ -346,9 +430,10 @@ impl Builder {
             for (bit, (pair, _)) in self.pairs.iter().enumerate() {
                 meaning.first |= u64::from(pair.first.contains(byte)) << bit;
                 meaning.second |= u64::from(pair.second.contains(byte)) << bit;
-                let blocks = pair.starts == Starts::Word && (byte.is_ascii_alphanumeric() || byte == b'_');
+                let blocks = pair.is_word && pair.before == 1 && (byte.is_ascii_alphanumeric() || byte == b'_');
                 meaning.blocks |= u64::from(blocks) << bit;
             }
+            meaning.alphanumeric = if byte.is_ascii_alphanumeric() { u32::MAX } else { 0 };
             meaning.may_bend = super::bend::may_bend(byte);
             meaning.assigns = matches!(byte, b'=' | b':' | b'>' | b',' | b'(');
         }

@@ -21,7 +21,7 @@
 
 use std::ops::Range;
 
-use super::compiled::{Bits, Compiled, Row, Rules, Step, Use, is_local_byte, is_word_byte};
+use super::compiled::{Bits, Compiled, LONG, MAX_BEFORE, Row, Rules, Step, Use, is_local_byte, is_word_byte};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::personal;
@@ -34,7 +34,7 @@ const LOOK_EVERY: usize = 1024;
 /// The most attempts of one row in one endless run.
 const MAX_CROWD: usize = 8;
 /// How many bytes before the next one have to be there still: what words and names before a value are told by.
-pub(super) const LOOK_BACK: usize = 192;
+pub(super) const LOOK_BACK: usize = 144;
 /// How far before a value a word may end that a rule wants near.
 const NEAR: usize = 48;
 /// The most bytes of a name behind its part that a rule knows.
@@ -259,6 +259,11 @@ pub(super) struct Matcher {
     armed: u64,
     /// The pairs that can't begin at the next byte.
     blocked: u64,
+    /// How many letters and digits stand before the next byte.
+    length: u32,
+    /// A word is near that some rows want.
+    is_near: bool,
+    near_until: usize,
     /// The runs that some attempt is in, or that go on with what is swallowed.
     alive: Bits,
     /// The next place where a run is as long as it may be.
@@ -290,6 +295,9 @@ impl Default for Matcher {
             state: START,
             armed: 0,
             blocked: 0,
+            length: 0,
+            is_near: false,
+            near_until: 0,
             alive: 0,
             due: usize::MAX,
             stepping: Vec::new(),
@@ -323,21 +331,24 @@ impl Matcher {
     pub(super) fn read_to_bend(&mut self, asked: Asked<'_>, window: Window<'_>, stop_from: usize) -> bool {
         let rules = asked.rules;
         let from = self.next.saturating_sub(window.base);
-        let (mut state, mut armed, mut blocked) = (self.state, self.armed, self.blocked);
+        let (mut state, mut armed, mut blocked, mut length) = (self.state, self.armed, self.blocked, self.length);
+        let mut open = self.open_pairs(rules);
         for (offset, byte) in window.bytes.iter().enumerate().skip(from) {
             let place = window.base + offset;
             let meaning = &rules.meanings[usize::from(*byte)];
             if meaning.may_bend && place >= stop_from {
-                (self.state, self.armed, self.blocked) = (state, armed, blocked);
+                (self.state, self.armed, self.blocked, self.length) = (state, armed, blocked, length);
                 self.next = place;
                 return true;
             }
             state = rules.keywords.step(state, *byte);
-            let fired = armed & meaning.second;
+            let fired = armed & meaning.second & open;
+            length = length.saturating_add(1) & meaning.alphanumeric;
             armed = meaning.first & !blocked;
             blocked = meaning.blocks;
             let is_quiet = !rules.keywords.ends_word(state)
                 && fired == 0
+                && length != LONG as u32
                 && self.alive & !meaning.goes_on == 0
                 && place + 1 < self.due
                 && self.stepping.is_empty()
@@ -346,11 +357,20 @@ impl Matcher {
             if !is_quiet {
                 self.state = state;
                 self.heed(asked, window, place, *byte, fired);
+                if length == LONG as u32 {
+                    self.begin_long(asked, window, place);
+                }
+                open = self.open_pairs(rules);
             }
         }
-        (self.state, self.armed, self.blocked) = (state, armed, blocked);
+        (self.state, self.armed, self.blocked, self.length) = (state, armed, blocked, length);
         self.next = window.base + window.bytes.len();
         false
+    }
+
+    /// The pairs that count now: some do only near a word.
+    fn open_pairs(&self, rules: &Rules) -> u64 {
+        if self.is_near { u64::MAX } else { !rules.near_pairs }
     }
 
     /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin. Not every bend is
@@ -374,7 +394,7 @@ impl Matcher {
     /// Whether this and another go on alike, whatever comes: nothing is under way in either.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let is_idle = |matcher: &Self| matcher.stepping.is_empty() && matcher.running.is_empty() && matcher.expecting == 0;
-        (self.state, self.armed, self.blocked) == (other.state, other.armed, other.blocked) && is_idle(self) && is_idle(other)
+        (self.state, self.armed, self.blocked, self.length) == (other.state, other.armed, other.blocked, other.length) && is_idle(self) && is_idle(other)
     }
 
     /// A line ends here, which may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
@@ -424,6 +444,8 @@ impl Matcher {
             length => self.next - length,
         };
         let local = if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next };
+        // (Where addresses are looked for, what may be the beginning of a row is one's as well.)
+        let local = local.min(before(LONG, |byte| byte.is_ascii_alphanumeric()));
         let address = if asked.addresses { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':')) } else { self.next };
         begun.min(word).min(pair).min(local).min(address)
     }
@@ -483,7 +505,7 @@ impl Matcher {
             self.go_on(asked, window, place, byte, ends_runs);
         }
         if fired != 0 {
-            self.begin_pairs(asked, window, place, byte, fired);
+            self.begin_pairs(asked, window, place, fired);
         }
         if self.expecting > 0 {
             if is_before_value(byte) {
@@ -607,43 +629,69 @@ impl Matcher {
     }
 
     /// Rows that begin with two bytes, of which this is the second.
-    fn begin_pairs(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, mut fired: u64) {
+    fn begin_pairs(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, mut fired: u64) {
         let rules = asked.rules;
-        let start = place - 1;
-        let Some(first) = window.at(start) else { return };
+        if self.is_near && place > self.near_until {
+            self.is_near = false;
+            fired &= !rules.near_pairs;
+        }
         while fired != 0 {
             let pair = fired.trailing_zeros() as u8;
             fired &= fired - 1;
             if rules.numbers == Some(pair) {
+                let start = place - 1;
                 if asked.numbers && !self.running.iter().any(|attempt| attempt.what == What::Numbers) {
                     self.keep(rules, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
                 }
                 continue;
             }
-            for number in &rules.pairs[usize::from(pair)] {
-                let row = &rules.rows[usize::from(*number)];
-                if !self.is_wanted(asked, row, start) {
-                    continue;
+            let (rows, before) = &rules.pairs[usize::from(pair)];
+            if let Some(start) = place.checked_sub((*before).into()) {
+                self.begin_before(asked, window, start, place, rows);
+            }
+        }
+    }
+
+    /// Rows that begin with a long word.
+    fn begin_long(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize) {
+        let rules = asked.rules;
+        self.begin_before(asked, window, place + 1 - LONG, place, &rules.long);
+    }
+
+    /// Rows that begin at a place behind which some bytes have been read already.
+    fn begin_before(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, place: usize, rows: &[u16]) {
+        let rules = asked.rules;
+        let read = window.slice(start..place + 1);
+        let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        for number in rows {
+            let row = &rules.rows[usize::from(*number)];
+            if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
+                continue;
+            }
+            let mut attempt = begun(What::Row(*number), 0, start, start);
+            let mut fate = Fate::GoesOn;
+            for (at, byte) in (start..).zip(read) {
+                fate = if at == start { settle(rules, &mut attempt, at, Some(*byte)) } else { feed(rules, &mut attempt, *byte, at) };
+                if !matches!(fate, Fate::GoesOn) {
+                    break;
                 }
-                let mut attempt = begun(What::Row(*number), 0, start, start);
-                if matches!(settle(rules, &mut attempt, start, Some(first)), Fate::GoesOn) {
-                    match feed(rules, &mut attempt, byte, place) {
-                        Fate::GoesOn => self.keep(rules, attempt),
-                        Fate::Ends => {}
-                        Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
-                    }
-                }
+            }
+            match fate {
+                Fate::GoesOn => self.keep(rules, attempt),
+                Fate::Ends => {}
+                Fate::Matches(end) => self.matched(asked, window, &attempt, end, read.last().copied()),
             }
         }
     }
 
     /// Whether a row's kind is looked for, and the words stand before a place that it asks for.
-    fn is_wanted(&self, asked: Asked<'_>, row: &Row, start: usize) -> bool {
+    fn is_wanted(&self, asked: Asked<'_>, row: &Row, window: Window<'_>, start: usize) -> bool {
         let rule = &asked.rules.rules[usize::from(row.rule)];
         if !asked.wanted.has(rule.kind) {
             return false;
         }
-        let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word);
+        let is_word = |seen: &Seen| !asked.rules.words[usize::from(seen.word)].is_alphanumeric || window.at(seen.end).is_none_or(|byte| !byte.is_ascii_lowercase());
+        let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word) && is_word(seen);
         rule.near.is_empty() || self.nears.iter().any(is_near)
     }
 
@@ -668,7 +716,7 @@ impl Matcher {
         for word in words {
             for number in &rules.words[usize::from(word)].assigned {
                 let row = &rules.rows[usize::from(*number)];
-                if begun_rows.contains(number) || !self.is_wanted(asked, row, place) {
+                if begun_rows.contains(number) || !self.is_wanted(asked, row, window, place) {
                     continue;
                 }
                 begun_rows.push(*number);
@@ -696,11 +744,17 @@ impl Matcher {
                     self.names.note(number, place + 1);
                     self.name_until = place + 1 + NAME_REST + BEFORE_SIGN;
                 }
-                Use::Near => self.nears.note(number, place + 1),
+                // In the middle of another word it is another word.
+                Use::Near if start > 0 && word.is_alphanumeric && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()) => {}
+                Use::Near => {
+                    self.nears.note(number, place + 1);
+                    self.near_until = place + 1 + NEAR + MAX_BEFORE;
+                    self.is_near = true;
+                }
                 Use::Begins(row_number) => {
                     let row = &rules.rows[usize::from(*row_number)];
                     let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                    if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, start) {
+                    if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
                         continue;
                     }
                     let mut attempt = begun(What::Row(*row_number), 0, start, place + 1);

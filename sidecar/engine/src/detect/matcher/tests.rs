@@ -53,8 +53,15 @@ fn oracle(text: &[u8]) -> Vec<Range<usize>> {
             if rule.starts == Starts::Word && start > 0 && is_name(text[start - 1]) {
                 continue;
             }
-            let before = text[start.saturating_sub(NEAR + 3)..start].to_ascii_lowercase();
-            let near = |word: &&str| (word.len()..=before.len()).any(|end| before[..end].ends_with(word.as_bytes()) && before.len() - end <= NEAR);
+            // A word of its own, that is: not in the middle of another.
+            let near = |word: &&str| {
+                let ends = (start.saturating_sub(NEAR)..=start).filter(|end| *end >= word.len());
+                let mut ends = ends.filter(|end| text[end - word.len()..*end].eq_ignore_ascii_case(word.as_bytes()));
+                ends.any(|end| {
+                    let before = (end - word.len()).checked_sub(1).map(|place| text[place]);
+                    !before.is_some_and(|byte| byte.is_ascii_alphanumeric()) && !text.get(end).is_some_and(u8::is_ascii_lowercase)
+                })
+            };
             if !rule.near.is_empty() && !rule.near.iter().any(near) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::checks::{behind_equals, behind_quote, behind_space, scattered, wrapped_jwt};
+use super::checks::{behind_equals, behind_quote, behind_space, jwt, scattered, wrapped_jwt};
 use super::{KindSpec, Rule, assigned, exact, kind, token, word};
 
 macro_rules! pem_begin {
@@ -72,8 +72,8 @@ pub(super) const KINDS: &[KindSpec] = &[
         &[
             // Three parts (JWS), up to five (JWE); the last of an unsigned one is empty. Behind a letter (`keyJoin.a.b`) both of the
             // first two have to begin as JSON does.
-            word(r"eyJ[A-Za-z0-9_-]+\.(?:eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*|[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]+){0,2}").without(&[]),
-            token(r"eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){0,2}").without(&[]),
+            word(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]{2,}").whole().without(&[]).check(jwt),
+            token(r"eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_.-]{2,}").whole().without(&[]).check(jwt),
             // With white space before the first name, and in the other alphabet of base64.
             word(r"ey[A-Za-z0-9]{17,}\.ey[A-Za-z0-9/\\_-]{17,}\.[A-Za-z0-9/\\_-]*={0,2}").entropy(3.0),
         ],

@@ -148,12 +148,15 @@ pub(crate) const PERSONAL: &[KindSpec] = &[
     KindSpec {
         name: "ITALY_CODICE_FISCALE",
         about: "A tax code of Italy, its check character right",
-        rules: &[Rule {
-            // Letters may stand for digits, where two people would have the same code.
-            pattern: "[A-Za-z]{6}[0-9L-NP-Vl-np-v]{2}[A-EHLMPRSTa-ehlmprst][0-9L-NP-Vl-np-v]{2}[A-Za-z][0-9L-NP-Vl-np-v]{3}[A-Za-z]",
-            check: Some(codice_fiscale),
-            ..WORD
-        }],
+        // Letters may stand for digits, where two people would have the same code.
+        rules: &[
+            Rule { pattern: "[A-Z]{6}[0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2}[A-Z][0-9L-NP-V]{3}[A-Z]", check: Some(codice_fiscale), ..WORD },
+            Rule {
+                pattern: "[A-Za-z]{6}[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z]",
+                check: Some(codice_fiscale),
+                ..WORD
+            },
+        ],
     },
     KindSpec {
         name: "SPAIN_NIE",

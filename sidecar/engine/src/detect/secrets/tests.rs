@@ -364,3 +364,4 @@ proptest! {
         prop_assert_eq!(rebuilt, redacted(&text));
     }
 }
+
