@@ -1,12 +1,11 @@
 //! Rules, compiled to what the matcher follows: the words and bytes at which values begin, and the rows of runs from there on.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::keywords::Keywords;
 use super::kind::Kind;
 use super::pattern::{ByteSet, PatternError, Run, rows};
-use super::rule::{Ends, Rule, Starts};
+use super::rule::{Check, Ends, Rule, Starts};
 
 /// The most rows of all rules together.
 const MAX_ROWS: usize = 8192;
@@ -77,7 +76,7 @@ pub(super) struct Compiled {
     /// The words one of which must stand before it, by their numbers in `Rules::near`.
     pub(super) near: Box<[u16]>,
     pub(super) entropy: f32,
-    pub(super) check: Option<fn(&[u8]) -> Option<Range<usize>>>,
+    pub(super) check: Option<Check>,
     pub(super) not: Box<[Box<[u8]>]>,
 }
 
@@ -103,14 +102,16 @@ pub(super) enum Use {
     Colon,
 }
 
+/// A use of a word, with its very letters where case makes a difference.
+pub(super) type Usage = (Use, Option<Box<[u8]>>);
+
 /// A word that is looked for.
 #[derive(Debug)]
 pub(super) struct Word {
     pub(super) length: u8,
     /// It begins and ends with a letter or a digit.
     pub(super) is_alphanumeric: bool,
-    /// Its uses, each with its very letters where case makes a difference.
-    pub(super) uses: Box<[(Use, Option<Box<[u8]>>)]>,
+    pub(super) uses: Box<[Usage]>,
     /// The rows of what is assigned to it.
     pub(super) assigned: Box<[u16]>,
 }
@@ -123,7 +124,8 @@ pub(super) struct Rules {
     pub(super) keywords: Keywords,
     pub(super) words: Box<[Word]>,
     pub(super) rows: Box<[Row]>,
-    pub(super) rules: Box<[Compiled]>,
+    /// What holds for all rows of each rule.
+    pub(super) compiled: Box<[Compiled]>,
     /// The rows of each pair, and how many of their bytes stand before its second.
     pub(super) pairs: Box<[(Box<[u16]>, u8)]>,
     /// The rows that are tried at long words.
@@ -189,7 +191,7 @@ struct Builder {
 #[derive(Default)]
 struct Entry {
     is_held: bool,
-    uses: Vec<(Use, Option<Box<[u8]>>)>,
+    uses: Vec<Usage>,
     assigned: Vec<u16>,
 }
 
@@ -243,8 +245,7 @@ impl Pair {
         Ok(Self {
             first: sets[before - 1],
             second: sets[before],
-            // (At most eight.)
-            before: before as u8,
+            before: u8::try_from(before).map_err(|_| RuleError::TooShort)?,
             is_word: rule.starts == Starts::Word,
             is_near: !rule.near.is_empty(),
         })
@@ -281,7 +282,13 @@ impl Rules {
         if beside.numbers {
             // Behind a letter, too, and behind another digit only if that began none: `x1111 2222`.
             let first = ByteSet::of(super::personal::begins_numbers);
-            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), before: 1, is_word: false, is_near: false })?);
+            numbers = Some(builder.pair(Pair {
+                first,
+                second: ByteSet::of(super::personal::is_number_byte),
+                before: 1,
+                is_word: false,
+                is_near: false,
+            })?);
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
@@ -309,7 +316,7 @@ impl Rules {
             keywords,
             words: words.into_iter().map(word).collect(),
             rows: rows.into(),
-            rules: rules.into(),
+            compiled: rules.into(),
             long: long.into(),
             near_pairs: (0..).zip(&pairs).map(|(bit, (pair, _))| u64::from(pair.is_near) << bit).sum(),
             pairs: pairs.into_iter().map(|(pair, rows)| (rows.into(), pair.before)).collect(),
@@ -332,7 +339,7 @@ impl Rules {
     /// How many bytes the tables take, about.
     pub(super) fn size(&self) -> usize {
         let rows: usize = self.rows.iter().map(|row| size_of::<Row>() + size_of_val(&*row.steps)).sum();
-        self.keywords.size() + size_of::<[Meaning; 256]>() + rows + self.rules.len() * size_of::<Compiled>()
+        self.keywords.size() + size_of::<[Meaning; 256]>() + rows + self.compiled.len() * size_of::<Compiled>()
     }
 }
 
@@ -393,13 +400,11 @@ impl Builder {
                 let entry = self.words.entry(lower).or_default();
                 entry.is_held = true;
                 entry.uses.push((Use::Begins(number), (!any_case).then(|| word.into())));
+            } else if of.starts == Starts::Word && is_long(&runs) {
+                self.long.push(number);
             } else {
-                if of.starts == Starts::Word && is_long(&runs) {
-                    self.long.push(number);
-                } else {
-                    let place = self.pair(Pair::of(&runs, of)?)?;
-                    self.pairs[usize::from(place)].1.push(number);
-                }
+                let place = self.pair(Pair::of(&runs, of)?)?;
+                self.pairs[usize::from(place)].1.push(number);
             }
         } else {
             for name in of.assigned_to {
@@ -422,7 +427,8 @@ impl Builder {
     }
 
     fn meanings(&self) -> Box<[Meaning; 256]> {
-        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, alphanumeric: 0, assigns: false, may_bend: false }; 256]);
+        let mut meanings =
+            Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, alphanumeric: 0, assigns: false, may_bend: false }; 256]);
         for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
             for (bit, set) in self.sets.iter().enumerate() {
                 meaning.goes_on |= Bits::from(set.contains(byte)) << bit;

@@ -52,7 +52,7 @@ const NUMBERS_STEP: usize = 16;
 /// The fewest bytes of a value's rest on another line.
 const LEAST_REST: usize = 12;
 /// How many words are remembered: more than fit in what is looked back on.
-const REMEMBERED: usize = 16;
+const REMEMBERED: u8 = 16;
 
 /// The part of a text that is there.
 #[derive(Clone, Copy)]
@@ -203,7 +203,7 @@ struct Seen {
 /// The last words that were seen.
 #[derive(Clone, Debug, Default)]
 struct Memory {
-    seen: [Seen; REMEMBERED],
+    seen: [Seen; REMEMBERED as usize],
     next: u8,
     count: u8,
 }
@@ -211,8 +211,8 @@ struct Memory {
 impl Memory {
     fn note(&mut self, word: u16, end: usize) {
         self.seen[usize::from(self.next)] = Seen { word, end };
-        self.next = (self.next + 1) % REMEMBERED as u8;
-        self.count = (self.count + 1).min(REMEMBERED as u8);
+        self.next = (self.next + 1) % REMEMBERED;
+        self.count = (self.count + 1).min(REMEMBERED);
     }
 
     fn iter(&self) -> impl Iterator<Item = &Seen> {
@@ -348,7 +348,7 @@ impl Matcher {
             blocked = meaning.blocks;
             let is_quiet = !rules.keywords.ends_word(state)
                 && fired == 0
-                && length != LONG as u32
+                && length as usize != LONG
                 && self.alive & !meaning.goes_on == 0
                 && place + 1 < self.due
                 && self.stepping.is_empty()
@@ -357,7 +357,7 @@ impl Matcher {
             if !is_quiet {
                 self.state = state;
                 self.heed(asked, window, place, *byte, fired);
-                if length == LONG as u32 {
+                if length as usize == LONG {
                     self.begin_long(asked, window, place);
                 }
                 open = self.open_pairs(rules);
@@ -394,7 +394,9 @@ impl Matcher {
     /// Whether this and another go on alike, whatever comes: nothing is under way in either.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let is_idle = |matcher: &Self| matcher.stepping.is_empty() && matcher.running.is_empty() && matcher.expecting == 0;
-        (self.state, self.armed, self.blocked, self.length) == (other.state, other.armed, other.blocked, other.length) && is_idle(self) && is_idle(other)
+        (self.state, self.armed, self.blocked, self.length) == (other.state, other.armed, other.blocked, other.length)
+            && is_idle(self)
+            && is_idle(other)
     }
 
     /// A line ends here, which may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
@@ -446,7 +448,11 @@ impl Matcher {
         let local = if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next };
         // (Where addresses are looked for, what may be the beginning of a row is one's as well.)
         let local = local.min(before(LONG, |byte| byte.is_ascii_alphanumeric()));
-        let address = if asked.addresses { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':')) } else { self.next };
+        let address = if asked.addresses {
+            before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':'))
+        } else {
+            self.next
+        };
         begun.min(word).min(pair).min(local).min(address)
     }
 
@@ -473,18 +479,18 @@ impl Matcher {
         for mut attempt in left {
             match (attempt.at, attempt.what) {
                 (At::Step, _) => {}
-                (At::Edge | At::Tail, _) => self.matched(asked, window, &attempt, place, None),
                 (At::Run, What::Row(row)) => {
                     let row = &asked.rules.rows[usize::from(row)];
                     let is_last = usize::from(attempt.step) + 1 == row.steps.len();
-                    if is_last && let Step::Run { min, .. } = row.steps[usize::from(attempt.step)]
+                    if is_last
+                        && let Step::Run { min, .. } = row.steps[usize::from(attempt.step)]
                         && place - attempt.since >= min as usize
                     {
                         attempt.step += 1;
                         self.matched(asked, window, &attempt, place, None);
                     }
                 }
-                (At::Run, _) => self.matched(asked, window, &attempt, place, None),
+                (At::Run | At::Edge | At::Tail, _) => self.matched(asked, window, &attempt, place, None),
             }
         }
         if let Some(swallowed) = self.swallowed.take() {
@@ -578,7 +584,7 @@ impl Matcher {
                 return true;
             }
             let kind = match attempt.what {
-                What::Row(row) => rules.rules[usize::from(rules.rows[usize::from(row)].rule)].kind,
+                What::Row(row) => rules.compiled[usize::from(rules.rows[usize::from(row)].rule)].kind,
                 What::Email => kind_of("EMAIL"),
                 What::Numbers | What::Address => kind_of("IP_ADDRESS"),
                 What::Value(kind) => kind,
@@ -607,7 +613,7 @@ impl Matcher {
             && let What::Row(row) = attempt.what
         {
             let alike = |other: &&mut Attempt| (other.what, other.at, other.step) == (attempt.what, attempt.at, attempt.step);
-            let compiled = &rules.rules[usize::from(rules.rows[usize::from(row)].rule)];
+            let compiled = &rules.compiled[usize::from(rules.rows[usize::from(row)].rule)];
             let mut crowd = self.running.iter_mut().filter(alike);
             if let Some(first) = crowd.next() {
                 if !compiled.is_checked() || first.unchecked {
@@ -636,16 +642,16 @@ impl Matcher {
             fired &= !rules.near_pairs;
         }
         while fired != 0 {
-            let pair = fired.trailing_zeros() as u8;
+            let pair = fired.trailing_zeros();
             fired &= fired - 1;
-            if rules.numbers == Some(pair) {
+            if rules.numbers.map(u32::from) == Some(pair) {
                 let start = place - 1;
                 if asked.numbers && !self.running.iter().any(|attempt| attempt.what == What::Numbers) {
                     self.keep(rules, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
                 }
                 continue;
             }
-            let (rows, before) = &rules.pairs[usize::from(pair)];
+            let (rows, before) = &rules.pairs[pair as usize];
             if let Some(start) = place.checked_sub((*before).into()) {
                 self.begin_before(asked, window, start, place, rows);
             }
@@ -665,7 +671,7 @@ impl Matcher {
         let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         for number in rows {
             let row = &rules.rows[usize::from(*number)];
-            if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
+            if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
                 continue;
             }
             let mut attempt = begun(What::Row(*number), 0, start, start);
@@ -686,18 +692,22 @@ impl Matcher {
 
     /// Whether a row's kind is looked for, and the words stand before a place that it asks for.
     fn is_wanted(&self, asked: Asked<'_>, row: &Row, window: Window<'_>, start: usize) -> bool {
-        let rule = &asked.rules.rules[usize::from(row.rule)];
+        let rule = &asked.rules.compiled[usize::from(row.rule)];
         if !asked.wanted.has(rule.kind) {
             return false;
         }
-        let is_word = |seen: &Seen| !asked.rules.words[usize::from(seen.word)].is_alphanumeric || window.at(seen.end).is_none_or(|byte| !byte.is_ascii_lowercase());
+        let is_word = |seen: &Seen| {
+            !asked.rules.words[usize::from(seen.word)].is_alphanumeric || window.at(seen.end).is_none_or(|byte| !byte.is_ascii_lowercase())
+        };
         let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word) && is_word(seen);
         rule.near.is_empty() || self.nears.iter().any(is_near)
     }
 
     /// A sign that assigns: whether a name stands before it, and nothing else between.
     fn expect(&mut self, window: Window<'_>, place: usize) {
-        let quotes = window.run_before(place, BEFORE_SIGN, |byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|'));
+        let quotes = window.run_before(place, BEFORE_SIGN, |byte| {
+            byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|')
+        });
         let rest = window.run_before(place - quotes, NAME_REST, is_name_byte);
         let since = place - quotes - rest;
         if self.names.iter().any(|seen| seen.end >= since) {
@@ -745,7 +755,8 @@ impl Matcher {
                     self.name_until = place + 1 + NAME_REST + BEFORE_SIGN;
                 }
                 // In the middle of another word it is another word.
-                Use::Near if start > 0 && word.is_alphanumeric && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()) => {}
+                Use::Near if start > 0 && word.is_alphanumeric && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()) => {
+                }
                 Use::Near => {
                     self.nears.note(number, place + 1);
                     self.near_until = place + 1 + NEAR + MAX_BEFORE;
@@ -754,7 +765,9 @@ impl Matcher {
                 Use::Begins(row_number) => {
                     let row = &rules.rows[usize::from(*row_number)];
                     let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                    if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
+                    if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word
+                        || !self.is_wanted(asked, row, window, start)
+                    {
                         continue;
                     }
                     let mut attempt = begun(What::Row(*row_number), 0, start, place + 1);
@@ -795,13 +808,14 @@ impl Matcher {
 
     /// An attempt has matched up to a place.
     fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
-        let goes_on = |rest: &[u8]| rest.len() >= LEAST_REST && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic);
+        let goes_on =
+            |rest: &[u8]| rest.len() >= LEAST_REST && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic);
         let is_broken = attempt.broken_at != 0 && !goes_on(window.slice(attempt.broken_at..end));
         let end = if is_broken { attempt.broken_at } else { end };
         let text = window.slice(attempt.start..end);
         match attempt.what {
             What::Row(row) => {
-                let rule = &asked.rules.rules[usize::from(asked.rules.rows[usize::from(row)].rule)];
+                let rule = &asked.rules.compiled[usize::from(asked.rules.rows[usize::from(row)].rule)];
                 let least = asked.rules.rows[usize::from(row)].least;
                 if let Some(range) = value(rule, text, least, attempt.unchecked) {
                     self.note(attempt.start + range.start, attempt.start + range.end, rule.kind);
@@ -911,7 +925,9 @@ fn is_before_value(byte: u8) -> bool {
 /// Whether it is part of a mark that stands in the place of a value already.
 fn is_mark(value: &[u8]) -> bool {
     let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED");
-    name.is_some_and(|name| name.strip_suffix(b"]").unwrap_or(name).iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_'))
+    name.is_some_and(|name| {
+        name.strip_suffix(b"]").unwrap_or(name).iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+    })
 }
 
 /// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so
@@ -924,14 +940,18 @@ pub(super) fn value(rule: &Compiled, text: &[u8], least: usize, unchecked: bool)
     let value = text.get(range.clone()).filter(|value| !is_mark(value))?;
     let first = &value[..least.saturating_sub(range.start).min(value.len())];
     let holds = |word: &[u8]| first.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
-    let is_value = !rule.not.iter().any(|word| holds(word)) && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);
+    let is_value = !rule.not.iter().any(|word| holds(word))
+        && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);
     is_value.then_some(range)
 }
 
 /// Shannon's entropy of a text's bytes, in bits a byte.
+#[expect(clippy::cast_precision_loss, reason = "a value has less than 2^24 bytes")]
 fn entropy(text: &[u8]) -> f32 {
     let mut counts = [0u32; 256];
-    text.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    for byte in text {
+        counts[usize::from(*byte)] += 1;
+    }
     let length = text.len() as f32;
     counts.iter().filter(|count| **count > 0).map(|count| *count as f32 / length).map(|share| -share * share.log2()).sum()
 }
@@ -942,9 +962,8 @@ fn feed(rules: &Rules, attempt: &mut Attempt, byte: u8, place: usize) -> Fate {
     match attempt.at {
         At::Step => settle(rules, attempt, place, Some(byte)),
         At::Edge if is_word_byte(byte) => Fate::Ends,
-        At::Edge => Fate::Matches(place),
         At::Tail if goes_on => Fate::GoesOn,
-        At::Tail => Fate::Matches(place),
+        At::Edge | At::Tail => Fate::Matches(place),
         At::Run => {
             let What::Row(row) = attempt.what else {
                 return if goes_on && place + 1 < attempt.due { Fate::GoesOn } else { Fate::Matches(place + usize::from(goes_on)) };
@@ -994,7 +1013,7 @@ fn settle(rules: &Rules, attempt: &mut Attempt, place: usize, byte: Option<u8>) 
             }
         }
         (Some(Step::Byte(_)), Some(_)) => return Fate::Ends,
-        (None, byte) => match (rules.rules[usize::from(row.rule)].ends, byte) {
+        (None, byte) => match (rules.compiled[usize::from(row.rule)].ends, byte) {
             (Ends::Pattern, _) => return Fate::Matches(place),
             (Ends::Word, None) => attempt.at = At::Edge,
             (Ends::Word, Some(byte)) => return if is_word_byte(byte) { Fate::Ends } else { Fate::Matches(place) },

@@ -63,13 +63,12 @@ impl Reading {
                     self.said.push(rest[0]);
                     self.cursor += 1;
                 }
-                Bend::Nothing(length) => self.turn(0, length),
+                Bend::Nothing(length) | Bend::Mark(length) => self.turn(0, length),
                 Bend::Byte(byte, length) => {
                     self.turn(0, 0);
                     self.said.push(byte);
                     self.turn(1, length);
                 }
-                Bend::Mark(length) => self.turn(0, length),
                 Bend::Line(length) => {
                     self.follow(asked);
                     self.matcher.end_line(asked, Window { bytes: &self.said, base: self.base });

@@ -32,8 +32,15 @@ impl Search {
                 // What it is has to be known first.
                 Bend::Open => break,
                 Bend::Plain => false,
-                Bend::Byte(byte, _) => is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=') || self.matcher.is_under_way(asked, 1, true, true),
-                Bend::Nothing(_) => self.matcher.is_under_way(asked, 1, true, true) || place > window.base && is_local_byte(window.bytes[place - window.base - 1]),
+                Bend::Byte(byte, _) => {
+                    is_word_byte(byte)
+                        || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=')
+                        || self.matcher.is_under_way(asked, 1, true, true)
+                }
+                Bend::Nothing(_) => {
+                    self.matcher.is_under_way(asked, 1, true, true)
+                        || place > window.base && is_local_byte(window.bytes[place - window.base - 1])
+                }
                 Bend::Mark(_) => self.matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, true, false),
                 Bend::Line(_) => self.matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, false, false),
             };

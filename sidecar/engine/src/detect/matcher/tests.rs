@@ -68,10 +68,9 @@ fn oracle(text: &[u8]) -> Vec<Range<usize>> {
             let Some(matched) = pattern.find(&text[start..]) else { continue };
             let mut end = start + matched.end();
             match rule.ends {
-                Ends::Pattern => {}
                 Ends::Run => end += text[end..].iter().take_while(|byte| is_word_byte(**byte)).count(),
                 Ends::Word if text.get(end).is_some_and(|byte| is_word_byte(*byte)) => continue,
-                Ends::Word => {}
+                Ends::Pattern | Ends::Word => {}
             }
             let value = &text[start..end];
             // The one rule that asks for these has a least length of six.
@@ -95,8 +94,8 @@ fn oracle(text: &[u8]) -> Vec<Range<usize>> {
 
 fn text() -> impl Strategy<Value = String> {
     let part = prop::sample::select(vec![
-        "tok_", "tok_x", "123", "12", "abcd", "key-", "abc-12", "AB", "AB123", "sig:", "SIG:", "abc", "fade", "a=", ";b=", "xy", "no-", "-", "_", " ",
-        "pin", "PIN ", "42zz", "42z", "é", "\n", "z", "9", ".",
+        "tok_", "tok_x", "123", "12", "abcd", "key-", "abc-12", "AB", "AB123", "sig:", "SIG:", "abc", "fade", "a=", ";b=", "xy", "no-",
+        "-", "_", " ", "pin", "PIN ", "42zz", "42z", "é", "\n", "z", "9", ".",
     ]);
     prop::collection::vec(part, 0..14).prop_map(|parts| parts.concat())
 }
@@ -133,13 +132,15 @@ fn only_what_is_assigned_to_the_name_is_found() {
         ("acme==", ";"),
     ] {
         let text = format!("x {before}k3y4acme{after}");
-        let start = 2 + before.len();
-        assert_eq!(found(&rules, &[text.as_bytes()]), [start..start + 8], "{text}");
+        let value = 2 + before.len()..10 + before.len();
+        assert_eq!(found(&rules, &[text.as_bytes()]), vec![value.clone()], "{text}");
         for cut in 0..text.len() {
-            assert_eq!(found(&rules, &[&text.as_bytes()[..cut], &text.as_bytes()[cut..]]), [start..start + 8], "{text} {cut}");
+            assert_eq!(found(&rules, &[&text.as_bytes()[..cut], &text.as_bytes()[cut..]]), vec![value.clone()], "{text} {cut}");
         }
     }
-    for text in ["acme k3y4acme", "acm = k3y4acme", "acme = k3y4acme9", "acme is what we all like best of them = k3y4acme", "acme; x = k3y4acme"] {
+    for text in
+        ["acme k3y4acme", "acm = k3y4acme", "acme = k3y4acme9", "acme is what we all like best of them = k3y4acme", "acme; x = k3y4acme"]
+    {
         assert!(found(&rules, &[text.as_bytes()]).is_empty(), "{text}");
     }
 }

@@ -150,7 +150,11 @@ pub(crate) const PERSONAL: &[KindSpec] = &[
         about: "A tax code of Italy, its check character right",
         // Letters may stand for digits, where two people would have the same code.
         rules: &[
-            Rule { pattern: "[A-Z]{6}[0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2}[A-Z][0-9L-NP-V]{3}[A-Z]", check: Some(codice_fiscale), ..WORD },
+            Rule {
+                pattern: "[A-Z]{6}[0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2}[A-Z][0-9L-NP-V]{3}[A-Z]",
+                check: Some(codice_fiscale),
+                ..WORD
+            },
             Rule {
                 pattern: "[A-Za-z]{6}[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z]",
                 check: Some(codice_fiscale),

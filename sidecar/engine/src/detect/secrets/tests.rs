@@ -1,6 +1,7 @@
 //! The scanner's promises: streamed is unstreamed, whatever the kind, what stands around it, its disguise and the pieces; nothing of a value
 //! stays; what is no value stays, and isn't held back.
 
+use base64::Engine as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -46,17 +47,8 @@ fn sample(name: &str) -> String {
     }
 }
 
-const NAMES: [&str; 9] = [
-    "HUGGINGFACE_TOKEN",
-    "OPENAI_KEY",
-    "AWS_ACCESS_KEY",
-    "GITHUB_TOKEN",
-    "GITHUB_OAUTH",
-    "JWT_TOKEN",
-    "EMAIL",
-    "SSN",
-    "CREDIT_CARD",
-];
+const NAMES: [&str; 9] =
+    ["HUGGINGFACE_TOKEN", "OPENAI_KEY", "AWS_ACCESS_KEY", "GITHUB_TOKEN", "GITHUB_OAUTH", "JWT_TOKEN", "EMAIL", "SSN", "CREDIT_CARD"];
 const TOKENS: [&str; 6] = ["HUGGINGFACE_TOKEN", "OPENAI_KEY", "AWS_ACCESS_KEY", "GITHUB_TOKEN", "GITHUB_OAUTH", "JWT_TOKEN"];
 
 fn mark(name: &str) -> &'static str {
@@ -67,7 +59,8 @@ fn mark(name: &str) -> &'static str {
 fn each_kind_is_found_alone_in_prose_and_in_quotes() {
     for name in NAMES {
         let value = sample(name);
-        for (before, after) in [("", ""), ("the value is ", ", take care"), ("\"", "\""), ("x=", "\n"), ("é", "é"), ("(", ")."), (":", ";")] {
+        for (before, after) in [("", ""), ("the value is ", ", take care"), ("\"", "\""), ("x=", "\n"), ("é", "é"), ("(", ")."), (":", ";")]
+        {
             let text = format!("{before}{value}{after}");
             assert_eq!(redacted(&text), format!("{before}{}{after}", mark(name)), "{name} {before:?} {after:?}");
         }
@@ -185,7 +178,6 @@ fn disguised(value: &str) -> Vec<(&'static str, String)> {
     let each = |say: &dyn Fn(u8) -> String| value.bytes().map(say).collect::<String>();
     let half = value.len() / 2;
     let middle = |with: &str| [&value[..half], with, &value[half..]].concat();
-    use base64::Engine as _;
     let base64 = base64::engine::general_purpose::STANDARD.encode(value);
     let wrapped = base64::engine::general_purpose::STANDARD.encode(format!("some words before it, as there are in a file: {value}"));
     let lines: Vec<&str> = wrapped.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
@@ -200,7 +192,10 @@ fn disguised(value: &str) -> Vec<(&'static str, String)> {
         ("braced escapes", each(&|byte| format!("\\u{{{byte:x}}}"))),
         ("entities", each(&|byte| format!("&#{byte};"))),
         ("hex entities", each(&|byte| format!("&#x{byte:X};"))),
-        ("backslashes", each(&|byte| if byte.is_ascii_punctuation() { format!("\\{}", char::from(byte)) } else { char::from(byte).to_string() })),
+        (
+            "backslashes",
+            each(&|byte| if byte.is_ascii_punctuation() { format!("\\{}", char::from(byte)) } else { char::from(byte).to_string() }),
+        ),
         ("a line break", middle("\n")),
         ("a line break, indented", middle("\r\n    ")),
         ("bold", middle("**")),
@@ -297,7 +292,24 @@ fn what_is_held_back_is_bounded_and_prose_is_not_held_back() {
 #[test]
 fn text_made_to_hurt_costs_a_bounded_amount() {
     let rules = all();
-    for unit in ["eyJ-", "a.", "a@a.", "1.", "sk-", "1111 ", "eyJa.", "hf_a", "xsk-", "xeyJ-.", "aeyJ-", "%41", "\\u0041", "ghp_\u{200b}", "QUFB\n", "**a"] {
+    for unit in [
+        "eyJ-",
+        "a.",
+        "a@a.",
+        "1.",
+        "sk-",
+        "1111 ",
+        "eyJa.",
+        "hf_a",
+        "xsk-",
+        "xeyJ-.",
+        "aeyJ-",
+        "%41",
+        "\\u0041",
+        "ghp_\u{200b}",
+        "QUFB\n",
+        "**a",
+    ] {
         let text = unit.repeat(100_000 / unit.len());
         // Quadratic work would be 10^10 steps.
         assert!(in_pieces(&rules, &[&text]).0.len() <= 2 * text.len());
@@ -318,8 +330,41 @@ fn texts() -> impl Strategy<Value = String> {
     });
     let hidden = (value.clone(), any::<prop::sample::Index>()).prop_map(|(value, index)| index.get(&disguised(&value)).1.clone());
     let noise = prop::sample::select(vec![
-        " ", ".", "-", "_", "@", "eyJ", "sk-", "hf_", "AKIA", "a", "7", "é", "\u{200b}", "\n", "the word", "1111", "a.b", "😀", "\"", "ghp_", "x@y.", "%",
-        "%4", "\\", "\\u00", "&#", "**", "`", "\r", "token=", "api_key: ", "::", "10.", "QUFB", "4142",
+        " ",
+        ".",
+        "-",
+        "_",
+        "@",
+        "eyJ",
+        "sk-",
+        "hf_",
+        "AKIA",
+        "a",
+        "7",
+        "é",
+        "\u{200b}",
+        "\n",
+        "the word",
+        "1111",
+        "a.b",
+        "😀",
+        "\"",
+        "ghp_",
+        "x@y.",
+        "%",
+        "%4",
+        "\\",
+        "\\u00",
+        "&#",
+        "**",
+        "`",
+        "\r",
+        "token=",
+        "api_key: ",
+        "::",
+        "10.",
+        "QUFB",
+        "4142",
     ])
     .prop_map(str::to_owned);
     prop::collection::vec(prop_oneof![2 => value, 2 => cut, 1 => hidden, 5 => noise], 0..12).prop_map(|parts| parts.concat())
@@ -364,4 +409,3 @@ proptest! {
         prop_assert_eq!(rebuilt, redacted(&text));
     }
 }
-
