@@ -18,7 +18,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("promptInjection", "promptInjection: {mode: hard}\n"),
     (
         "redaction",
-        "redaction:\n  mode: soft\n  kinds: [secrets, email, creditCard]\n  requests: redact   # before a model sees them\n  restore: true\n",
+        "redaction:\n  mode: soft\n  kinds: [keys, cloud, githubToken, personalData]   # topics, a single kind, a group\n  requests: redact   # before a model sees them\n  restore: true\n",
     ),
     ("models", "models:\n  allow: [\"llama3.2:*\", \"qwen3:8b\"]\n  default: \"llama3.2:3b\"\n"),
     ("tools", "tools:\n  allow: [search_docs, send_email]\n  highRisk: [send_email]\n"),
@@ -81,6 +81,31 @@ no digest beside which the model is shown more of the system's, such as a pictur
 ";
 
 const REDACTION_IN_WORDS: &str = "
+[kinds.md](kinds.md) has every kind, and so has `llm-guard-sidecar check --kinds`. `kinds` takes their keys (`githubToken`), topics of
+secrets (`keys`, `ai`, `cloud`, `code`, `databases`, `messaging`, `monitoring`, `payment`, `saas`, `generic`), `secrets` for all topics, and
+`personalData`. What isn't named isn't looked for, and a name that nobody knows is an error. Every kind but one, for `kinds`:
+
+    llm-guard-sidecar check --kinds --format json | jq -c '[.[].key] - [\"phone\"]'
+
+A value is known by its own form (what it begins with, its length, its check digits), by the name to which it is assigned, or by a word
+near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values are found in disguise, too:
+
+| disguise | what is found |
+| --- | --- |
+| base64 (either alphabet) and hexadecimal | what a run of at least 12 characters says from its first one on, also where it is wrapped in lines of 60 characters or more |
+| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, a backslash before punctuation | every value, some or all of whose characters are written so |
+| invisible characters (zero-width, soft hyphens, tags) | every value, however often they stand in it |
+| Markdown's `*`, `` ` `` and `~` | every value that they interrupt |
+| ends of lines, with indentation and `>` | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them |
+
+Not found is what is disguised twice, such as base64 in base64 or behind `%`; a base64 text in the middle of a run, behind other letters,
+digits or `/`; values in other codes (octal, base32, rot13), backwards, spelled out, or told in words. Where a line's end breaks an e-mail
+address before its `@`, what stands on the line before stays, and numbers are found over two lines only as far as their groups are
+separated there.
+
+A stream holds back what may still become a value: how much of each kind, [kinds.md](kinds.md) says. What looks like one for 16 KiB counts
+as one, and is replaced to its end.
+
 Requests are read as a model is shown them: messages with all their parts, tools and their results, arguments of calls as JSON, settings,
 and undocumented fields that go on. Names of models and tools, roles and ids stay as they are, since servers and clients find things by
 them, and so do pictures. A value that stands there, or only where the server joins texts (a key of which each of two messages has a half),
@@ -96,7 +121,8 @@ interrupts stays a mark, and so do those in error messages. The values belong to
 when it ends, and stand in no log, metric or record. What comes back isn't redacted again; a value that the answer says by itself is, as
 ever. At most 4,096 values and 1 MiB of them are kept for a request; more are redacted and don't come back.
 
-`llm_guard_redactions_total` counts what was replaced in requests as well as in answers.
+`llm_guard_redactions_total` counts what was replaced in requests as well as in answers, by kind; it has no line of a kind before its first
+value. Which values there are in monitor, `llm_guard_violations_total{control=\"redaction\"}` says.
 ";
 
 /// Takes out what says nothing to a reader: that a key may also be null, how wide a number is, and what schemars calls a type.

@@ -17,7 +17,7 @@ use llm_guard_engine::verdict::ControlId;
 use serde_json::{Value, json};
 
 use super::reference::Reference;
-use super::say;
+use super::{kinds, say};
 use crate::recorded::{self, Judged, Recorded};
 
 const AFTER_HELP: &str = "\
@@ -37,7 +37,7 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// The files; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present_any = ["schema", "from_env"])]
+    #[arg(value_name = "FILE", required_unless_present_any = ["schema", "from_env", "kinds"])]
     files: Vec<String>,
     /// How to say it: `text` for people, `json` for programs, `sarif` (2.1.0) for code review
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -72,6 +72,9 @@ pub(crate) struct Args {
         conflicts_with_all = ["files", "explain", "mode", "floor", "format", "from_env", "test"]
     )]
     schema: Option<Schema>,
+    /// Print the kinds of secrets and personal data that a policy can name in `redaction.kinds`, as `text` or `json`
+    #[arg(long, conflicts_with_all = ["files", "explain", "mode", "floor", "from_env", "test", "schema"])]
+    kinds: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -131,6 +134,16 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             Schema::RegoInput => REGO_INPUT_SCHEMA,
         };
         return say(text, ExitCode::SUCCESS);
+    }
+    if args.kinds {
+        return match args.format {
+            Format::Text => say(&kinds::as_text(), ExitCode::SUCCESS),
+            Format::Json => say(&format!("{:#}\n", kinds::as_json()), ExitCode::SUCCESS),
+            Format::Sarif => {
+                eprintln!("check: --kinds has nothing to say in SARIF, which tells of what is wrong: take text or json");
+                ExitCode::from(2)
+            }
+        };
     }
     if let Some(file) = &args.from_env {
         return match of_reference(file) {

@@ -5,6 +5,7 @@ mod demo;
 mod drain;
 mod eval;
 mod init;
+mod kinds;
 mod lines;
 mod progress;
 mod reference;
@@ -117,6 +118,7 @@ mod tests {
             ("--settings /s", "run", ["--settings-for", "--settings-key"]),
             ("--origin *", "run", ["--origin", "--host-rewrite"]),
             ("--pod-ips 10.0.0.1", "run", ["--pod-ips", "--in-pod"]),
+            ("--schema", "check --kinds", ["--schema", "--kinds"]),
         ] {
             let key = if other == IN_POD { KEY } else { "" };
             let said = read(format!("{other} {key} {more}").replace("  ", " ").as_str()).unwrap_err();

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::LazyLock;
 
-use super::pack;
-use super::rule::Rule;
+use super::rule::{Ends, Rule};
+use super::{pack, pattern, personal};
 
 /// A kind of secret or of personal data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,9 +19,39 @@ pub enum Group {
     PersonalData,
 }
 
+impl Group {
+    /// Every group, in the order of the kinds.
+    pub fn all() -> impl Iterator<Item = Self> {
+        pack::SECRETS.iter().map(|(topic, _)| Self::Secrets(topic)).chain([Self::PersonalData])
+    }
+
+    /// The name in a policy.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Secrets(topic) => topic,
+            Self::PersonalData => "personalData",
+        }
+    }
+
+    /// What stands in it, in a few words.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Secrets(topic) => pack::TOPICS.iter().find(|(name, _)| *name == topic).map_or("", |(_, about)| about),
+            Self::PersonalData => "What tells of a person, or of their accounts and devices",
+        }
+    }
+
+    /// The kinds that belong to it.
+    pub fn kinds(self) -> impl Iterator<Item = Kind> {
+        Kind::all().filter(move |kind| kind.group() == self)
+    }
+}
+
 struct Known {
     name: &'static str,
-    about: &'static str,
+    about: String,
     key: String,
     mark: String,
     group: Group,
@@ -31,7 +61,7 @@ struct Known {
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     let known = |name: &'static str, about, group, rules| Known {
         name,
-        about,
+        about: capital(about),
         key: camel_case(name),
         mark: format!("[REDACTED_{name}]"),
         group,
@@ -42,7 +72,7 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
         all.extend(table.iter().map(|spec| known(spec.name, spec.about, Group::Secrets(topic), spec.rules)));
     }
     all.extend(pack::PERSONAL.iter().map(|spec| known(spec.name, spec.about, Group::PersonalData, spec.rules)));
-    for (name, about) in pack::BESIDE.iter().chain(super::personal::NUMBER_KINDS) {
+    for (name, about) in pack::BESIDE.iter().chain(personal::NUMBER_KINDS) {
         // Some numbers are found by rules as well.
         if !all.iter().any(|kind| kind.name == *name) {
             all.push(known(name, about, Group::PersonalData, &[]));
@@ -50,6 +80,15 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     }
     all
 });
+
+/// As a sentence begins: some tables of the pack begin so, some don't.
+fn capital(text: &str) -> String {
+    let mut text = text.to_owned();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text
+}
 
 fn camel_case(name: &str) -> String {
     let mut key = String::with_capacity(name.len());
@@ -106,7 +145,7 @@ impl Kind {
     /// What it is, in a few words.
     #[must_use]
     pub fn about(self) -> &'static str {
-        self.known().map_or("a value of a pattern of the policy's own", |known| known.about)
+        self.known().map_or("A value of a pattern of the policy's own", |known| &known.about)
     }
 
     /// The group to which it belongs.
@@ -121,6 +160,22 @@ impl Kind {
         self.known().map_or("[REDACTED]", |known| &known.mark)
     }
 
+    /// How many bytes a text may have at most that is open yet: that has begun as a value of this kind, and may still turn out to be none. A
+    /// stream holds back no more than that for its sake. None: it is open as long as it goes on.
+    ///
+    /// What has become a value by then may go on, where it takes in what follows without a gap ([`super::rule::Ends::Run`]).
+    #[must_use]
+    pub fn longest(self) -> Option<usize> {
+        let is_in = |table: &[(&str, &str)]| table.iter().any(|(name, _)| *name == self.name());
+        let beside = match (is_in(pack::BESIDE), is_in(personal::NUMBER_KINDS)) {
+            (true, _) => None,
+            (false, true) => Some(personal::LONGEST_RUN),
+            (false, false) => Some(0),
+        };
+        let longest = self.rules().iter().map(longest_of).chain([beside]).try_fold(0, |longest, rule| Some(longest.max(rule?)));
+        longest.filter(|longest| *longest > 0)
+    }
+
     pub(super) fn rules(self) -> &'static [Rule] {
         self.known().map_or(&[], |known| known.rules)
     }
@@ -129,6 +184,23 @@ impl Kind {
     pub(super) fn number(self) -> usize {
         self.0.into()
     }
+}
+
+/// The same of a rule.
+fn longest_of(rule: &Rule) -> Option<usize> {
+    let is_judged_whole = rule.check.is_some() || rule.entropy > 0.0;
+    let of_row = |row: &Vec<pattern::Run>| {
+        let (last, before) = row.split_last()?;
+        let end = match (rule.ends, is_judged_whole) {
+            // As much as there must be is a value, whatever follows.
+            (Ends::Run | Ends::Pattern, false) => Some(last.min),
+            // What it takes in is judged, too.
+            (Ends::Run, true) => None,
+            (Ends::Word, _) | (Ends::Pattern, true) => last.max,
+        };
+        before.iter().map(|run| run.max).chain([end]).try_fold(0, |sum, length| Some(sum + length? as usize))
+    };
+    pattern::rows(rule.pattern).ok()?.iter().map(of_row).try_fold(0, |longest, row| Some(longest.max(row?)))
 }
 
 impl fmt::Debug for Kind {

@@ -25,7 +25,8 @@ pub struct RedactionSpec {
     /// The control's own mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// What is looked for: `secrets`, `personalData`, or single kinds. Absent: every kind.
+    /// What is looked for: `secrets`, `personalData`, a topic of secrets such as `cloud`, or single kinds such as `githubToken`, as
+    /// `llm-guard-sidecar check --kinds` lists them. Absent: every kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
     /// What becomes of those in requests. Absent: `count`.

@@ -37,6 +37,20 @@ pub const SECRETS: &[(&str, &[KindSpec])] = &[
     ("generic", generic::KINDS),
 ];
 
+/// What stands in each topic, in a few words.
+pub(crate) const TOPICS: &[(&str, &str)] = &[
+    ("keys", "Private keys, and the tokens of open standards"),
+    ("ai", "Services that run models, and those around them"),
+    ("cloud", "Clouds, hosts, networks, and what keeps their secrets"),
+    ("code", "Forges, package registries, build services, developers' tools"),
+    ("databases", "Databases and queues: connection strings and keys"),
+    ("messaging", "Chats, mail, telephony, notifications"),
+    ("monitoring", "Metrics, traces, logs, errors, alerts, analytics"),
+    ("payment", "Payments, banks, shops, shipping, exchanges"),
+    ("saas", "Everything else that gives out keys"),
+    ("generic", "Secrets of nobody in particular, known by where they stand"),
+];
+
 /// Kinds of personal data that are found beside the rules, each with what it is.
 pub(crate) const BESIDE: &[(&str, &str)] = &[
     ("EMAIL", "An e-mail address (RFC 5321, ASCII)"),
@@ -128,6 +142,11 @@ mod tests {
             assert!(!about.is_empty() && !about.ends_with('.') && !rules.is_empty(), "{name}");
         }
         assert!(names.len() >= 400, "{} kinds", names.len());
+    }
+
+    #[test]
+    fn every_topic_says_what_stands_in_it() {
+        assert!(SECRETS.iter().map(|(topic, _)| topic).eq(TOPICS.iter().map(|(topic, _)| topic)));
     }
 
     #[test]
