@@ -313,7 +313,7 @@ impl Place {
             _ => bare["choices"][0]["logprobs"][self.channel()].take(),
         };
         let logprobs = list.as_array().unwrap().iter().map(|one| one.as_f64().or(one["logprob"].as_f64()).unwrap());
-        logprobs.map(|logprob| all.iter().find(|token| token.logprob == logprob).unwrap().clone()).collect()
+        logprobs.map(|logprob| all.iter().find(|token| (token.logprob - logprob).abs() < 0.1).unwrap().clone()).collect()
     }
 }
 
