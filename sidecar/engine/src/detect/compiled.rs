@@ -67,6 +67,17 @@ pub(super) struct Row {
     pub(super) steps: Box<[Step]>,
 }
 
+impl Row {
+    /// Whether its next step, from the beginning on, is one that a byte may be the first of.
+    pub(super) fn may_begin_with(&self, byte: u8, rules: &Rules) -> bool {
+        match self.steps.first() {
+            Some(Step::Byte(set)) => set.contains(byte),
+            Some(Step::Run { bit, .. }) => rules.meanings[usize::from(byte)].goes_on >> bit & 1 != 0,
+            None => true,
+        }
+    }
+}
+
 /// What holds for all rows of a rule.
 #[derive(Debug)]
 pub(super) struct Compiled {

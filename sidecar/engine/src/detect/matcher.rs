@@ -215,6 +215,14 @@ impl Memory {
         self.count = (self.count + 1).min(REMEMBERED);
     }
 
+    /// The same, where only the last time counts that a word was seen.
+    fn note_last(&mut self, word: u16, end: usize) {
+        match self.seen.iter_mut().take(self.count.into()).find(|seen| seen.word == word) {
+            Some(seen) => seen.end = end,
+            None => self.note(word, end),
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Seen> {
         self.seen.iter().take(self.count.into())
     }
@@ -751,7 +759,7 @@ impl Matcher {
             }
             match usage {
                 Use::Name => {
-                    self.names.note(number, place + 1);
+                    self.names.note_last(number, place + 1);
                     self.name_until = place + 1 + NAME_REST + BEFORE_SIGN;
                 }
                 // In the middle of another word it is another word.
