@@ -728,16 +728,17 @@ impl Matcher {
     fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
         self.expecting = 0;
         let rules = asked.rules;
-        let mut begun_rows: Vec<u16> = Vec::new();
         let since = self.expected_since;
-        let words: Vec<u16> = self.names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| seen.word).collect();
-        for word in words {
-            for number in &rules.words[usize::from(word)].assigned {
+        let names = self.names.clone();
+        let words = || names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| &rules.words[usize::from(seen.word)]);
+        for (nth, word) in words().enumerate() {
+            for number in &word.assigned {
                 let row = &rules.rows[usize::from(*number)];
-                if begun_rows.contains(number) || !self.is_wanted(asked, row, window, place) {
+                // (Several names of one rule are parts of one name.)
+                let is_begun = || words().take(nth).any(|earlier| earlier.assigned.contains(number));
+                if !row.may_begin_with(byte, rules) || !self.is_wanted(asked, row, window, place) || is_begun() {
                     continue;
                 }
-                begun_rows.push(*number);
                 let mut attempt = begun(What::Row(*number), 0, place, place);
                 match settle(rules, &mut attempt, place, Some(byte)) {
                     Fate::GoesOn => self.keep(rules, attempt),
