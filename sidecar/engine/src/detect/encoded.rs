@@ -189,6 +189,12 @@ impl Encoded {
 
     /// Looks at the beginning of a run that is long enough.
     fn look_at(&mut self, run: &[u8]) {
+        if let [b'0', b'x' | b'X', ..] = run {
+            // How hexadecimal is announced.
+            self.run += 2;
+            self.cursor = self.run;
+            return;
+        }
         let Some(code) = code_of(run) else {
             self.is_noise = true;
             self.cursor = self.run + run.len();
@@ -260,6 +266,8 @@ fn decode(decoding: &mut Decoding, asked: Asked<'_>, window: Window<'_>, cursor:
                 }
             }
             None if matches!(byte, b'\n' | b'\r') && decoding.characters >= LINE => decoding.is_broken = true,
+            // Within a file of configuration the lines are indented.
+            None if matches!(byte, b' ' | b'\t') && decoding.is_broken => {}
             None => over = true,
         }
         if over {

@@ -933,9 +933,13 @@ fn is_before_value(byte: u8) -> bool {
 
 /// Whether it is part of a mark that stands in the place of a value already.
 fn is_mark(value: &[u8]) -> bool {
-    let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED");
+    let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED_");
+    let name = name.map(|name| name.strip_suffix(b"]").unwrap_or(name)).and_then(|name| std::str::from_utf8(name).ok());
+    // (A mark that a value comes back for has a number of up to four digits.)
+    let is_numbered = |number: &str| (1..=4).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
     name.is_some_and(|name| {
-        name.strip_suffix(b"]").unwrap_or(name).iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+        let unnumbered = name.rsplit_once('_').filter(|(_, number)| is_numbered(number)).map(|(name, _)| name);
+        Kind::of_name(name).is_some() || unnumbered.is_some_and(|name| Kind::of_name(name).is_some())
     })
 }
 

@@ -128,6 +128,15 @@ fn ethereum_named(text: &[u8]) -> Option<Range<usize>> {
 /// Kinds that begin with a letter or a literal.
 pub(crate) const PERSONAL: &[KindSpec] = &[
     KindSpec {
+        name: "MAC_ADDRESS",
+        about: "A hardware address (EUI-48)",
+        // With colons it is found beside the rules, as IPv6 addresses are.
+        rules: &[
+            Rule { pattern: "(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2}", ..WORD },
+            Rule { pattern: r"[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}", ..WORD },
+        ],
+    },
+    KindSpec {
         name: "IBAN",
         about: "An international bank account number (ISO 13616), its check digits right",
         rules: &[Rule { pattern: "[A-Za-z]{2}[0-9]{2}[A-Za-z0-9 ]{11,38}", check: Some(iban), ends: Ends::Pattern, ..WORD }],
