@@ -168,7 +168,7 @@ fn encode_rows(rows: &[&Token], out: &mut ObjectWriter<'_>) {
     let offsets: Vec<&Json> =
         rows.iter().filter_map(|token| if let Form::Row { offset } = &token.form { offset.as_ref() } else { None }).collect();
     if offsets.len() == rows.len() {
-        write_array(offsets, out.field("text_offset"), super::json::Json::write);
+        write_array(offsets, out.field("text_offset"), Json::write);
     }
 }
 
