@@ -8,6 +8,7 @@ pub(crate) mod frames;
 pub(crate) mod json;
 pub(crate) mod path;
 pub(crate) mod policy;
+pub(crate) mod redaction;
 pub(crate) mod request;
 pub(crate) mod stream;
 pub(crate) mod whole;

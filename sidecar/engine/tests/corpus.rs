@@ -62,6 +62,11 @@ fn every_kept_policy_means_what_it_says() {
 }
 
 #[test]
+fn no_kept_text_gives_a_planted_value_away() {
+    replay("redaction", properties::redaction::holds);
+}
+
+#[test]
 fn every_kept_packed_body_stays_within_its_bounds() {
     replay("zstd", properties::zstd::holds);
 }

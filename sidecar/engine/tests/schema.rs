@@ -99,9 +99,8 @@ near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values ar
 | ends of lines, with indentation and `>` | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them |
 
 Not found is what is disguised twice, such as base64 in base64 or behind `%`; a base64 text in the middle of a run, behind other letters,
-digits or `/`; values in other codes (octal, base32, rot13), backwards, spelled out, or told in words. Where a line's end breaks an e-mail
-address before its `@`, what stands on the line before stays, and numbers are found over two lines only as far as their groups are
-separated there.
+digits or `/`; values in other codes (octal, base32, rot13), backwards, spelled out, or told in words. An e-mail address that a line's end
+breaks may stay, and a number over two lines is found only as far as its groups are separated there.
 
 A stream holds back what may still become a value: how much of each kind, [kinds.md](kinds.md) says. What looks like one for 16 KiB counts
 as one, and is replaced to its end.
