@@ -73,9 +73,8 @@ fn hex(digits: &[u8]) -> Option<u32> {
 /// Escapes of JSON (RFC 8259, 7), of programming languages, and of Markdown, where a backslash before punctuation is no more than that.
 fn escape(rest: &[u8], open: Bend) -> Bend {
     match rest {
-        [] => open,
+        [] | [b'\r'] => open,
         // The end of a line that goes on with the next, as shells and many languages have it.
-        [b'\r'] => open,
         [b'\r', b'\n', rest @ ..] => line(rest, 3, open == Bend::Plain),
         [b'\n', rest @ ..] => line(rest, 2, open == Bend::Plain),
         // Within a string within a string the backslash has one of its own.
