@@ -252,11 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn modes_and_kinds_are_closed_sets_and_everything_is_described() {
+    fn modes_are_a_closed_set_kinds_are_names_and_everything_is_described() {
         let spec = spec(Resource::GuardPolicies);
         assert_eq!(spec["properties"]["mode"]["enum"], json!(["monitor", "soft", "hard"]));
-        let kinds = &spec["properties"]["redaction"]["properties"]["kinds"]["items"]["enum"];
-        assert!(kinds.as_array().unwrap().contains(&json!("creditCard")), "{kinds}");
+        // Hundreds, and more with each version: the webhook refuses by name what it doesn't know.
+        let kinds = &spec["properties"]["redaction"]["properties"]["kinds"];
+        assert_eq!(kinds["items"], json!({"type": "string"}));
+        assert!(kinds["description"].as_str().unwrap().contains("check --kinds"), "{kinds}");
         for (name, section) in spec["properties"].as_object().unwrap() {
             assert!(section["description"].is_string(), "{name}: {section}");
         }

@@ -35,6 +35,7 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Args {
     /// The files; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present_any = ["schema", "from_env", "kinds"])]

@@ -25,12 +25,13 @@ fn a_policy_that_no_guard_could_load_is_refused_with_the_place_and_the_reason() 
         (json!({"models": {"alow": ["a"]}}), "alow"),
         (json!({"tools": {"allow": ["a"], "block": ["a"]}}), "tools"),
         (json!({"network": {"from": [{"podSelecter": {}}]}}), "network.from[0]"),
+        (json!({"redaction": {"kinds": ["passwords"]}}), "redaction.kinds[0]"),
     ] {
         let said = field.api.refused(&document(&namespace, &spec))?;
         assert!(said.contains("policies.llm-guard.io") && said.contains(expected), "{spec}: {said}");
     }
     // What the definition refuses, the API server refuses.
-    for (spec, expected) in [(json!({"mode": "strict"}), "monitor"), (json!({"redaction": {"kinds": ["passwords"]}}), "creditCard")] {
+    for (spec, expected) in [(json!({"mode": "strict"}), "monitor"), (json!({"redaction": {"requests": "drop"}}), "refuse")] {
         let said = field.api.refused(&document(&namespace, &spec))?;
         assert!(said.contains(expected), "{spec}: {said}");
     }
