@@ -15,6 +15,7 @@ pub(crate) mod whole;
 pub(crate) mod zstd;
 
 mod planted;
+mod tokens;
 mod tree;
 
 /// Takes the first bytes off, which say how the rest is to be used. None where there are too few.

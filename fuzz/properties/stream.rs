@@ -1,6 +1,6 @@
 //! What a client gets of a stream doesn't depend on how the bytes arrive; it parses as its API's streams do; it is bounded by what came;
-//! of a secret that was planted in it, whole or in halves, no text of it says the whole, joined as clients join it; and a stream that
-//! broke off, or was ended by the guard, never looks complete.
+//! of a secret that was planted in it, whole or in halves, no text of it says the whole, joined as clients join it; log-probabilities say
+//! nothing that the text of which they are hasn't said; and a stream that broke off, or was ended by the guard, never looks complete.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::frames::lines;
 use super::tree::Tree;
-use super::{planted, whole};
+use super::{planted, tokens, whole};
 
 const LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream";
@@ -56,10 +56,30 @@ pub(crate) fn holds(data: &[u8]) {
         let hidden = planted::arguments(frame).into_iter().any(|text| planted::is_in_json(text, &secret));
         assert!(!hidden, "{route:?} gives a secret away in the arguments of a call: {frame}");
     }
+    tokens_say_what_was_said(route, &frames, &secret);
     for (channel, said) in joined(&frames) {
         assert!(!said.contains(&secret), "{route:?} gives a secret away in {channel}: {}", text(&out));
         let is_arguments = channel.ends_with("partial_json") || channel.ends_with("arguments");
         assert!(!(is_arguments && planted::is_in_json(&said, &secret)), "{route:?} gives a secret away in {channel}: {}", text(&out));
+    }
+}
+
+/// Log-probabilities come with their text, and tell what it tells.
+fn tokens_say_what_was_said(route: (&str, &str), frames: &[Value], secret: &str) {
+    let mut said = BTreeMap::<String, String>::new();
+    for (place, frame) in frames.iter().enumerate() {
+        let more = tokens::said(frame);
+        if more.iter().all(|(_, tokens)| tokens.is_empty()) {
+            continue;
+        }
+        let texts = joined(&frames[..=place]);
+        for (channel, more) in more.into_iter().filter(|(_, more)| !more.is_empty()) {
+            let tokens = said.entry(channel.clone()).or_default();
+            tokens.push_str(&more);
+            let text = texts.get(&channel).map_or("", String::as_str);
+            assert!(tokens::begin(tokens, text), "{route:?}: {channel} says {text:?}, and its tokens {tokens:?}");
+            assert!(!tokens.contains(secret), "{route:?} gives a secret away by the tokens of {channel}: {tokens}");
+        }
     }
 }
 

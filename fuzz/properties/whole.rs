@@ -1,4 +1,5 @@
-//! Of an answer that is judged as a whole nothing that was planted in it is left, and what is given out is JSON in one reading.
+//! Of an answer that is judged as a whole nothing that was planted in it is left, log-probabilities say nothing that the text of which they are
+//! doesn't say, and what is given out is JSON in one reading.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,8 +9,8 @@ use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use serde_json::Value;
 
-use super::planted;
 use super::tree::Tree;
+use super::{planted, tokens};
 
 const ROUTES: [(&str, &str); 13] = [
     ("POST", "/api/chat"),
@@ -65,5 +66,29 @@ pub(crate) fn holds(data: &[u8]) {
     if ROUTES.iter().position(|(_, of)| *of == path).is_some_and(|place| place < 6) && (200..300).contains(&status) {
         let hidden = planted::arguments(&value).into_iter().any(|text| planted::is_in_json(text, &secret));
         assert!(!hidden, "{path} gives a secret away in the arguments of a call: {value}");
+        if value["error"].is_null() && path != "/v1/responses" && path != "/v1/messages" {
+            tokens_say_what_is_said(path, &value, &secret);
+        }
+    }
+}
+
+fn tokens_say_what_is_said(path: &str, answer: &Value, secret: &str) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let choices = answer["choices"].as_array().into_iter().flatten();
+    let texts = choices.flat_map(|choice| {
+        let of = |name: &str| (format!("{}.{name}", choice["index"]), text(&choice["message"][name]));
+        [of("content"), of("refusal"), (format!("{}.text", choice["index"]), text(&choice["text"]))]
+    });
+    let mut texts: Vec<(String, String)> = texts.collect();
+    texts.push(("message.content".into(), text(&answer["message"]["content"])));
+    texts.push(("response".into(), text(&answer["response"])));
+    for (channel, said) in tokens::said(answer) {
+        // More than one choice may bear a number.
+        let mut of_channel = texts.iter().filter(|(of, _)| *of == channel);
+        assert!(
+            said.is_empty() || of_channel.any(|(_, text)| tokens::begin(&said, text)),
+            "{path}: {channel} doesn't say {said:?}: {answer}"
+        );
+        assert!(!said.contains(secret), "{path} gives a secret away by the tokens of {channel}: {said}");
     }
 }

@@ -59,7 +59,7 @@ func declared(tools api.Tools) []tool {
 }
 
 // Each family's way from bytes to what its handler works with. What the guard leaves out on purpose is taken out here, so that it
-// makes no difference: log-probabilities and the rendered prompt (which it can't judge), the size of generated images.
+// makes no difference: the rendered prompt (which it can't judge), the size of generated images.
 //
 // Sources: server/routes.go, middleware/openai.go and middleware/anthropic.go of the Ollama that go.mod names.
 var families = map[string]func([]byte) (*reading, error){
@@ -68,7 +68,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		request.Logprobs, request.TopLogprobs, request.DebugRenderOnly = false, 0, false
+		request.DebugRenderOnly = false
 		return &reading{decoded: request, models: named(request.Model), tools: declared(request.Tools), stream: streams(request.Stream), chat: request}, nil
 	},
 	"generate": func(body []byte) (*reading, error) {
@@ -76,7 +76,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		request.Logprobs, request.TopLogprobs, request.DebugRenderOnly = false, 0, false
+		request.DebugRenderOnly = false
 		request.Width, request.Height, request.Steps = 0, 0, 0
 		return &reading{decoded: request, models: named(request.Model), stream: streams(request.Stream)}, nil
 	},
@@ -185,7 +185,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if len(request.Messages) == 0 {
 			return nil, errors.New("no messages")
 		}
-		request.Logprobs, request.TopLogprobs, request.DebugRenderOnly = nil, 0, false
+		request.DebugRenderOnly = false
 		converted, err := openai.FromChatRequest(*request)
 		if err != nil {
 			return nil, err
@@ -201,7 +201,7 @@ var families = map[string]func([]byte) (*reading, error){
 		if err != nil {
 			return nil, err
 		}
-		request.Logprobs, request.DebugRenderOnly = nil, false
+		request.DebugRenderOnly = false
 		converted, err := openai.FromCompleteRequest(*request)
 		if err != nil {
 			return nil, err

@@ -96,10 +96,39 @@ fn main() {
     }
 
     println!("\nText made to hurt, {SIZE} bytes{:>22}{:>10}", "one piece", "fours");
-    let mut hurting: Vec<(String, String)> = ["eyJ-", "eyJa.", "a.", "a@a.", "a@", "1.", "1111 ", "1 ", "12-", "sk-", "xsk-", "hf_a", "AKIA", "ghp_", "gho_ghp_", "key=", "token: ", "api_key=a", "password='", "aa:", "::1", "f:", "+1(", "A1", "AB12", "https://a:", "-----BEGIN ", "SSN "]
-        .iter()
-        .map(|unit| (format!("{unit:?}"), filled(unit)))
-        .collect();
+    let mut hurting: Vec<(String, String)> = [
+        "eyJ-",
+        "eyJa.",
+        "a.",
+        "a@a.",
+        "a@",
+        "1.",
+        "1111 ",
+        "1 ",
+        "12-",
+        "sk-",
+        "xsk-",
+        "hf_a",
+        "AKIA",
+        "ghp_",
+        "gho_ghp_",
+        "key=",
+        "token: ",
+        "api_key=a",
+        "password='",
+        "aa:",
+        "::1",
+        "f:",
+        "+1(",
+        "A1",
+        "AB12",
+        "https://a:",
+        "-----BEGIN ",
+        "SSN ",
+    ]
+    .iter()
+    .map(|unit| (format!("{unit:?}"), filled(unit)))
+    .collect();
     // Every beginning that there is, one behind the other.
     let beginnings: String = pack::SECRETS
         .iter()
@@ -114,7 +143,7 @@ fn main() {
         .flat_map(|(_, table)| table.iter())
         .flat_map(|spec| spec.rules)
         .flat_map(|rule| rule.assigned_to)
-        .map(|name| format!("{name}="))
+        .flat_map(|name| [*name, "="])
         .collect();
     hurting.push(("all names, assigned to".into(), filled(&names)));
     let mut worst = 0.0f64;

@@ -25,7 +25,7 @@ fn a_policy_that_no_guard_could_load_is_refused_with_the_place_and_the_reason() 
         (json!({"models": {"alow": ["a"]}}), "alow"),
         (json!({"tools": {"allow": ["a"], "block": ["a"]}}), "tools"),
         (json!({"network": {"from": [{"podSelecter": {}}]}}), "network.from[0]"),
-        (json!({"redaction": {"kinds": ["passwords"]}}), "redaction.kinds[0]"),
+        (json!({"redaction": {"kinds": ["passwords"]}}), "redaction.kinds[0]: nobody knows 'passwords': did you mean 'password'?"),
     ] {
         let said = field.api.refused(&document(&namespace, &spec))?;
         assert!(said.contains("policies.llm-guard.io") && said.contains(expected), "{spec}: {said}");

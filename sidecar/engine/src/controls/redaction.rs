@@ -32,7 +32,10 @@ fn kinds_of(name: &str, place: usize) -> Result<Vec<Kind>, PolicyError> {
     }
     let known = groups().chain(Kind::all().map(Kind::key));
     let meant = nearest(name, known).map_or_else(|| ".".to_owned(), |meant| format!(": did you mean '{meant}'?"));
-    let reason = format!("nobody knows '{}'{meant} There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists", shown(name));
+    let reason = format!(
+        "nobody knows '{}'{meant} There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
+        shown(name)
+    );
     Err(PolicyError::in_spec(format!("redaction.kinds[{place}]"), reason))
 }
 

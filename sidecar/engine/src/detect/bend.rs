@@ -23,8 +23,10 @@ pub(super) const fn may_bend(byte: u8) -> bool {
     matches!(byte, b'%' | b'\\' | b'&' | b'*' | b'`' | b'~' | b'\n' | b'\r' | 0xC2 | 0xCD | 0xD8 | 0xE1 | 0xE2 | 0xEF | 0xF3)
 }
 
-/// The most bytes of a bend: `&#x0000041;`, a line's end with its indentation aside.
+/// The most bytes of a bend: `&#x0000041;`, backslashes and a line's indentation aside.
 pub(super) const LONGEST: usize = 12;
+/// The most backslashes before a character that they escape, the first aside.
+const MOST_BACKSLASHES: usize = 7;
 /// The most blanks at the beginning of a line that are passed over.
 const INDENTATION: usize = 16;
 
@@ -72,6 +74,20 @@ fn hex(digits: &[u8]) -> Option<u32> {
 fn escape(rest: &[u8], open: Bend) -> Bend {
     match rest {
         [] => open,
+        // The end of a line that goes on with the next, as shells and many languages have it.
+        [b'\r'] => open,
+        [b'\r', b'\n', rest @ ..] => line(rest, 3, open == Bend::Plain),
+        [b'\n', rest @ ..] => line(rest, 2, open == Bend::Plain),
+        // Within a string within a string the backslash has one of its own.
+        [b'\\', ..] => match rest.iter().take(MOST_BACKSLASHES).position(|byte| *byte != b'\\') {
+            None if rest.len() < MOST_BACKSLASHES => open,
+            Some(more) if matches!(rest[more], b'u' | b'x') => match escape(&rest[more..], open) {
+                Bend::Byte(byte, length) => Bend::Byte(byte, length + more),
+                Bend::Nothing(length) => Bend::Nothing(length + more),
+                other => other,
+            },
+            _ => Bend::Plain,
+        },
         [b'u', b'{', rest @ ..] => match rest.iter().take(LONGEST - 4).position(|byte| *byte == b'}') {
             Some(end) => hex(&rest[..end]).filter(|_| end > 0).map_or(Bend::Plain, |code| ascii(code, end + 4)),
             None if rest.len() < LONGEST - 4 && rest.iter().all(u8::is_ascii_hexdigit) => open,
@@ -140,8 +156,12 @@ fn invisible(bytes: &[u8], open: Bend) -> Bend {
         _ => return Bend::Plain,
     };
     let Some(encoded) = bytes.get(..length) else { return open };
-    let c = std::str::from_utf8(encoded).ok().and_then(|text| text.chars().next());
-    if c.is_some_and(is_invisible) { Bend::Nothing(length) } else { Bend::Plain }
+    match std::str::from_utf8(encoded).ok().and_then(|text| text.chars().next()) {
+        Some(c) if is_invisible(c) => Bend::Nothing(length),
+        // The wide forms of ASCII (U+FF01 to U+FF5E) stand in its order.
+        Some(c @ '\u{ff01}'..='\u{ff5e}') => ascii(u32::from(c) - 0xFEE0, length),
+        _ => Bend::Plain,
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +181,11 @@ mod tests {
             ("\\_", Bend::Byte(b'_', 2)),
             ("\\n", Bend::Plain),
             ("\\\\", Bend::Plain),
+            ("\\\\n", Bend::Plain),
+            ("\\\\u0041", Bend::Byte(b'A', 7)),
+            ("\\\\\\\\x41", Bend::Byte(b'A', 7)),
+            ("\\\n  x", Bend::Line(4)),
+            ("\u{ff21}x", Bend::Byte(b'A', 3)),
             ("\\u200bx", Bend::Nothing(6)),
             ("&#65;", Bend::Byte(b'A', 5)),
             ("&#x41;", Bend::Byte(b'A', 6)),

@@ -1,12 +1,11 @@
 //! Rules, compiled to what the matcher follows: the words and bytes at which values begin, and the rows of runs from there on.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use super::keywords::Keywords;
 use super::kind::Kind;
 use super::pattern::{ByteSet, PatternError, Run, rows};
-use super::rule::{Ends, Rule, Starts};
+use super::rule::{Check, Ends, Rule, Starts};
 
 /// The most rows of all rules together.
 const MAX_ROWS: usize = 8192;
@@ -14,6 +13,10 @@ const MAX_ROWS: usize = 8192;
 const MAX_SETS: usize = 128;
 /// The most pairs of first bytes at which rows begin.
 const MAX_PAIRS: usize = 64;
+/// The most bytes of a row before the pair by which it is found.
+pub(super) const MAX_BEFORE: usize = 8;
+/// How many letters and digits are a long word, at which rows are tried that begin with as many.
+pub(super) const LONG: usize = 12;
 /// The most bytes of a row's beginning that are looked for as a word.
 const MAX_WORD: usize = 24;
 
@@ -32,6 +35,8 @@ pub(super) struct Meaning {
     pub(super) second: u64,
     /// The pairs that can't begin behind it.
     pub(super) blocks: u64,
+    /// All bits if it is a letter or a digit, else none.
+    pub(super) alphanumeric: u32,
     /// It may stand between a name and what is assigned to it.
     pub(super) assigns: bool,
     /// It may stand for something else.
@@ -62,6 +67,17 @@ pub(super) struct Row {
     pub(super) steps: Box<[Step]>,
 }
 
+impl Row {
+    /// Whether its next step, from the beginning on, is one that a byte may be the first of.
+    pub(super) fn may_begin_with(&self, byte: u8, rules: &Rules) -> bool {
+        match self.steps.first() {
+            Some(Step::Byte(set)) => set.contains(byte),
+            Some(Step::Run { bit, .. }) => rules.meanings[usize::from(byte)].goes_on >> bit & 1 != 0,
+            None => true,
+        }
+    }
+}
+
 /// What holds for all rows of a rule.
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -71,7 +87,7 @@ pub(super) struct Compiled {
     /// The words one of which must stand before it, by their numbers in `Rules::near`.
     pub(super) near: Box<[u16]>,
     pub(super) entropy: f32,
-    pub(super) check: Option<fn(&[u8]) -> Option<Range<usize>>>,
+    pub(super) check: Option<Check>,
     pub(super) not: Box<[Box<[u8]>]>,
 }
 
@@ -97,12 +113,16 @@ pub(super) enum Use {
     Colon,
 }
 
+/// A use of a word, with its very letters where case makes a difference.
+pub(super) type Usage = (Use, Option<Box<[u8]>>);
+
 /// A word that is looked for.
 #[derive(Debug)]
 pub(super) struct Word {
     pub(super) length: u8,
-    /// Its uses, each with its very letters where case makes a difference.
-    pub(super) uses: Box<[(Use, Option<Box<[u8]>>)]>,
+    /// It begins and ends with a letter or a digit.
+    pub(super) is_alphanumeric: bool,
+    pub(super) uses: Box<[Usage]>,
     /// The rows of what is assigned to it.
     pub(super) assigned: Box<[u16]>,
 }
@@ -115,9 +135,14 @@ pub(super) struct Rules {
     pub(super) keywords: Keywords,
     pub(super) words: Box<[Word]>,
     pub(super) rows: Box<[Row]>,
-    pub(super) rules: Box<[Compiled]>,
-    /// The rows that begin with each pair.
-    pub(super) pairs: Box<[Box<[u16]>]>,
+    /// What holds for all rows of each rule.
+    pub(super) compiled: Box<[Compiled]>,
+    /// The rows of each pair, and how many of their bytes stand before its second.
+    pub(super) pairs: Box<[(Box<[u16]>, u8)]>,
+    /// The rows that are tried at long words.
+    pub(super) long: Box<[u16]>,
+    /// The pairs of which all rows want a word near.
+    pub(super) near_pairs: u64,
     /// The pair that numbers begin with.
     pub(super) numbers: Option<u8>,
     pub(super) number_bit: u8,
@@ -170,20 +195,86 @@ struct Builder {
     /// By the rule: the words that it wants near.
     near: Vec<Vec<Vec<u8>>>,
     pairs: Vec<(Pair, Vec<u16>)>,
+    /// Rows that begin with so many letters and digits that few words do.
+    long: Vec<u16>,
 }
 
 #[derive(Default)]
 struct Entry {
     is_held: bool,
-    uses: Vec<(Use, Option<Box<[u8]>>)>,
+    uses: Vec<Usage>,
     assigned: Vec<u16>,
 }
 
+/// Whether a row begins with letters and digits enough.
+fn is_long(runs: &[Run]) -> bool {
+    let is_alphanumeric = |run: &&Run| run.set.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let mut length = 0;
+    for run in runs.iter().take_while(is_alphanumeric) {
+        length += run.min as usize;
+        if length >= LONG || run.max != Some(run.min) {
+            break;
+        }
+    }
+    length >= LONG
+}
+
+/// Two bytes, one behind the other, by which it is seen that rows may have begun.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Pair {
     first: ByteSet,
     second: ByteSet,
-    starts: Starts,
+    /// How many bytes of the rows stand before the second.
+    before: u8,
+    /// Nothing that could belong to a name stands before the rows.
+    is_word: bool,
+    /// The rows want a word near.
+    is_near: bool,
+}
+
+impl Pair {
+    /// Of the first bytes of a row those two that stand most seldom in prose.
+    fn of(runs: &[Run], rule: &Rule) -> Result<Self, RuleError> {
+        let mut sets = Vec::new();
+        for run in runs {
+            let fixed = if run.max == Some(run.min) { run.min as usize } else { 1 };
+            sets.extend(std::iter::repeat_n(run.set, fixed.min(MAX_BEFORE + 1)));
+            // Behind a run of which it isn't known where it ends nothing has a place.
+            if run.max != Some(run.min) {
+                sets.extend((run.min > 1).then_some(run.set));
+                break;
+            }
+            if sets.len() > MAX_BEFORE {
+                break;
+            }
+        }
+        let is_alphanumeric = |set: &ByteSet| set.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let may_be = |before: &usize| *before == 1 || sets[..*before].iter().all(is_alphanumeric);
+        let chance = |before: &usize| often(&sets[before - 1]) * often(&sets[*before]);
+        let last = sets.len().saturating_sub(1).min(MAX_BEFORE);
+        let before = (1..=last).filter(may_be).min_by(|one, other| chance(one).total_cmp(&chance(other))).ok_or(RuleError::TooShort)?;
+        Ok(Self {
+            first: sets[before - 1],
+            second: sets[before],
+            before: u8::try_from(before).map_err(|_| RuleError::TooShort)?,
+            is_word: rule.starts == Starts::Word,
+            is_near: !rule.near.is_empty(),
+        })
+    }
+}
+
+/// How often a byte of prose or source code is one of a set, about.
+fn often(set: &ByteSet) -> f32 {
+    let share = |byte: u8| match byte {
+        b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 0.06,
+        b'a'..=b'z' => 0.02,
+        b'A'..=b'Z' => 0.003,
+        b'0'..=b'9' => 0.004,
+        b' ' => 0.15,
+        b'.' | b',' | b'\n' => 0.01,
+        _ => 0.002,
+    };
+    set.bytes().map(share).sum()
 }
 
 impl Rules {
@@ -202,7 +293,13 @@ impl Rules {
         if beside.numbers {
             // Behind a letter, too, and behind another digit only if that began none: `x1111 2222`.
             let first = ByteSet::of(super::personal::begins_numbers);
-            numbers = Some(builder.pair(Pair { first, second: ByteSet::of(super::personal::is_number_byte), starts: Starts::Anywhere })?);
+            numbers = Some(builder.pair(Pair {
+                first,
+                second: ByteSet::of(super::personal::is_number_byte),
+                before: 1,
+                is_word: false,
+                is_near: false,
+            })?);
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
@@ -211,7 +308,7 @@ impl Rules {
             builder.words.entry(b":".to_vec()).or_default().uses.push((Use::Colon, None));
         }
         let meanings = builder.meanings();
-        let Builder { sets, rows, mut rules, words, near, pairs, .. } = builder;
+        let Builder { sets, rows, mut rules, words, near, pairs, long } = builder;
         let numbered: BTreeMap<&[u8], u16> = (0..).zip(&words).map(|(number, (word, _))| (word.as_slice(), number)).collect();
         for (rule, near) in rules.iter_mut().zip(&near) {
             rule.near = near.iter().filter_map(|word| numbered.get(word.as_slice()).copied()).collect();
@@ -220,6 +317,7 @@ impl Rules {
         let keywords = Keywords::new(&spelled).ok_or(RuleError::TooMany)?;
         let word = |(word, entry): (Vec<u8>, Entry)| Word {
             length: u8::try_from(word.len()).unwrap_or(u8::MAX),
+            is_alphanumeric: [word.first(), word.last()].into_iter().flatten().all(u8::is_ascii_alphanumeric),
             uses: entry.uses.into(),
             assigned: entry.assigned.into(),
         };
@@ -229,8 +327,10 @@ impl Rules {
             keywords,
             words: words.into_iter().map(word).collect(),
             rows: rows.into(),
-            rules: rules.into(),
-            pairs: pairs.into_iter().map(|(_, rows)| rows.into()).collect(),
+            compiled: rules.into(),
+            long: long.into(),
+            near_pairs: (0..).zip(&pairs).map(|(bit, (pair, _))| u64::from(pair.is_near) << bit).sum(),
+            pairs: pairs.into_iter().map(|(pair, rows)| (rows.into(), pair.before)).collect(),
             numbers,
             number_bit,
             domain_bit,
@@ -250,7 +350,7 @@ impl Rules {
     /// How many bytes the tables take, about.
     pub(super) fn size(&self) -> usize {
         let rows: usize = self.rows.iter().map(|row| size_of::<Row>() + size_of_val(&*row.steps)).sum();
-        self.keywords.size() + size_of::<[Meaning; 256]>() + rows + self.rules.len() * size_of::<Compiled>()
+        self.keywords.size() + size_of::<[Meaning; 256]>() + rows + self.compiled.len() * size_of::<Compiled>()
     }
 }
 
@@ -311,10 +411,10 @@ impl Builder {
                 let entry = self.words.entry(lower).or_default();
                 entry.is_held = true;
                 entry.uses.push((Use::Begins(number), (!any_case).then(|| word.into())));
+            } else if of.starts == Starts::Word && is_long(&runs) {
+                self.long.push(number);
             } else {
-                let [first, rest @ ..] = runs.as_slice() else { return Err(RuleError::TooShort) };
-                let second = if first.min > 1 { first.set } else { rest.first().ok_or(RuleError::TooShort)?.set };
-                let place = self.pair(Pair { first: first.set, second, starts: of.starts })?;
+                let place = self.pair(Pair::of(&runs, of)?)?;
                 self.pairs[usize::from(place)].1.push(number);
             }
         } else {
@@ -338,7 +438,8 @@ impl Builder {
     }
 
     fn meanings(&self) -> Box<[Meaning; 256]> {
-        let mut meanings = Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, assigns: false, may_bend: false }; 256]);
+        let mut meanings =
+            Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, alphanumeric: 0, assigns: false, may_bend: false }; 256]);
         for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
             for (bit, set) in self.sets.iter().enumerate() {
                 meaning.goes_on |= Bits::from(set.contains(byte)) << bit;
@@ -346,9 +447,10 @@ impl Builder {
             for (bit, (pair, _)) in self.pairs.iter().enumerate() {
                 meaning.first |= u64::from(pair.first.contains(byte)) << bit;
                 meaning.second |= u64::from(pair.second.contains(byte)) << bit;
-                let blocks = pair.starts == Starts::Word && (byte.is_ascii_alphanumeric() || byte == b'_');
+                let blocks = pair.is_word && pair.before == 1 && (byte.is_ascii_alphanumeric() || byte == b'_');
                 meaning.blocks |= u64::from(blocks) << bit;
             }
+            meaning.alphanumeric = if byte.is_ascii_alphanumeric() { u32::MAX } else { 0 };
             meaning.may_bend = super::bend::may_bend(byte);
             meaning.assigns = matches!(byte, b'=' | b':' | b'>' | b',' | b'(');
         }

@@ -62,12 +62,12 @@ struct Bits {
 }
 
 impl Bits {
+    #[expect(clippy::cast_possible_truncation, reason = "it is the byte on top of what is left")]
     fn push(&mut self, value: u32, bits: usize) -> Option<u8> {
         self.bits = self.bits << bits | value;
         self.count += bits;
         self.count.checked_sub(8).map(|left| {
             self.count = left;
-            // (The byte on top of what is left.)
             (self.bits >> left) as u8
         })
     }
@@ -182,27 +182,35 @@ impl Encoded {
                     self.run = gap + 1;
                     self.cursor = self.run;
                 }
-                None => match code_of(&window.bytes[self.run - window.base..enough - window.base]) {
-                    Some(code) => {
-                        self.cursor = self.run;
-                        self.decoding = Some(Box::new(Decoding {
-                            code,
-                            matcher: Matcher::default(),
-                            said: Vec::new(),
-                            base: 0,
-                            bits: Bits::default(),
-                            characters: 0,
-                            lines: vec![(0, self.run)],
-                            is_broken: false,
-                        }));
-                    }
-                    None => {
-                        self.is_noise = true;
-                        self.cursor = enough;
-                    }
-                },
+                None => self.look_at(&window.bytes[self.run - window.base..enough - window.base]),
             }
         }
+    }
+
+    /// Looks at the beginning of a run that is long enough.
+    fn look_at(&mut self, run: &[u8]) {
+        if let [b'0', b'x' | b'X', ..] = run {
+            // How hexadecimal is announced.
+            self.run += 2;
+            self.cursor = self.run;
+            return;
+        }
+        let Some(code) = code_of(run) else {
+            self.is_noise = true;
+            self.cursor = self.run + run.len();
+            return;
+        };
+        self.cursor = self.run;
+        self.decoding = Some(Box::new(Decoding {
+            code,
+            matcher: Matcher::default(),
+            said: Vec::new(),
+            base: 0,
+            bits: Bits::default(),
+            characters: 0,
+            lines: vec![(0, self.run)],
+            is_broken: false,
+        }));
     }
 
     fn close(&mut self, asked: Asked<'_>, found: &mut Vec<Place>) {
@@ -235,7 +243,9 @@ impl Encoded {
 
     /// How many bytes it has allocated.
     pub(super) fn allocated(&self) -> usize {
-        let of = |decoding: &Decoding| size_of::<Decoding>() + decoding.matcher.allocated() + decoding.said.capacity() + decoding.lines.capacity() * 16;
+        let of = |decoding: &Decoding| {
+            size_of::<Decoding>() + decoding.matcher.allocated() + decoding.said.capacity() + decoding.lines.capacity() * 16
+        };
         self.decoding.as_deref().map_or(0, of)
     }
 }
@@ -256,6 +266,8 @@ fn decode(decoding: &mut Decoding, asked: Asked<'_>, window: Window<'_>, cursor:
                 }
             }
             None if matches!(byte, b'\n' | b'\r') && decoding.characters >= LINE => decoding.is_broken = true,
+            // Within a file of configuration the lines are indented.
+            None if matches!(byte, b' ' | b'\t') && decoding.is_broken => {}
             None => over = true,
         }
         if over {

@@ -165,6 +165,7 @@ impl Trie {
     }
 
     /// Puts the states in which words end behind all others.
+    #[expect(clippy::cast_possible_truncation, reason = "there are at most 65,535 states, each of a depth below 256")]
     fn renumber(self, columns: [u8; 256]) -> Keywords {
         let Self { stride, next, ends, order, pending, .. } = self;
         let (ending, plain): (Vec<State>, Vec<State>) = order.into_iter().partition(|state| !ends[usize::from(*state)].is_empty());
@@ -178,7 +179,6 @@ impl Trie {
         for state in &ending {
             let from = words.len();
             words.extend_from_slice(&ends[usize::from(*state)]);
-            // (There are at most 65,535 states, each of a depth below 256.)
             endings.push((from as u32, words.len() as u32));
         }
         let row = |state: &usize| next[state * stride..(state + 1) * stride].iter().map(|next| renamed[usize::from(*next)]);

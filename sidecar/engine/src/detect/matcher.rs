@@ -21,7 +21,7 @@
 
 use std::ops::Range;
 
-use super::compiled::{Bits, Compiled, Row, Rules, Step, Use, is_local_byte, is_word_byte};
+use super::compiled::{Bits, Compiled, LONG, MAX_BEFORE, Row, Rules, Step, Use, is_local_byte, is_word_byte};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::personal;
@@ -34,7 +34,7 @@ const LOOK_EVERY: usize = 1024;
 /// The most attempts of one row in one endless run.
 const MAX_CROWD: usize = 8;
 /// How many bytes before the next one have to be there still: what words and names before a value are told by.
-pub(super) const LOOK_BACK: usize = 192;
+pub(super) const LOOK_BACK: usize = 144;
 /// How far before a value a word may end that a rule wants near.
 const NEAR: usize = 48;
 /// The most bytes of a name behind its part that a rule knows.
@@ -52,7 +52,7 @@ const NUMBERS_STEP: usize = 16;
 /// The fewest bytes of a value's rest on another line.
 const LEAST_REST: usize = 12;
 /// How many words are remembered: more than fit in what is looked back on.
-const REMEMBERED: usize = 16;
+const REMEMBERED: u8 = 16;
 
 /// The part of a text that is there.
 #[derive(Clone, Copy)]
@@ -203,7 +203,7 @@ struct Seen {
 /// The last words that were seen.
 #[derive(Clone, Debug, Default)]
 struct Memory {
-    seen: [Seen; REMEMBERED],
+    seen: [Seen; REMEMBERED as usize],
     next: u8,
     count: u8,
 }
@@ -211,8 +211,16 @@ struct Memory {
 impl Memory {
     fn note(&mut self, word: u16, end: usize) {
         self.seen[usize::from(self.next)] = Seen { word, end };
-        self.next = (self.next + 1) % REMEMBERED as u8;
-        self.count = (self.count + 1).min(REMEMBERED as u8);
+        self.next = (self.next + 1) % REMEMBERED;
+        self.count = (self.count + 1).min(REMEMBERED);
+    }
+
+    /// The same, where only the last time counts that a word was seen.
+    fn note_last(&mut self, word: u16, end: usize) {
+        match self.seen.iter_mut().take(self.count.into()).find(|seen| seen.word == word) {
+            Some(seen) => seen.end = end,
+            None => self.note(word, end),
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = &Seen> {
@@ -259,6 +267,11 @@ pub(super) struct Matcher {
     armed: u64,
     /// The pairs that can't begin at the next byte.
     blocked: u64,
+    /// How many letters and digits stand before the next byte.
+    length: u32,
+    /// A word is near that some rows want.
+    is_near: bool,
+    near_until: usize,
     /// The runs that some attempt is in, or that go on with what is swallowed.
     alive: Bits,
     /// The next place where a run is as long as it may be.
@@ -290,6 +303,9 @@ impl Default for Matcher {
             state: START,
             armed: 0,
             blocked: 0,
+            length: 0,
+            is_near: false,
+            near_until: 0,
             alive: 0,
             due: usize::MAX,
             stepping: Vec::new(),
@@ -323,21 +339,24 @@ impl Matcher {
     pub(super) fn read_to_bend(&mut self, asked: Asked<'_>, window: Window<'_>, stop_from: usize) -> bool {
         let rules = asked.rules;
         let from = self.next.saturating_sub(window.base);
-        let (mut state, mut armed, mut blocked) = (self.state, self.armed, self.blocked);
+        let (mut state, mut armed, mut blocked, mut length) = (self.state, self.armed, self.blocked, self.length);
+        let mut open = self.open_pairs(rules);
         for (offset, byte) in window.bytes.iter().enumerate().skip(from) {
             let place = window.base + offset;
             let meaning = &rules.meanings[usize::from(*byte)];
             if meaning.may_bend && place >= stop_from {
-                (self.state, self.armed, self.blocked) = (state, armed, blocked);
+                (self.state, self.armed, self.blocked, self.length) = (state, armed, blocked, length);
                 self.next = place;
                 return true;
             }
             state = rules.keywords.step(state, *byte);
-            let fired = armed & meaning.second;
+            let fired = armed & meaning.second & open;
+            length = length.saturating_add(1) & meaning.alphanumeric;
             armed = meaning.first & !blocked;
             blocked = meaning.blocks;
             let is_quiet = !rules.keywords.ends_word(state)
                 && fired == 0
+                && length as usize != LONG
                 && self.alive & !meaning.goes_on == 0
                 && place + 1 < self.due
                 && self.stepping.is_empty()
@@ -346,11 +365,20 @@ impl Matcher {
             if !is_quiet {
                 self.state = state;
                 self.heed(asked, window, place, *byte, fired);
+                if length as usize == LONG {
+                    self.begin_long(asked, window, place);
+                }
+                open = self.open_pairs(rules);
             }
         }
-        (self.state, self.armed, self.blocked) = (state, armed, blocked);
+        (self.state, self.armed, self.blocked, self.length) = (state, armed, blocked, length);
         self.next = window.base + window.bytes.len();
         false
+    }
+
+    /// The pairs that count now: some do only near a word.
+    fn open_pairs(&self, rules: &Rules) -> u64 {
+        if self.is_near { u64::MAX } else { !rules.near_pairs }
     }
 
     /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin. Not every bend is
@@ -374,7 +402,9 @@ impl Matcher {
     /// Whether this and another go on alike, whatever comes: nothing is under way in either.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let is_idle = |matcher: &Self| matcher.stepping.is_empty() && matcher.running.is_empty() && matcher.expecting == 0;
-        (self.state, self.armed, self.blocked) == (other.state, other.armed, other.blocked) && is_idle(self) && is_idle(other)
+        (self.state, self.armed, self.blocked, self.length) == (other.state, other.armed, other.blocked, other.length)
+            && is_idle(self)
+            && is_idle(other)
     }
 
     /// A line ends here, which may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
@@ -424,7 +454,13 @@ impl Matcher {
             length => self.next - length,
         };
         let local = if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next };
-        let address = if asked.addresses { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':')) } else { self.next };
+        // (Where addresses are looked for, what may be the beginning of a row is one's as well.)
+        let local = local.min(before(LONG, |byte| byte.is_ascii_alphanumeric()));
+        let address = if asked.addresses {
+            before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':'))
+        } else {
+            self.next
+        };
         begun.min(word).min(pair).min(local).min(address)
     }
 
@@ -451,18 +487,18 @@ impl Matcher {
         for mut attempt in left {
             match (attempt.at, attempt.what) {
                 (At::Step, _) => {}
-                (At::Edge | At::Tail, _) => self.matched(asked, window, &attempt, place, None),
                 (At::Run, What::Row(row)) => {
                     let row = &asked.rules.rows[usize::from(row)];
                     let is_last = usize::from(attempt.step) + 1 == row.steps.len();
-                    if is_last && let Step::Run { min, .. } = row.steps[usize::from(attempt.step)]
+                    if is_last
+                        && let Step::Run { min, .. } = row.steps[usize::from(attempt.step)]
                         && place - attempt.since >= min as usize
                     {
                         attempt.step += 1;
                         self.matched(asked, window, &attempt, place, None);
                     }
                 }
-                (At::Run, _) => self.matched(asked, window, &attempt, place, None),
+                (At::Run | At::Edge | At::Tail, _) => self.matched(asked, window, &attempt, place, None),
             }
         }
         if let Some(swallowed) = self.swallowed.take() {
@@ -483,7 +519,7 @@ impl Matcher {
             self.go_on(asked, window, place, byte, ends_runs);
         }
         if fired != 0 {
-            self.begin_pairs(asked, window, place, byte, fired);
+            self.begin_pairs(asked, window, place, fired);
         }
         if self.expecting > 0 {
             if is_before_value(byte) {
@@ -556,7 +592,7 @@ impl Matcher {
                 return true;
             }
             let kind = match attempt.what {
-                What::Row(row) => rules.rules[usize::from(rules.rows[usize::from(row)].rule)].kind,
+                What::Row(row) => rules.compiled[usize::from(rules.rows[usize::from(row)].rule)].kind,
                 What::Email => kind_of("EMAIL"),
                 What::Numbers | What::Address => kind_of("IP_ADDRESS"),
                 What::Value(kind) => kind,
@@ -585,7 +621,7 @@ impl Matcher {
             && let What::Row(row) = attempt.what
         {
             let alike = |other: &&mut Attempt| (other.what, other.at, other.step) == (attempt.what, attempt.at, attempt.step);
-            let compiled = &rules.rules[usize::from(rules.rows[usize::from(row)].rule)];
+            let compiled = &rules.compiled[usize::from(rules.rows[usize::from(row)].rule)];
             let mut crowd = self.running.iter_mut().filter(alike);
             if let Some(first) = crowd.next() {
                 if !compiled.is_checked() || first.unchecked {
@@ -607,49 +643,79 @@ impl Matcher {
     }
 
     /// Rows that begin with two bytes, of which this is the second.
-    fn begin_pairs(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, mut fired: u64) {
+    fn begin_pairs(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, mut fired: u64) {
         let rules = asked.rules;
-        let start = place - 1;
-        let Some(first) = window.at(start) else { return };
+        if self.is_near && place > self.near_until {
+            self.is_near = false;
+            fired &= !rules.near_pairs;
+        }
         while fired != 0 {
-            let pair = fired.trailing_zeros() as u8;
+            let pair = fired.trailing_zeros();
             fired &= fired - 1;
-            if rules.numbers == Some(pair) {
+            if rules.numbers.map(u32::from) == Some(pair) {
+                let start = place - 1;
                 if asked.numbers && !self.running.iter().any(|attempt| attempt.what == What::Numbers) {
                     self.keep(rules, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
                 }
                 continue;
             }
-            for number in &rules.pairs[usize::from(pair)] {
-                let row = &rules.rows[usize::from(*number)];
-                if !self.is_wanted(asked, row, start) {
-                    continue;
+            let (rows, before) = &rules.pairs[pair as usize];
+            if let Some(start) = place.checked_sub((*before).into()) {
+                self.begin_before(asked, window, start, place, rows);
+            }
+        }
+    }
+
+    /// Rows that begin with a long word.
+    fn begin_long(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize) {
+        let rules = asked.rules;
+        self.begin_before(asked, window, place + 1 - LONG, place, &rules.long);
+    }
+
+    /// Rows that begin at a place behind which some bytes have been read already.
+    fn begin_before(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, place: usize, rows: &[u16]) {
+        let rules = asked.rules;
+        let read = window.slice(start..place + 1);
+        let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        for number in rows {
+            let row = &rules.rows[usize::from(*number)];
+            if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
+                continue;
+            }
+            let mut attempt = begun(What::Row(*number), 0, start, start);
+            let mut fate = Fate::GoesOn;
+            for (at, byte) in (start..).zip(read) {
+                fate = if at == start { settle(rules, &mut attempt, at, Some(*byte)) } else { feed(rules, &mut attempt, *byte, at) };
+                if !matches!(fate, Fate::GoesOn) {
+                    break;
                 }
-                let mut attempt = begun(What::Row(*number), 0, start, start);
-                if matches!(settle(rules, &mut attempt, start, Some(first)), Fate::GoesOn) {
-                    match feed(rules, &mut attempt, byte, place) {
-                        Fate::GoesOn => self.keep(rules, attempt),
-                        Fate::Ends => {}
-                        Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
-                    }
-                }
+            }
+            match fate {
+                Fate::GoesOn => self.keep(rules, attempt),
+                Fate::Ends => {}
+                Fate::Matches(end) => self.matched(asked, window, &attempt, end, read.last().copied()),
             }
         }
     }
 
     /// Whether a row's kind is looked for, and the words stand before a place that it asks for.
-    fn is_wanted(&self, asked: Asked<'_>, row: &Row, start: usize) -> bool {
-        let rule = &asked.rules.rules[usize::from(row.rule)];
+    fn is_wanted(&self, asked: Asked<'_>, row: &Row, window: Window<'_>, start: usize) -> bool {
+        let rule = &asked.rules.compiled[usize::from(row.rule)];
         if !asked.wanted.has(rule.kind) {
             return false;
         }
-        let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word);
+        let is_word = |seen: &Seen| {
+            !asked.rules.words[usize::from(seen.word)].is_alphanumeric || window.at(seen.end).is_none_or(|byte| !byte.is_ascii_lowercase())
+        };
+        let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word) && is_word(seen);
         rule.near.is_empty() || self.nears.iter().any(is_near)
     }
 
     /// A sign that assigns: whether a name stands before it, and nothing else between.
     fn expect(&mut self, window: Window<'_>, place: usize) {
-        let quotes = window.run_before(place, BEFORE_SIGN, |byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|'));
+        let quotes = window.run_before(place, BEFORE_SIGN, |byte| {
+            byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|')
+        });
         let rest = window.run_before(place - quotes, NAME_REST, is_name_byte);
         let since = place - quotes - rest;
         if self.names.iter().any(|seen| seen.end >= since) {
@@ -662,16 +728,17 @@ impl Matcher {
     fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
         self.expecting = 0;
         let rules = asked.rules;
-        let mut begun_rows: Vec<u16> = Vec::new();
         let since = self.expected_since;
-        let words: Vec<u16> = self.names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| seen.word).collect();
-        for word in words {
-            for number in &rules.words[usize::from(word)].assigned {
+        let names = self.names.clone();
+        let words = || names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| &rules.words[usize::from(seen.word)]);
+        for (nth, word) in words().enumerate() {
+            for number in &word.assigned {
                 let row = &rules.rows[usize::from(*number)];
-                if begun_rows.contains(number) || !self.is_wanted(asked, row, place) {
+                // (Several names of one rule are parts of one name.)
+                let is_begun = || words().take(nth).any(|earlier| earlier.assigned.contains(number));
+                if !row.may_begin_with(byte, rules) || !self.is_wanted(asked, row, window, place) || is_begun() {
                     continue;
                 }
-                begun_rows.push(*number);
                 let mut attempt = begun(What::Row(*number), 0, place, place);
                 match settle(rules, &mut attempt, place, Some(byte)) {
                     Fate::GoesOn => self.keep(rules, attempt),
@@ -693,14 +760,23 @@ impl Matcher {
             }
             match usage {
                 Use::Name => {
-                    self.names.note(number, place + 1);
+                    self.names.note_last(number, place + 1);
                     self.name_until = place + 1 + NAME_REST + BEFORE_SIGN;
                 }
-                Use::Near => self.nears.note(number, place + 1),
+                // In the middle of another word it is another word.
+                Use::Near if start > 0 && word.is_alphanumeric && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()) => {
+                }
+                Use::Near => {
+                    self.nears.note(number, place + 1);
+                    self.near_until = place + 1 + NEAR + MAX_BEFORE;
+                    self.is_near = true;
+                }
                 Use::Begins(row_number) => {
                     let row = &rules.rows[usize::from(*row_number)];
                     let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                    if is_in_word && rules.rules[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, start) {
+                    if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word
+                        || !self.is_wanted(asked, row, window, start)
+                    {
                         continue;
                     }
                     let mut attempt = begun(What::Row(*row_number), 0, start, place + 1);
@@ -741,13 +817,14 @@ impl Matcher {
 
     /// An attempt has matched up to a place.
     fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
-        let goes_on = |rest: &[u8]| rest.len() >= LEAST_REST && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic);
+        let goes_on =
+            |rest: &[u8]| rest.len() >= LEAST_REST && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic);
         let is_broken = attempt.broken_at != 0 && !goes_on(window.slice(attempt.broken_at..end));
         let end = if is_broken { attempt.broken_at } else { end };
         let text = window.slice(attempt.start..end);
         match attempt.what {
             What::Row(row) => {
-                let rule = &asked.rules.rules[usize::from(asked.rules.rows[usize::from(row)].rule)];
+                let rule = &asked.rules.compiled[usize::from(asked.rules.rows[usize::from(row)].rule)];
                 let least = asked.rules.rows[usize::from(row)].least;
                 if let Some(range) = value(rule, text, least, attempt.unchecked) {
                     self.note(attempt.start + range.start, attempt.start + range.end, rule.kind);
@@ -856,8 +933,14 @@ fn is_before_value(byte: u8) -> bool {
 
 /// Whether it is part of a mark that stands in the place of a value already.
 fn is_mark(value: &[u8]) -> bool {
-    let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED");
-    name.is_some_and(|name| name.strip_suffix(b"]").unwrap_or(name).iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_'))
+    let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED_");
+    let name = name.map(|name| name.strip_suffix(b"]").unwrap_or(name)).and_then(|name| std::str::from_utf8(name).ok());
+    // (A mark that a value comes back for has a number of up to four digits.)
+    let is_numbered = |number: &str| (1..=4).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+    name.is_some_and(|name| {
+        let unnumbered = name.rsplit_once('_').filter(|(_, number)| is_numbered(number)).map(|(name, _)| name);
+        Kind::of_name(name).is_some() || unnumbered.is_some_and(|name| Kind::of_name(name).is_some())
+    })
 }
 
 /// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so
@@ -870,14 +953,18 @@ pub(super) fn value(rule: &Compiled, text: &[u8], least: usize, unchecked: bool)
     let value = text.get(range.clone()).filter(|value| !is_mark(value))?;
     let first = &value[..least.saturating_sub(range.start).min(value.len())];
     let holds = |word: &[u8]| first.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
-    let is_value = !rule.not.iter().any(|word| holds(word)) && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);
+    let is_value = !rule.not.iter().any(|word| holds(word))
+        && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);
     is_value.then_some(range)
 }
 
 /// Shannon's entropy of a text's bytes, in bits a byte.
+#[expect(clippy::cast_precision_loss, reason = "a value has less than 2^24 bytes")]
 fn entropy(text: &[u8]) -> f32 {
     let mut counts = [0u32; 256];
-    text.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    for byte in text {
+        counts[usize::from(*byte)] += 1;
+    }
     let length = text.len() as f32;
     counts.iter().filter(|count| **count > 0).map(|count| *count as f32 / length).map(|share| -share * share.log2()).sum()
 }
@@ -888,9 +975,8 @@ fn feed(rules: &Rules, attempt: &mut Attempt, byte: u8, place: usize) -> Fate {
     match attempt.at {
         At::Step => settle(rules, attempt, place, Some(byte)),
         At::Edge if is_word_byte(byte) => Fate::Ends,
-        At::Edge => Fate::Matches(place),
         At::Tail if goes_on => Fate::GoesOn,
-        At::Tail => Fate::Matches(place),
+        At::Edge | At::Tail => Fate::Matches(place),
         At::Run => {
             let What::Row(row) = attempt.what else {
                 return if goes_on && place + 1 < attempt.due { Fate::GoesOn } else { Fate::Matches(place + usize::from(goes_on)) };
@@ -940,7 +1026,7 @@ fn settle(rules: &Rules, attempt: &mut Attempt, place: usize, byte: Option<u8>) 
             }
         }
         (Some(Step::Byte(_)), Some(_)) => return Fate::Ends,
-        (None, byte) => match (rules.rules[usize::from(row.rule)].ends, byte) {
+        (None, byte) => match (rules.compiled[usize::from(row.rule)].ends, byte) {
             (Ends::Pattern, _) => return Fate::Matches(place),
             (Ends::Word, None) => attempt.at = At::Edge,
             (Ends::Word, Some(byte)) => return if is_word_byte(byte) { Fate::Ends } else { Fate::Matches(place) },

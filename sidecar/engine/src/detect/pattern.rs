@@ -73,7 +73,9 @@ pub enum PatternError {
     #[error("{0} can't be looked for in a stream")]
     Unsupported(&'static str),
     /// A run could end at more than one place.
-    #[error("what follows '{0}' may begin as that goes on: repeat a class a fixed number of times, or let a byte follow that it doesn't have")]
+    #[error(
+        "what follows '{0}' may begin as that goes on: repeat a class a fixed number of times, or let a byte follow that it doesn't have"
+    )]
     Ambiguous(String),
     /// It stands for too many rows, or for too long ones.
     #[error("its alternatives and repetitions come to too much")]

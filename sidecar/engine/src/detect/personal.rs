@@ -730,11 +730,6 @@ impl Text<'_> {
         }
     }
 
-    /// Whether no digits are joined to these on either side.
-    fn stands_alone(&self, first: usize, last: usize) -> bool {
-        !self.groups[first].gap.joins() && !self.gap_behind(last).joins()
-    }
-
     /// A value of the table: its kind and its end.
     fn listed(&mut self, first: usize, last: usize, shape: Shape) -> Option<(&'static str, usize)> {
         let (word, bit) = shape.bit();

@@ -5,6 +5,7 @@
 
 use super::bend::{self, Bend};
 use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Window};
+use super::search::counts;
 
 /// How far behind the last bend both readings are the same, whatever stands there: nothing looks back further.
 const FAR: usize = LOOK_BACK + 64;
@@ -57,21 +58,21 @@ impl Reading {
             if rest.is_empty() {
                 break;
             }
+            self.follow(asked);
             match bend::at(rest, whole) {
                 Bend::Open => break,
-                Bend::Plain => {
+                bend if !counts(bend, &self.matcher, asked, Window { bytes: &self.said, base: self.base }) => {
                     self.said.push(rest[0]);
                     self.cursor += 1;
                 }
-                Bend::Nothing(length) => self.turn(0, length),
+                Bend::Plain => {}
+                Bend::Nothing(length) | Bend::Mark(length) => self.turn(0, length),
                 Bend::Byte(byte, length) => {
                     self.turn(0, 0);
                     self.said.push(byte);
                     self.turn(1, length);
                 }
-                Bend::Mark(length) => self.turn(0, length),
                 Bend::Line(length) => {
-                    self.follow(asked);
                     self.matcher.end_line(asked, Window { bytes: &self.said, base: self.base });
                     self.turn(0, length);
                 }

@@ -43,10 +43,13 @@ pub struct Rule {
     /// The least Shannon entropy of the value, in bits a byte. Zero: any.
     pub entropy: f32,
     /// Which part of what the pattern matched is the value, if any is: checksums, allow-lists, and trimming.
-    pub check: Option<fn(&[u8]) -> Option<Range<usize>>>,
+    pub check: Option<Check>,
     /// Texts, whatever their case, that a value doesn't hold: those of examples and placeholders.
     pub not: &'static [&'static str],
 }
+
+/// Which part of what a pattern matched is the value, if any is.
+pub type Check = fn(&[u8]) -> Option<Range<usize>>;
 
 /// Where a value may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,24 +53,25 @@ fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
     let draw = |row: &Row| {
         (0..TRIES).find_map(|attempt| {
             let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9).wrapping_add(attempt));
+            let longer = u32::try_from(attempt % 3).unwrap_or_default();
             let mut value = Vec::new();
             for step in &row.steps {
                 let (set, count) = match step {
                     Step::Byte(set) => (*set, 1),
-                    Step::Run { bit, min, max } => (rules.set(*bit), (*min).max(READABLE).saturating_add(attempt as u32 % 3).min(*max).max(*min)),
+                    Step::Run { bit, min, max } => (rules.set(*bit), (*min).max(READABLE).saturating_add(longer).min(*max).max(*min)),
                 };
                 // What reads well stands for what doesn't.
                 let readable: Vec<u8> = set.bytes().filter(u8::is_ascii_alphanumeric).collect();
                 let bytes: Vec<u8> = if readable.is_empty() { set.bytes().filter(u8::is_ascii).collect() } else { readable };
                 value.extend((0..count).filter_map(|_| bytes.get(chance.below(bytes.len())).copied()));
             }
-            let range = matcher::value(&rules.rules[0], &value, row.least, false)?;
+            let range = matcher::value(&rules.compiled[0], &value, row.least, false)?;
             let text = String::from_utf8(value).ok()?;
             // Where only a part of the match is the value, the rest stands around it.
             Some((text.get(..range.start)?.to_owned(), text.get(range.clone())?.to_owned(), text.get(range.end..)?.to_owned()))
         })
     };
-    let drawn = rules.rows.iter().filter_map(|row| draw(row));
+    let drawn = rules.rows.iter().filter_map(draw);
     let sample = |(first, value, rest): (String, String, String)| Sample {
         kind,
         before: [before.as_str(), &first].concat(),
@@ -80,16 +81,16 @@ fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
     drawn.map(sample).collect()
 }
 
-/// Numbers that look like chance and are the same each time (SplitMix64, Steele, Lea and Flood 2014).
+/// Numbers that look like chance and are the same each time (Steele, Lea and Flood 2014).
 struct Chance(u64);
 
 impl Chance {
+    #[expect(clippy::cast_possible_truncation, reason = "a bound is at most 256")]
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         let mixed = mixed ^ (mixed >> 31);
-        // (A bound is at most 256.)
         (mixed % bound.max(1) as u64) as usize
     }
 }

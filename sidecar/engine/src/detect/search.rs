@@ -28,17 +28,11 @@ impl Search {
             let place = self.matcher.next();
             let rest = &window.bytes[place - window.base..];
             stop_from = place + 1;
-            let forks = match bend::at(&rest[..rest.len().min(MOST)], whole || rest.len() >= MOST) {
+            match bend::at(&rest[..rest.len().min(MOST)], whole || rest.len() >= MOST) {
                 // What it is has to be known first.
                 Bend::Open => break,
-                Bend::Plain => false,
-                Bend::Byte(byte, _) => is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=') || self.matcher.is_under_way(asked, 1, true, true),
-                Bend::Nothing(_) => self.matcher.is_under_way(asked, 1, true, true) || place > window.base && is_local_byte(window.bytes[place - window.base - 1]),
-                Bend::Mark(_) => self.matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, true, false),
-                Bend::Line(_) => self.matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, false, false),
-            };
-            if forks {
-                self.reading = Some(Box::new(Reading::fork(&self.matcher, window)));
+                bend if counts(bend, &self.matcher, asked, window) => self.reading = Some(Box::new(Reading::fork(&self.matcher, window))),
+                _ => {}
             }
         }
         if let Some(reading) = &mut self.reading {
@@ -105,5 +99,19 @@ impl Search {
     }
 }
 
+/// Whether a bend may make another text of what has begun before it, or of what begins with it. It hangs on nothing but what may go on: so
+/// a reading that says the same as the text takes the same for bends.
+pub(super) fn counts(bend: Bend, matcher: &Matcher, asked: Asked<'_>, window: Window<'_>) -> bool {
+    match bend {
+        Bend::Open | Bend::Plain => false,
+        Bend::Byte(byte, _) => {
+            is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=') || matcher.is_under_way(asked, 1, true, true)
+        }
+        Bend::Nothing(_) => matcher.is_under_way(asked, 1, true, true) || window.run_before(matcher.next(), 1, is_local_byte) > 0,
+        Bend::Mark(_) => matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, true, false),
+        Bend::Line(_) => matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, false, false),
+    }
+}
+
 /// The most bytes of a bend, and the one behind it.
-const MOST: usize = bend::LONGEST + 16 + 2;
+const MOST: usize = bend::LONGEST + 24;

@@ -17,7 +17,7 @@ use super::search::Search;
 /// How much of a text is read at once.
 const CHUNK: usize = 4 * 1024;
 /// How much that nobody needs any more is kept at most, so that what is kept needn't be moved for each piece.
-const SLACK: usize = 512;
+const SLACK: usize = 256;
 
 /// The rules of all kinds. They are the same for every policy, and compiled once.
 static PACK: LazyLock<Arc<Rules>> = LazyLock::new(|| {

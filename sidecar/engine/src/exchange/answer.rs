@@ -5,6 +5,7 @@
 
 mod blocks;
 mod items;
+mod logprobs;
 
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use crate::controls::{AnswerText, Control, Masks, Policy, Remedy};
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
-use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Opaque, Shape, Speech};
+use crate::wire::{self, Arguments, Call, Event, Family, Frame, Json, Opaque, Shape, Speech, Token};
 use blocks::Blocks;
 use items::Items;
+use logprobs::Tokens;
 
 /// The most bytes of an unstreamed answer.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
@@ -29,6 +31,9 @@ const MAX_CHANNELS: usize = 64;
 const MAX_CALL_BYTES: usize = 1024 * 1024;
 /// The most tool calls that are collected, since each is said in an event of its own.
 const MAX_CALLS: usize = 128;
+
+/// The channels in which a model thinks. What it answers comes behind them.
+const THOUGHTS: [&str; 3] = ["thinking", "reasoning", "reasoning_content"];
 
 /// Where `/api/show` says a model's own prompts. The Modelfile repeats the others.
 const MODEL_PROMPTS: [&str; 4] = ["system", "template", "messages", "modelfile"];
@@ -70,6 +75,8 @@ struct Channel {
     name: &'static str,
     open: Vec<Open>,
     restorer: Restorer,
+    /// What its tokens say of it once more.
+    tokens: Tokens,
     ended: bool,
 }
 
@@ -123,21 +130,52 @@ impl Speaker {
         }
     }
 
+    /// The same with the tokens that say it; gives those that may be said.
+    fn judge_said_with(&mut self, list: Vec<Token>, text: &mut String, beside_a_thought: bool) -> Vec<Token> {
+        let mut tokens = Tokens::default();
+        tokens.hear(list, text, beside_a_thought);
+        self.judge_said(text);
+        tokens.give(text);
+        tokens.end();
+        self.tally.dropped += tokens.take_dropped();
+        tokens.take()
+    }
+
     fn judge_said_tree(&mut self, json: &mut Json) {
         json.each_text_mut(&mut |text| self.judge_said(text));
     }
 
-    /// The next piece of a channel; gives what of it may go out.
-    fn say(&mut self, choice: u64, name: &'static str, piece: &str) -> Result<String, Refusal> {
-        let place = match self.channels.iter().position(|channel| channel.choice == choice && channel.name == name) {
+    /// The channel of a choice, by its place.
+    fn channel(&mut self, choice: u64, name: &'static str) -> Result<usize, Refusal> {
+        Ok(match self.channels.iter().position(|channel| channel.choice == choice && channel.name == name) {
             Some(place) => place,
             None if self.channels.len() == MAX_CHANNELS => return Err(unreadable_answer("it has too many choices")),
             None => {
-                let (open, restorer) = (open_all(&self.policy), Restorer::default());
-                self.channels.push(Channel { choice, name, open, restorer, ended: false });
+                let (open, restorer, tokens) = (open_all(&self.policy), Restorer::default(), Tokens::default());
+                self.channels.push(Channel { choice, name, open, restorer, tokens, ended: false });
                 self.channels.len() - 1
             }
-        };
+        })
+    }
+
+    /// The tokens that came beside the next piece of a channel, before that is said.
+    fn hear(&mut self, choice: u64, name: &'static str, tokens: Vec<Token>, piece: &str, beside_a_thought: bool) -> Result<(), Refusal> {
+        let place = self.channel(choice, name)?;
+        self.channels[place].tokens.hear(tokens, piece, beside_a_thought);
+        Ok(())
+    }
+
+    /// Takes the tokens of what was given out of a channel.
+    fn take_tokens(&mut self, choice: u64, name: &'static str) -> Vec<Token> {
+        let mut channels = self.channels.iter_mut();
+        let Some(channel) = channels.find(|channel| channel.choice == choice && channel.name == name) else { return Vec::new() };
+        self.tally.dropped += channel.tokens.take_dropped();
+        channel.tokens.take()
+    }
+
+    /// The next piece of a channel; gives what of it may go out.
+    fn say(&mut self, choice: u64, name: &'static str, piece: &str) -> Result<String, Refusal> {
+        let place = self.channel(choice, name)?;
         let channel = &mut self.channels[place];
         if channel.ended {
             // What was said before the end has been given out: this piece can't be judged together with it.
@@ -145,7 +183,9 @@ impl Speaker {
         }
         let out = push_through(&mut channel.open, piece, &mut self.tally);
         is_whole(&channel.open)?;
-        Ok(channel.restorer.push(&self.masks, out))
+        let out = channel.restorer.push(&self.masks, out);
+        channel.tokens.give(&out);
+        Ok(out)
     }
 
     /// The next piece of a part, read behind the other parts of its kind; gives what of the part may be judged by itself now.
@@ -201,6 +241,7 @@ impl Speaker {
             if going_on.iter().all(|(name, text)| *name != channel.name || text.is_empty()) {
                 let text = pause_through(&mut channel.open, &mut self.tally);
                 let text = channel.restorer.push(&self.masks, text) + &channel.restorer.finish();
+                channel.tokens.give(&text);
                 if !text.is_empty() {
                     rest.push((choice, channel.name, text));
                 }
@@ -217,6 +258,9 @@ impl Speaker {
             let text = finish_through(&mut channel.open, &mut self.tally);
             is_whole(&channel.open)?;
             let text = channel.restorer.push(&self.masks, text) + &channel.restorer.finish();
+            channel.tokens.give(&text);
+            channel.tokens.end();
+            self.tally.dropped += channel.tokens.take_dropped();
             if !text.is_empty() {
                 rest.push((channel.choice, channel.name, text));
             }
@@ -355,6 +399,16 @@ fn take_pictures(json: &mut Json) -> Vec<Option<String>> {
             _ => None,
         })
         .collect()
+}
+
+/// Whether one of its texts is a thought.
+fn thinks(speech: &Speech) -> bool {
+    speech.texts.iter().any(|(name, text)| THOUGHTS.contains(name) && !text.is_empty())
+}
+
+/// Takes the tokens of a channel, where there are any.
+fn take_list(lists: &mut Vec<(&'static str, Vec<Token>)>, name: &str) -> Vec<Token> {
+    lists.iter().position(|(of, _)| *of == name).map(|place| lists.swap_remove(place).1).unwrap_or_default()
 }
 
 fn is_base64(text: &str) -> bool {
@@ -544,12 +598,15 @@ impl WholeJudge {
             Frame::Event(mut event) => {
                 self.speaker.judge_rest(&mut event)?;
                 for speech in &mut event.speeches {
+                    let (mut lists, beside_a_thought) = (std::mem::take(&mut speech.tokens), thinks(speech));
                     for (name, text) in &mut speech.texts {
                         if shape == Shape::AnthropicMessage {
                             self.speaker.judge_joined(name, text)?;
                         }
-                        self.speaker.judge_said(text);
+                        let list = take_list(&mut lists, name);
+                        speech.tokens.push((name, self.speaker.judge_said_with(list, text, beside_a_thought)));
                     }
+                    self.speaker.tally.dropped += lists.iter().map(|(_, list)| list.len() as u64).sum::<u64>();
                     self.speaker.drop_cut_calls(speech.finish.as_ref(), &mut speech.calls, |call| call);
                     speech.calls = self.speaker.judge_calls(std::mem::take(&mut speech.calls))?;
                 }
@@ -784,12 +841,21 @@ impl StreamJudge {
             if !speech.calls.is_empty() || speech.texts.iter().any(|(_, text)| !text.is_empty()) {
                 for (choice, name, text) in self.speaker.pause_others(speech.choice, &speech.texts) {
                     self.keep_head(&event.head);
-                    self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
+                    self.say_rest(choice, name, text, shape, out);
                 }
             }
             let speech = &mut event.speeches[place];
+            let (mut lists, beside_a_thought) = (std::mem::take(&mut speech.tokens), thinks(speech));
             for (name, text) in &mut speech.texts {
+                self.speaker.hear(speech.choice, name, take_list(&mut lists, name), text, beside_a_thought)?;
                 *text = self.speaker.say(speech.choice, name, text)?;
+                let tokens = self.speaker.take_tokens(speech.choice, name);
+                if !tokens.is_empty() {
+                    speech.tokens.push((name, tokens));
+                }
+            }
+            for (name, list) in lists {
+                self.speaker.hear(speech.choice, name, list, "", beside_a_thought)?;
             }
             let calls = std::mem::take(&mut speech.calls);
             if shape == Shape::OpenAiChunk {
@@ -800,7 +866,8 @@ impl StreamJudge {
             }
         }
         // An event that said nothing but fragments of calls would say nothing now; the call is said when it is whole.
-        let says_nothing = |speech: &Speech| speech.finish.is_none() && speech.texts.iter().all(|(_, text)| text.is_empty());
+        let says_nothing =
+            |speech: &Speech| speech.finish.is_none() && speech.tokens.is_empty() && speech.texts.iter().all(|(_, text)| text.is_empty());
         if collected && event.speeches.iter().all(says_nothing) && event.tail.is_empty() && !event.done {
             return Ok(());
         }
@@ -814,7 +881,8 @@ impl StreamJudge {
             let mut last_words = Event { head: event.head.clone(), speeches: Vec::new(), ..Event::default() };
             for speech in event.speeches.iter_mut().filter(|speech| speech.texts.iter().any(|(_, text)| !text.is_empty())) {
                 let texts = speech.texts.iter_mut().map(|(name, text)| (*name, std::mem::take(text))).collect();
-                last_words.speeches.push(Speech { choice: speech.choice, role: speech.role.clone(), texts, ..Speech::default() });
+                let tokens = std::mem::take(&mut speech.tokens);
+                last_words.speeches.push(Speech { choice: speech.choice, role: speech.role.clone(), texts, tokens, ..Speech::default() });
             }
             if !last_words.speeches.is_empty() {
                 self.write(out, |out| wire::encode_event(&last_words, shape, out));
@@ -854,7 +922,7 @@ impl StreamJudge {
     /// Says the rest of a choice, or of all: held-back text, and collected calls.
     fn end(&mut self, choice: Option<u64>, shape: Shape, out: &mut Vec<u8>) -> Result<(), Refusal> {
         for (choice, name, text) in self.speaker.end(choice)? {
-            self.say(Speech { choice, texts: vec![(name, text)], ..Speech::default() }, shape, out);
+            self.say_rest(choice, name, text, shape, out);
         }
         let (ending, staying): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.calls).into_iter().partition(|of| choice.is_none_or(|choice| choice == of.speech.choice));
@@ -866,6 +934,13 @@ impl StreamJudge {
             }
         }
         Ok(())
+    }
+
+    /// Says the rest of a channel in an event of its own, with the tokens that say it.
+    fn say_rest(&mut self, choice: u64, name: &'static str, text: String, shape: Shape, out: &mut Vec<u8>) {
+        let tokens = self.speaker.take_tokens(choice, name);
+        let tokens = if tokens.is_empty() { Vec::new() } else { vec![(name, tokens)] };
+        self.say(Speech { choice, texts: vec![(name, text)], tokens, ..Speech::default() }, shape, out);
     }
 
     /// Says something in an event of its own, of the form that the answer's other events have.

@@ -4,6 +4,7 @@
 //! else: what it encodes to has been seen by the controls, text by text.
 
 use super::json::Json;
+use super::logprobs::Token;
 
 /// The form in which an answer travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,8 @@ pub struct Speech {
     pub role: Option<String>,
     /// Text by channel, under the channel's name in the API: `content`, `thinking`, `reasoning`, …
     pub texts: Vec<(&'static str, String)>,
+    /// The tokens that say these texts, with their log-probabilities, by the same names.
+    pub tokens: Vec<(&'static str, Vec<Token>)>,
     /// Tool calls: whole ones, or in a stream of OpenAI's shape fragments of them.
     pub calls: Vec<Call>,
     /// Why the choice ended, where it did.

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod framing;
 mod images;
 pub mod json;
+pub mod logprobs;
 mod management;
 pub mod names;
 pub mod ollama;
@@ -32,6 +33,7 @@ use fields::Fields;
 pub(crate) use fields::ObjectWriter;
 pub use fields::Rest;
 pub use json::Json;
+pub use logprobs::Token;
 pub use routes::{Body, Class, Lookup, Operation, Route};
 
 use crate::verdict::Refusal;

@@ -8,16 +8,15 @@ use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
+use super::logprobs;
 use super::tools::{Index, Tool, call_texts, decode_call, decode_past_call, retain_places, setting_texts};
 use super::{Channel, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
 
 /// Fields of chat and generate whose values only steer the model; text in them counts as the user's.
-const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift"];
+const SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift", "logprobs", "top_logprobs"];
 /// The same of generate, which draws pictures, too.
-const GENERATE_SETTINGS: &[&str] = &["format", "keep_alive", "options", "think", "truncate", "shift", "width", "height", "steps"];
-/// Fields that ask for a channel of the answer that can't be judged yet.
-const DROPPED: &[&str] = &["logprobs", "top_logprobs"];
-
+const GENERATE_SETTINGS: &[&str] =
+    &["format", "keep_alive", "options", "think", "truncate", "shift", "logprobs", "top_logprobs", "width", "height", "steps"];
 /// `POST /api/chat`
 #[derive(Debug)]
 pub struct ChatRequest {
@@ -27,7 +26,6 @@ pub struct ChatRequest {
     stream: Option<bool>,
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
-    dropped: usize,
     unknown: Rest,
 }
 
@@ -113,7 +111,6 @@ impl Message {
 impl ChatRequest {
     pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
-        let asked = fields.known(DROPPED).len();
         Ok(Self {
             model: fields.string("model")?,
             messages: fields.each("messages", Message::decode)?,
@@ -121,7 +118,6 @@ impl ChatRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked,
             unknown: fields.rest(),
         })
     }
@@ -209,7 +205,7 @@ impl Request for ChatRequest {
     }
 
     fn dropped(&self) -> usize {
-        self.dropped
+        0
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -238,14 +234,12 @@ pub struct GenerateRequest {
     stream: Option<bool>,
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
-    dropped: usize,
     unknown: Rest,
 }
 
 impl GenerateRequest {
     pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
-        let asked = fields.known(DROPPED).len();
         Ok(Self {
             model: fields.string("model")?,
             prompt: fields.string("prompt")?,
@@ -258,7 +252,6 @@ impl GenerateRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(GENERATE_SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked,
             unknown: fields.rest(),
         })
     }
@@ -332,7 +325,7 @@ impl Request for GenerateRequest {
     }
 
     fn dropped(&self) -> usize {
-        self.dropped
+        0
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -367,8 +360,8 @@ const TAIL: &[&str] = &[
     "total",
 ];
 
-/// Channels of an answer that can't be judged: token ids, log-probabilities, the rendered prompt.
-const UNJUDGED: &[&str] = &["context", "logprobs", "_debug_info"];
+/// Channels of an answer that can't be judged: token ids, the rendered prompt.
+const UNJUDGED: &[&str] = &["context", "_debug_info"];
 
 fn texts(fields: &mut Fields, names: &[&'static str]) -> Result<Vec<(&'static str, String)>, DecodeError> {
     let mut out = Vec::new();
@@ -380,13 +373,20 @@ fn texts(fields: &mut Fields, names: &[&'static str]) -> Result<Vec<(&'static st
     Ok(out)
 }
 
+/// The channel of which log-probabilities are said. Those of thoughts come beside them.
+const fn answered(shape: Shape) -> &'static str {
+    if matches!(shape, Shape::OllamaGenerate) { "response" } else { "content" }
+}
+
 pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, DecodeError> {
     let head = fields.known(HEAD);
     let done = fields.bool("done")?.unwrap_or(false);
     let tail = fields.known(TAIL);
     let mut dropped = fields.known(UNJUDGED).len();
+    let (tokens, left_out) = logprobs::decode(fields.any("logprobs"));
+    dropped += left_out;
     let picture = if shape == Shape::OllamaGenerate { fields.string("image")? } else { None };
-    let speech = if shape == Shape::OllamaGenerate {
+    let mut speech = if shape == Shape::OllamaGenerate {
         Speech {
             texts: texts(&mut fields, &["response", "thinking"])?,
             calls: fields.each("tool_calls", decode_call)?,
@@ -406,6 +406,9 @@ pub(super) fn decode_event(mut fields: Fields, shape: Shape) -> Result<Event, De
         dropped += message.left();
         speech
     };
+    if !tokens.is_empty() {
+        speech.tokens.push((answered(shape), tokens));
+    }
     dropped += fields.left();
     Ok(Event { head, speeches: vec![speech], tail, done, picture, dropped })
 }
@@ -429,6 +432,9 @@ pub(super) fn encode_event(event: &Event, shape: Shape, out: &mut ObjectWriter<'
     }
     out.string("image", event.picture.as_deref());
     out.bool("done", Some(event.done));
+    for (_, tokens) in event.speeches.iter().flat_map(|speech| &speech.tokens) {
+        logprobs::encode("logprobs", tokens, out);
+    }
     out.known(&event.tail);
 }
 
@@ -454,11 +460,8 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_and_requests_for_unjudged_channels_are_dropped() {
-        let mut request =
-            decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"logprobs":true,"top_logprobs":3,"new_field":{"x":1}}"#)
-                .unwrap();
-        assert_eq!(request.dropped(), 2);
+    fn a_field_that_nobody_documents_can_be_taken_out() {
+        let mut request = decode_request(Body::OllamaChat, br#"{"model":"m","messages":[],"new_field":{"x":1}}"#).unwrap();
         request.rests(&mut |rest| rest.retain(&mut |name| name != "new_field"));
         assert_eq!(String::from_utf8(request.encode()).unwrap(), r#"{"model":"m","messages":[]}"#);
     }
@@ -476,11 +479,11 @@ mod tests {
 
     #[test]
     fn an_answer_survives_but_for_what_cannot_be_judged() {
-        let line = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"hi"},"done":true,"done_reason":"stop","eval_count":2,"logprobs":[{"token":"hi"}]}"#;
+        let line = r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"hi"},"done":true,"done_reason":"stop","eval_count":2,"context":[1,2]}"#;
         let event = decode_event(Fields::open(Json::read(line.as_bytes()).unwrap()).unwrap(), Shape::OllamaChat).unwrap();
         let mut out = Vec::new();
         crate::wire::encode_event(&event, Shape::OllamaChat, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","logprobs":[{"token":"hi"}]"#, ""));
+        assert_eq!(String::from_utf8(out).unwrap(), line.replace(r#","context":[1,2]"#, ""));
         assert_eq!(event.dropped, 1);
     }
 }

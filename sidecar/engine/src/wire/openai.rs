@@ -8,6 +8,7 @@ use super::answer::{Arguments, Call, Event, Shape, Speech};
 use super::edit::{self, Edit};
 use super::fields::{DecodeError, Fields, ObjectWriter, Rest, body};
 use super::json::Json;
+use super::logprobs;
 use super::ollama::render_only;
 use super::tools::{Index, Tool, bytes_in, call_texts, decode_call, decode_past_call, index, retain_places, setting_texts};
 use super::{Channel, GAP, MessageIndex, Opaque, Request, Text, Unreadable, Utterance, is_plain_id, lines, media, say_messages};
@@ -16,6 +17,7 @@ use super::{Channel, GAP, MessageIndex, Opaque, Request, Text, Unreadable, Utter
 const SETTINGS: &[&str] = &[
     "frequency_penalty",
     "logit_bias",
+    "logprobs",
     "max_completion_tokens",
     "max_tokens",
     "metadata",
@@ -31,19 +33,18 @@ const SETTINGS: &[&str] = &[
     "store",
     "stream_options",
     "temperature",
+    "top_logprobs",
     "top_p",
     "user",
     "verbosity",
 ];
-/// Fields that ask for a channel of the answer that can't be judged yet.
-const DROPPED: &[&str] = &["logprobs", "top_logprobs"];
-
 /// The same for text completions.
 const COMPLETION_SETTINGS: &[&str] = &[
     "best_of",
     "echo",
     "frequency_penalty",
     "logit_bias",
+    "logprobs",
     "max_tokens",
     "n",
     "presence_penalty",
@@ -85,7 +86,6 @@ pub struct ChatRequest {
     stream: Option<bool>,
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
-    dropped: usize,
     unknown: Rest,
 }
 
@@ -253,7 +253,6 @@ fn encode_call(call: &Call, out: &mut ObjectWriter<'_>) {
 impl ChatRequest {
     pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
-        let asked = fields.known(DROPPED).len();
         Ok(Self {
             model: fields.string("model")?,
             messages: fields.each("messages", Message::decode)?,
@@ -262,7 +261,6 @@ impl ChatRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked,
             unknown: fields.rest(),
         })
     }
@@ -356,7 +354,7 @@ impl Request for ChatRequest {
     }
 
     fn dropped(&self) -> usize {
-        self.dropped
+        0
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -381,14 +379,12 @@ pub(super) struct CompletionRequest {
     stream: Option<bool>,
     settings: Vec<(&'static str, Json)>,
     render_only: bool,
-    dropped: usize,
     unknown: Rest,
 }
 
 impl CompletionRequest {
     pub(super) fn decode(json: Json) -> Result<Self, DecodeError> {
         let mut fields = Fields::open(json)?;
-        let asked = fields.known(DROPPED).len();
         Ok(Self {
             model: fields.string("model")?,
             prompt: fields.string("prompt")?,
@@ -396,7 +392,6 @@ impl CompletionRequest {
             stream: fields.bool("stream")?,
             settings: fields.known(COMPLETION_SETTINGS),
             render_only: fields.bool("_debug_render_only")?.unwrap_or(false),
-            dropped: asked,
             unknown: fields.rest(),
         })
     }
@@ -444,7 +439,7 @@ impl Request for CompletionRequest {
     }
 
     fn dropped(&self) -> usize {
-        self.dropped
+        0
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -463,6 +458,12 @@ impl Request for CompletionRequest {
 
 const HEAD: &[&str] = &["id", "object", "created", "model", "system_fingerprint", "service_tier"];
 const CHANNELS: &[&str] = &["content", "reasoning", "reasoning_content", "refusal"];
+
+/// The lists of log-probabilities beside a choice, and the channels of which they are.
+const fn lists(shape: Shape) -> &'static [(&'static str, &'static str)] {
+    // Some servers use the form of chats in text completions, too.
+    if matches!(shape, Shape::OpenAiText) { &[("content", "text")] } else { &[("content", "content"), ("refusal", "refusal")] }
+}
 
 const fn speech_field(shape: Shape) -> &'static str {
     match shape {
@@ -485,8 +486,9 @@ fn decode_choice(json: Json, shape: Shape) -> Result<(Speech, usize), DecodeErro
     let choice = index(&mut fields)?.unwrap_or_default();
     // Some servers say an empty reason where they mean none.
     let finish = fields.any("finish_reason").filter(|reason| reason.as_str() != Some(""));
-    let mut speech = Speech { choice, finish, ..Speech::default() };
-    let mut dropped = 0;
+    let column = (shape == Shape::OpenAiText).then_some("text");
+    let (tokens, mut dropped) = logprobs::decode_choice(fields.any("logprobs"), lists(shape), column);
+    let mut speech = Speech { choice, tokens, finish, ..Speech::default() };
     if shape == Shape::OpenAiText {
         speech.texts.extend(fields.string("text")?.map(|text| ("text", text)));
     } else if let Some(mut delta) = fields.object(name)? {
@@ -520,6 +522,7 @@ fn encode_choice(speech: &Speech, shape: Shape, choice: &mut ObjectWriter<'_>) {
             delta.any_objects("tool_calls", &speech.calls, encode_call);
         });
     }
+    logprobs::encode_choice(&speech.tokens, lists(shape), choice);
     choice.put("finish_reason", speech.finish.as_ref().unwrap_or(&Json::Null));
 }
 

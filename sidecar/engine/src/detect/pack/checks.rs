@@ -155,6 +155,26 @@ pub(super) fn basic(bytes: &[u8]) -> Option<Range<usize>> {
     (is_text && text.contains(&b':') && text.first() != Some(&b'{')).then_some(value)
 }
 
+/// The parts of a JWT in compact form (RFC 7515, 3.1; RFC 7516, 3.1): three, or up to five. That of a signature may be empty where the
+/// second begins as JSON does. A full stop behind the last is none of it.
+pub(super) fn jwt(text: &[u8]) -> Option<Range<usize>> {
+    let mut end = 0;
+    let mut count = 0;
+    let mut is_json = false;
+    for (place, part) in text.split(|byte| *byte == b'.').enumerate().take(5) {
+        let begin = if place == 0 { 0 } else { end + 1 };
+        if part.is_empty() {
+            if place == 2 && is_json {
+                (end, count) = (begin, 3);
+            }
+            break;
+        }
+        is_json |= place == 1 && part.starts_with(b"eyJ");
+        (end, count) = (begin + part.len(), place + 1);
+    }
+    (count >= 3).then_some(0..end)
+}
+
 /// A JSON Web Token in base64 has a point in it.
 pub(super) fn wrapped_jwt(bytes: &[u8]) -> Option<Range<usize>> {
     let text = decoded(bytes)?;

@@ -128,6 +128,15 @@ fn ethereum_named(text: &[u8]) -> Option<Range<usize>> {
 /// Kinds that begin with a letter or a literal.
 pub(crate) const PERSONAL: &[KindSpec] = &[
     KindSpec {
+        name: "MAC_ADDRESS",
+        about: "A hardware address (EUI-48)",
+        // With colons it is found beside the rules, as IPv6 addresses are.
+        rules: &[
+            Rule { pattern: "(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2}", ..WORD },
+            Rule { pattern: r"[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}", ..WORD },
+        ],
+    },
+    KindSpec {
         name: "IBAN",
         about: "An international bank account number (ISO 13616), its check digits right",
         rules: &[Rule { pattern: "[A-Za-z]{2}[0-9]{2}[A-Za-z0-9 ]{11,38}", check: Some(iban), ends: Ends::Pattern, ..WORD }],
@@ -148,12 +157,19 @@ pub(crate) const PERSONAL: &[KindSpec] = &[
     KindSpec {
         name: "ITALY_CODICE_FISCALE",
         about: "A tax code of Italy, its check character right",
-        rules: &[Rule {
-            // Letters may stand for digits, where two people would have the same code.
-            pattern: "[A-Za-z]{6}[0-9L-NP-Vl-np-v]{2}[A-EHLMPRSTa-ehlmprst][0-9L-NP-Vl-np-v]{2}[A-Za-z][0-9L-NP-Vl-np-v]{3}[A-Za-z]",
-            check: Some(codice_fiscale),
-            ..WORD
-        }],
+        // Letters may stand for digits, where two people would have the same code.
+        rules: &[
+            Rule {
+                pattern: "[A-Z]{6}[0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2}[A-Z][0-9L-NP-V]{3}[A-Z]",
+                check: Some(codice_fiscale),
+                ..WORD
+            },
+            Rule {
+                pattern: "[A-Za-z]{6}[0-9]{2}[A-EHLMPRSTa-ehlmprst][0-9]{2}[A-Za-z][0-9]{3}[A-Za-z]",
+                check: Some(codice_fiscale),
+                ..WORD
+            },
+        ],
     },
     KindSpec {
         name: "SPAIN_NIE",

@@ -1,6 +1,7 @@
 //! The scanner's promises: streamed is unstreamed, whatever the kind, what stands around it, its disguise and the pieces; nothing of a value
 //! stays; what is no value stays, and isn't held back.
 
+use base64::Engine as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -46,17 +47,8 @@ fn sample(name: &str) -> String {
     }
 }
 
-const NAMES: [&str; 9] = [
-    "HUGGINGFACE_TOKEN",
-    "OPENAI_KEY",
-    "AWS_ACCESS_KEY",
-    "GITHUB_TOKEN",
-    "GITHUB_OAUTH",
-    "JWT_TOKEN",
-    "EMAIL",
-    "SSN",
-    "CREDIT_CARD",
-];
+const NAMES: [&str; 9] =
+    ["HUGGINGFACE_TOKEN", "OPENAI_KEY", "AWS_ACCESS_KEY", "GITHUB_TOKEN", "GITHUB_OAUTH", "JWT_TOKEN", "EMAIL", "SSN", "CREDIT_CARD"];
 const TOKENS: [&str; 6] = ["HUGGINGFACE_TOKEN", "OPENAI_KEY", "AWS_ACCESS_KEY", "GITHUB_TOKEN", "GITHUB_OAUTH", "JWT_TOKEN"];
 
 fn mark(name: &str) -> &'static str {
@@ -67,7 +59,8 @@ fn mark(name: &str) -> &'static str {
 fn each_kind_is_found_alone_in_prose_and_in_quotes() {
     for name in NAMES {
         let value = sample(name);
-        for (before, after) in [("", ""), ("the value is ", ", take care"), ("\"", "\""), ("x=", "\n"), ("é", "é"), ("(", ")."), (":", ";")] {
+        for (before, after) in [("", ""), ("the value is ", ", take care"), ("\"", "\""), ("x=", "\n"), ("é", "é"), ("(", ")."), (":", ";")]
+        {
             let text = format!("{before}{value}{after}");
             assert_eq!(redacted(&text), format!("{before}{}{after}", mark(name)), "{name} {before:?} {after:?}");
         }
@@ -185,7 +178,6 @@ fn disguised(value: &str) -> Vec<(&'static str, String)> {
     let each = |say: &dyn Fn(u8) -> String| value.bytes().map(say).collect::<String>();
     let half = value.len() / 2;
     let middle = |with: &str| [&value[..half], with, &value[half..]].concat();
-    use base64::Engine as _;
     let base64 = base64::engine::general_purpose::STANDARD.encode(value);
     let wrapped = base64::engine::general_purpose::STANDARD.encode(format!("some words before it, as there are in a file: {value}"));
     let lines: Vec<&str> = wrapped.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
@@ -196,13 +188,22 @@ fn disguised(value: &str) -> Vec<(&'static str, String)> {
         ("percent", each(&|byte| format!("%{byte:02X}"))),
         ("percent, some", each(&|byte| if byte.is_ascii_digit() { format!("%{byte:02x}") } else { char::from(byte).to_string() })),
         ("JSON escapes", each(&|byte| format!("\\u{byte:04x}"))),
+        ("escapes in a string in a string", each(&|byte| format!("\\\\u{byte:04x}"))),
+        (
+            "wide forms",
+            value.chars().map(|c| if c.is_ascii_graphic() { char::from_u32(u32::from(c) + 0xFEE0).unwrap() } else { c }).collect(),
+        ),
         ("hex escapes", each(&|byte| format!("\\x{byte:02x}"))),
         ("braced escapes", each(&|byte| format!("\\u{{{byte:x}}}"))),
         ("entities", each(&|byte| format!("&#{byte};"))),
         ("hex entities", each(&|byte| format!("&#x{byte:X};"))),
-        ("backslashes", each(&|byte| if byte.is_ascii_punctuation() { format!("\\{}", char::from(byte)) } else { char::from(byte).to_string() })),
+        (
+            "backslashes",
+            each(&|byte| if byte.is_ascii_punctuation() { format!("\\{}", char::from(byte)) } else { char::from(byte).to_string() }),
+        ),
         ("a line break", middle("\n")),
         ("a line break, indented", middle("\r\n    ")),
+        ("a line break, escaped", middle("\\\n")),
         ("bold", middle("**")),
         ("bold parts", every(5, "**")),
         ("code marks", middle("``")),
@@ -210,6 +211,8 @@ fn disguised(value: &str) -> Vec<(&'static str, String)> {
         ("base64 without padding", base64.trim_end_matches('=').to_owned()),
         ("base64 in words", wrapped.clone()),
         ("base64 in lines", lines.join("\n")),
+        ("base64 in lines, indented", lines.join("\r\n    ")),
+        ("announced hexadecimal", format!("0x{}", each(&|byte| format!("{byte:02x}")))),
         ("hexadecimal", each(&|byte| format!("{byte:02x}"))),
         ("capital hexadecimal", each(&|byte| format!("{byte:02X}"))),
     ]
@@ -230,7 +233,7 @@ fn a_value_in_disguise_is_found_streamed_or_not() {
             let is_meant = |kind: &Kind| kind.name() == name || kind.name() == "JWT_BASE64" && name == "JWT_TOKEN";
             assert!(kinds.iter().any(is_meant), "{name} {disguise}: {out}");
             assert!(out.starts_with("it reads ") && out.ends_with(" and ends"), "{name} {disguise}: {out}");
-            if !disguise.contains("words") && !disguise.contains("in lines") {
+            if !disguise.contains("words") && !disguise.contains("in lines") && !disguise.contains("announced") {
                 let rest = out.replace(mark(name), "").replace("[REDACTED_JWT_BASE64]", "").replace('=', "");
                 assert_eq!(rest, "it reads  and ends", "{name} {disguise}: {out}");
             }
@@ -239,6 +242,23 @@ fn a_value_in_disguise_is_found_streamed_or_not() {
                 let pieces: Vec<String> = chars.chunks(size).map(|chunk| chunk.iter().collect()).collect();
                 let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
                 assert_eq!(in_pieces(&all(), &pieces).0, out, "{name} {disguise} by {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn far_behind_a_disguise_all_is_read_as_if_there_had_been_none() {
+    let hidden: String = sample("GITHUB_TOKEN").chars().flat_map(|c| [c, '\u{200b}']).collect();
+    for filler in [10, 200, 260, 300, 700] {
+        for rest in
+            ["nobody@m\nail.example.org", "ghp_aB3d\nE5fG7", "a\u{200b}b **c** 4111\u{200b}1111\u{200b}1111\u{200b}1111", "%67%68 x\n"]
+        {
+            let text = format!("{hidden} {} {rest} end", "word ".repeat(filler / 5));
+            let whole = in_pieces(&all(), &[&text]);
+            assert_eq!(in_pieces(&all(), &singly(&text)), whole, "{filler} {rest:?}");
+            for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+                assert_eq!(in_pieces(&all(), &[&text[..cut], &text[cut..]]), whole, "{filler} {rest:?} {cut}");
             }
         }
     }
@@ -297,7 +317,24 @@ fn what_is_held_back_is_bounded_and_prose_is_not_held_back() {
 #[test]
 fn text_made_to_hurt_costs_a_bounded_amount() {
     let rules = all();
-    for unit in ["eyJ-", "a.", "a@a.", "1.", "sk-", "1111 ", "eyJa.", "hf_a", "xsk-", "xeyJ-.", "aeyJ-", "%41", "\\u0041", "ghp_\u{200b}", "QUFB\n", "**a"] {
+    for unit in [
+        "eyJ-",
+        "a.",
+        "a@a.",
+        "1.",
+        "sk-",
+        "1111 ",
+        "eyJa.",
+        "hf_a",
+        "xsk-",
+        "xeyJ-.",
+        "aeyJ-",
+        "%41",
+        "\\u0041",
+        "ghp_\u{200b}",
+        "QUFB\n",
+        "**a",
+    ] {
         let text = unit.repeat(100_000 / unit.len());
         // Quadratic work would be 10^10 steps.
         assert!(in_pieces(&rules, &[&text]).0.len() <= 2 * text.len());
@@ -318,8 +355,41 @@ fn texts() -> impl Strategy<Value = String> {
     });
     let hidden = (value.clone(), any::<prop::sample::Index>()).prop_map(|(value, index)| index.get(&disguised(&value)).1.clone());
     let noise = prop::sample::select(vec![
-        " ", ".", "-", "_", "@", "eyJ", "sk-", "hf_", "AKIA", "a", "7", "é", "\u{200b}", "\n", "the word", "1111", "a.b", "😀", "\"", "ghp_", "x@y.", "%",
-        "%4", "\\", "\\u00", "&#", "**", "`", "\r", "token=", "api_key: ", "::", "10.", "QUFB", "4142",
+        " ",
+        ".",
+        "-",
+        "_",
+        "@",
+        "eyJ",
+        "sk-",
+        "hf_",
+        "AKIA",
+        "a",
+        "7",
+        "é",
+        "\u{200b}",
+        "\n",
+        "the word",
+        "1111",
+        "a.b",
+        "😀",
+        "\"",
+        "ghp_",
+        "x@y.",
+        "%",
+        "%4",
+        "\\",
+        "\\u00",
+        "&#",
+        "**",
+        "`",
+        "\r",
+        "token=",
+        "api_key: ",
+        "::",
+        "10.",
+        "QUFB",
+        "4142",
     ])
     .prop_map(str::to_owned);
     prop::collection::vec(prop_oneof![2 => value, 2 => cut, 1 => hidden, 5 => noise], 0..12).prop_map(|parts| parts.concat())
@@ -333,7 +403,8 @@ fn split<'t>(text: &'t str, cuts: &[prop::sample::Index]) -> Vec<&'t str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    // Failures aren't written down: they would hold values.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_500) })]
 
     #[test]
     fn streamed_equals_unstreamed(text in texts(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40)) {
