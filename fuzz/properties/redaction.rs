@@ -66,9 +66,9 @@ fn plant(said: &str, sample: &Sample, whole: &str) -> String {
             '\u{2}' => text.push_str(first),
             '\u{3}' => text.push_str(second),
             '\u{4}' => text.push_str(&each(&|c| format!("\\u{:04x}", u32::from(c)))),
-            '\u{5}' => text.push_str(&value.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>()),
+            '\u{5}' => text.push_str(&each(&|c| format!("%{:02x}", u32::from(c)))),
             '\u{6}' => text.push_str(&each(&|c| format!("{c}\u{200b}"))),
-            '\u{7}' => text.push_str(&value.bytes().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            '\u{7}' => text.push_str(&each(&|c| format!("{:02x}", u32::from(c)))),
             other => text.push(other),
         }
     }

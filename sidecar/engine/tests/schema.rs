@@ -92,11 +92,11 @@ near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values ar
 
 | disguise | what is found |
 | --- | --- |
-| base64 (either alphabet) and hexadecimal | what a run of at least 12 characters says from its first one on, also where it is wrapped in lines of 60 characters or more |
-| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, a backslash before punctuation | every value, some or all of whose characters are written so |
+| base64 (either alphabet) and hexadecimal | what a run of at least 12 characters says from its first one on, also where it is wrapped in lines of 60 characters or more, indented or not |
+| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, wide forms (`Ａ`), a backslash before punctuation | every value, some or all of whose characters are written so; JSON's escapes also in a string within a string |
 | invisible characters (zero-width, soft hyphens, tags) | every value, however often they stand in it |
-| Markdown's `*`, `` ` `` and `~` | every value that they interrupt |
-| ends of lines, with indentation and `>` | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them |
+| Markdown's `*`, `` ` `` and `~` | every value that they interrupt, but for numbers |
+| ends of lines, with a backslash before, indentation and `>` behind | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them |
 
 Not found is what is disguised twice, such as base64 in base64 or behind `%`; a base64 text in the middle of a run, behind other letters,
 digits or `/`; values in other codes (octal, base32, rot13), backwards, spelled out, or told in words. An e-mail address that a line's end

@@ -84,7 +84,7 @@ fn every_object_of_every_set_of_values_and_of_the_examples_is_taken() -> io::Res
         api.kubectl_with(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], &together(&example.0))?;
         for (spec, expected) in [
             (json!({"mode": "strict"}), "spec.mode"),
-            (json!({"redaction": {"kinds": ["passwords"]}}), "spec.redaction.kinds"),
+            (json!({"redaction": {"requests": "drop"}}), "spec.redaction.requests"),
             (json!({"models": {"allow": "llama"}}), "spec.models.allow"),
         ] {
             let policy = json!({"apiVersion": "llm-guard.io/v1alpha1", "kind": "GuardPolicy", "metadata": {"name": "p"}, "spec": spec});
