@@ -12,7 +12,7 @@ const MAX_ROWS: usize = 8192;
 /// The most sets of bytes of which runs are made: the bits of a [`Bits`].
 const MAX_SETS: usize = 128;
 /// The most pairs of first bytes at which rows begin.
-const MAX_PAIRS: usize = 64;
+const MAX_PAIRS: usize = 62;
 /// The most bytes of a row before the pair by which it is found.
 pub(super) const MAX_BEFORE: usize = 8;
 /// How many letters and digits are a long word, at which rows are tried that begin with as many.
@@ -22,6 +22,11 @@ const MAX_WORD: usize = 24;
 
 /// Sets of bytes of which runs are made.
 pub(super) type Bits = u128;
+
+/// Among the pairs, a byte that may stand between a name and what is assigned to it, whatever the one before.
+pub(super) const ASSIGNS: u64 = 1 << 62;
+/// The same for a byte that may stand for something else.
+pub(super) const BENDS: u64 = 1 << 63;
 
 /// What one byte means, wherever it stands.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +42,8 @@ pub(super) struct Meaning {
     pub(super) blocks: u64,
     /// All bits if it is a letter or a digit, else none.
     pub(super) alphanumeric: u32,
-    /// It may stand between a name and what is assigned to it.
-    pub(super) assigns: bool,
-    /// It may stand for something else.
-    pub(super) may_bend: bool,
+    /// Its column in the table of words.
+    pub(super) column: u8,
 }
 
 /// What a row asks of the next byte.
@@ -307,7 +310,7 @@ impl Rules {
         if beside.addresses {
             builder.words.entry(b":".to_vec()).or_default().uses.push((Use::Colon, None));
         }
-        let meanings = builder.meanings();
+        let mut meanings = builder.meanings();
         let Builder { sets, rows, mut rules, words, near, pairs, long } = builder;
         let numbered: BTreeMap<&[u8], u16> = (0..).zip(&words).map(|(number, (word, _))| (word.as_slice(), number)).collect();
         for (rule, near) in rules.iter_mut().zip(&near) {
@@ -315,6 +318,9 @@ impl Rules {
         }
         let spelled: Vec<(Vec<u8>, bool)> = words.iter().map(|(word, entry)| (word.clone(), entry.is_held)).collect();
         let keywords = Keywords::new(&spelled).ok_or(RuleError::TooMany)?;
+        for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
+            meaning.column = keywords.column(byte);
+        }
         let word = |(word, entry): (Vec<u8>, Entry)| Word {
             length: u8::try_from(word.len()).unwrap_or(u8::MAX),
             is_alphanumeric: [word.first(), word.last()].into_iter().flatten().all(u8::is_ascii_alphanumeric),
@@ -439,7 +445,7 @@ impl Builder {
 
     fn meanings(&self) -> Box<[Meaning; 256]> {
         let mut meanings =
-            Box::new([Meaning { goes_on: 0, first: 0, second: 0, blocks: 0, alphanumeric: 0, assigns: false, may_bend: false }; 256]);
+            Box::new([Meaning { goes_on: 0, first: ASSIGNS | BENDS, second: 0, blocks: 0, alphanumeric: 0, column: 0 }; 256]);
         for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
             for (bit, set) in self.sets.iter().enumerate() {
                 meaning.goes_on |= Bits::from(set.contains(byte)) << bit;
@@ -451,8 +457,12 @@ impl Builder {
                 meaning.blocks |= u64::from(blocks) << bit;
             }
             meaning.alphanumeric = if byte.is_ascii_alphanumeric() { u32::MAX } else { 0 };
-            meaning.may_bend = super::bend::may_bend(byte);
-            meaning.assigns = matches!(byte, b'=' | b':' | b'>' | b',' | b'(');
+            if super::bend::may_bend(byte) {
+                meaning.second |= BENDS;
+            }
+            if matches!(byte, b'=' | b':' | b'>' | b',' | b'(') {
+                meaning.second |= ASSIGNS;
+            }
         }
         meanings
     }

@@ -48,10 +48,16 @@ impl Code {
         }
     }
 
-    /// What the first characters of a run say.
-    fn decode(self, run: &[u8]) -> Vec<u8> {
-        let mut bits = Bits::default();
-        run.iter().filter_map(|byte| bits.push(self.value(*byte)?, self.bits())).collect()
+    /// Whether the first characters of a run, at most [`LEAST`], say a text.
+    fn is_text(self, run: &[u8]) -> bool {
+        let (mut bits, mut said, mut length) = (Bits::default(), [0; LEAST], 0);
+        for byte in run.iter().filter_map(|byte| bits.push(self.value(*byte)?, self.bits())) {
+            if let Some(place) = said.get_mut(length) {
+                *place = byte;
+                length += 1;
+            }
+        }
+        is_text(&said[..length])
     }
 }
 
@@ -85,10 +91,10 @@ fn is_text(bytes: &[u8]) -> bool {
 
 /// How the beginning of a run encodes text, if it does.
 fn code_of(run: &[u8]) -> Option<Code> {
-    if run.iter().all(u8::is_ascii_hexdigit) && is_text(&Code::Hex.decode(run)) {
+    if run.iter().all(u8::is_ascii_hexdigit) && Code::Hex.is_text(run) {
         return Some(Code::Hex);
     }
-    is_text(&Code::Base64.decode(run)).then_some(Code::Base64)
+    Code::Base64.is_text(run).then_some(Code::Base64)
 }
 
 /// A run that is being decoded.
@@ -226,8 +232,8 @@ impl Encoded {
         self.close(asked, found);
     }
 
-    /// Up to where nothing may turn out to be encoded.
-    pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
+    /// Up to where nothing may turn out to be encoded; at least `sure`, if it isn't sure behind that anyway.
+    pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>, sure: usize) -> usize {
         let end = window.base + window.bytes.len();
         if let Some(decoding) = &self.decoding {
             let place = decoding.matcher.frontier(asked, Window { bytes: &decoding.said, base: decoding.base });
@@ -238,6 +244,9 @@ impl Encoded {
             return end;
         }
         let run = window.run_before(end, LEAST, is_encoding).min(end - self.run);
+        if end - run >= sure {
+            return end;
+        }
         if run < LEAST && code_of(window.slice(end - run..end)).is_some() { end - run } else { end }
     }
 

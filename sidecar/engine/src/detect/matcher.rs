@@ -21,7 +21,7 @@
 
 use std::ops::Range;
 
-use super::compiled::{Bits, Compiled, LONG, MAX_BEFORE, Row, Rules, Step, Use, is_local_byte, is_word_byte};
+use super::compiled::{ASSIGNS, BENDS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, Step, Use, is_local_byte, is_word_byte};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::personal;
@@ -257,18 +257,60 @@ pub(super) struct Asked<'r> {
     pub(super) addresses: bool,
 }
 
-/// Where the rules are in a text.
-#[derive(Clone, Debug)]
-pub(super) struct Matcher {
-    /// The place of the next byte.
-    next: usize,
+/// What is known of the bytes right before the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ahead {
     state: State,
     /// The pairs of which the last byte was the first.
     armed: u64,
     /// The pairs that can't begin at the next byte.
     blocked: u64,
-    /// How many letters and digits stand before the next byte.
+    /// How many letters and digits stand there.
     length: u32,
+}
+
+impl Ahead {
+    fn take(&mut self, rules: &Rules, meaning: &Meaning) {
+        self.state = rules.keywords.step(self.state, meaning.column);
+        self.length = self.length.saturating_add(1) & meaning.alphanumeric;
+        self.armed = meaning.first & !self.blocked;
+        self.blocked = meaning.blocks;
+    }
+
+    /// Passes over bytes with which nothing begins and nothing ends, and says over how many. This is most of the work, so that it takes a
+    /// few loads a byte, and one branch. `RUNS`: some attempt is in a run.
+    fn pass<const RUNS: bool>(&mut self, rules: &Rules, bytes: &[u8], open: u64, alive: Bits) -> usize {
+        let mut ahead = *self;
+        let mut passed = 0;
+        for byte in bytes {
+            let meaning = &rules.meanings[usize::from(*byte)];
+            let mut stops = ahead.armed & meaning.second & open;
+            if RUNS {
+                let ended = alive & !meaning.goes_on;
+                // The halves of the bits that run out, one laid over the other.
+                #[expect(clippy::cast_possible_truncation, reason = "the upper half is shifted down beside it")]
+                let ended = ended as u64 | (ended >> 64) as u64;
+                stops |= ended;
+            }
+            let before = ahead;
+            ahead.take(rules, meaning);
+            if stops != 0 || ahead.length as usize == LONG || rules.keywords.ends_word(ahead.state) {
+                ahead = before;
+                break;
+            }
+            passed += 1;
+        }
+        *self = ahead;
+        passed
+    }
+}
+
+/// Where the rules are in a text.
+#[derive(Clone, Debug)]
+pub(super) struct Matcher {
+    /// The place of the next byte.
+    next: usize,
+    ahead: Ahead,
     /// A word is near that some rows want.
     is_near: bool,
     near_until: usize,
@@ -300,10 +342,7 @@ impl Default for Matcher {
     fn default() -> Self {
         Self {
             next: 0,
-            state: START,
-            armed: 0,
-            blocked: 0,
-            length: 0,
+            ahead: Ahead { state: START, armed: ASSIGNS | BENDS, blocked: 0, length: 0 },
             is_near: false,
             near_until: 0,
             alive: 0,
@@ -337,48 +376,47 @@ impl Matcher {
 
     /// The same, but stops before the first byte from a place on that may stand for something else; says whether it did.
     pub(super) fn read_to_bend(&mut self, asked: Asked<'_>, window: Window<'_>, stop_from: usize) -> bool {
-        let rules = asked.rules;
-        let from = self.next.saturating_sub(window.base);
-        let (mut state, mut armed, mut blocked, mut length) = (self.state, self.armed, self.blocked, self.length);
-        let mut open = self.open_pairs(rules);
-        for (offset, byte) in window.bytes.iter().enumerate().skip(from) {
-            let place = window.base + offset;
+        let (rules, bytes) = (asked.rules, window.bytes);
+        let mut at = self.next.saturating_sub(window.base);
+        let mut ahead = self.ahead;
+        let bends = if stop_from == usize::MAX { 0 } else { BENDS };
+        while at < bytes.len() {
+            let assigns = if window.base + at <= self.name_until { ASSIGNS } else { 0 };
+            let open = self.open_pairs(rules) | assigns | bends;
+            if self.stepping.is_empty() && self.expecting == 0 {
+                let until = bytes.len().min(self.due.saturating_sub(window.base + 1));
+                let rest = bytes.get(at..until).unwrap_or_default();
+                at += if self.alive == 0 {
+                    ahead.pass::<false>(rules, rest, open, 0)
+                } else {
+                    ahead.pass::<true>(rules, rest, open, self.alive)
+                };
+            }
+            let Some(byte) = bytes.get(at) else { break };
+            let place = window.base + at;
             let meaning = &rules.meanings[usize::from(*byte)];
-            if meaning.may_bend && place >= stop_from {
-                (self.state, self.armed, self.blocked, self.length) = (state, armed, blocked, length);
+            if meaning.second & BENDS != 0 && place >= stop_from {
+                self.ahead = ahead;
                 self.next = place;
                 return true;
             }
-            state = rules.keywords.step(state, *byte);
-            let fired = armed & meaning.second & open;
-            length = length.saturating_add(1) & meaning.alphanumeric;
-            armed = meaning.first & !blocked;
-            blocked = meaning.blocks;
-            let is_quiet = !rules.keywords.ends_word(state)
-                && fired == 0
-                && length as usize != LONG
-                && self.alive & !meaning.goes_on == 0
-                && place + 1 < self.due
-                && self.stepping.is_empty()
-                && self.expecting == 0
-                && !(meaning.assigns && place <= self.name_until);
-            if !is_quiet {
-                self.state = state;
-                self.heed(asked, window, place, *byte, fired);
-                if length as usize == LONG {
-                    self.begin_long(asked, window, place);
-                }
-                open = self.open_pairs(rules);
+            let fired = ahead.armed & meaning.second & open & !(ASSIGNS | BENDS);
+            ahead.take(rules, meaning);
+            self.ahead = ahead;
+            self.heed(asked, window, place, *byte, fired);
+            if ahead.length as usize == LONG {
+                self.begin_long(asked, window, place);
             }
+            at += 1;
         }
-        (self.state, self.armed, self.blocked, self.length) = (state, armed, blocked, length);
-        self.next = window.base + window.bytes.len();
+        self.ahead = ahead;
+        self.next = window.base + bytes.len();
         false
     }
 
     /// The pairs that count now: some do only near a word.
     fn open_pairs(&self, rules: &Rules) -> u64 {
-        if self.is_near { u64::MAX } else { !rules.near_pairs }
+        (if self.is_near { u64::MAX } else { !rules.near_pairs }) & !(ASSIGNS | BENDS)
     }
 
     /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin. Not every bend is
@@ -389,7 +427,7 @@ impl Matcher {
             What::Email | What::Address => addresses,
             What::Numbers => numbers,
         };
-        asked.rules.keywords.pending(self.state) >= letters || self.stepping.iter().chain(&self.running).any(counts)
+        asked.rules.keywords.pending(self.ahead.state) >= letters || self.stepping.iter().chain(&self.running).any(counts)
     }
 
     /// The same without what was found, for another reading.
@@ -402,9 +440,7 @@ impl Matcher {
     /// Whether this and another go on alike, whatever comes: nothing is under way in either.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let is_idle = |matcher: &Self| matcher.stepping.is_empty() && matcher.running.is_empty() && matcher.expecting == 0;
-        (self.state, self.armed, self.blocked, self.length) == (other.state, other.armed, other.blocked, other.length)
-            && is_idle(self)
-            && is_idle(other)
+        self.ahead == other.ahead && is_idle(self) && is_idle(other)
     }
 
     /// A line ends here, which may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
@@ -447,17 +483,20 @@ impl Matcher {
     /// Up to where it is sure what the text says: no value begins before that but those in [`Self::places`].
     pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
         let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
-        let word = self.next - asked.rules.keywords.pending(self.state).min(self.next);
-        let pair = self.next - usize::from(self.armed != 0).min(self.next);
+        let word = self.next - asked.rules.keywords.pending(self.ahead.state).min(self.next);
+        let pair = self.next - usize::from(self.ahead.armed & !(ASSIGNS | BENDS) != 0).min(self.next);
         let before = |most: usize, fits: fn(u8) -> bool| match window.run_before(self.next, most + 1, fits) {
             length if length > most => self.next,
             length => self.next - length,
         };
-        let local = if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next };
-        // (Where addresses are looked for, what may be the beginning of a row is one's as well.)
-        let local = local.min(before(LONG, |byte| byte.is_ascii_alphanumeric()));
+        // (What may be the beginning of a row may be one's of an address as well.)
+        let local = match if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next } {
+            local if local < self.next => local,
+            _ => before(LONG, |byte| byte.is_ascii_alphanumeric()),
+        };
         let address = if asked.addresses {
-            before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()).min(before(1, |byte| byte == b':'))
+            let group = if asked.emails { self.next } else { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()) };
+            group.min(before(1, |byte| byte == b':'))
         } else {
             self.next
         };
@@ -527,10 +566,10 @@ impl Matcher {
             } else {
                 self.begin_assigned(asked, window, place, byte);
             }
-        } else if meaning.assigns && place <= self.name_until {
+        } else if meaning.second & ASSIGNS != 0 && place <= self.name_until {
             self.expect(window, place);
         }
-        for word in rules.keywords.ending(self.state) {
+        for word in rules.keywords.ending(self.ahead.state) {
             self.word(asked, window, place, *word);
         }
     }

@@ -74,7 +74,8 @@ impl Search {
     /// Up to where it is sure where values stand.
     pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
         let reading = self.reading.as_ref().map_or(usize::MAX, |reading| reading.frontier(asked));
-        self.matcher.frontier(asked, window).min(reading).min(self.encoded.frontier(asked, window))
+        let sure = self.matcher.frontier(asked, window).min(reading);
+        sure.min(self.encoded.frontier(asked, window, sure))
     }
 
     /// Where what is swallowed began.
