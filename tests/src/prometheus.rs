@@ -2,6 +2,7 @@
 //!
 //! The invariant: it listens on the loopback alone, and what it stores goes with it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -95,13 +96,15 @@ impl Prometheus {
         Ok(data.as_array().into_iter().flatten().filter_map(|value| Some(value.as_str()?.to_owned())).collect())
     }
 
-    /// The labels of every target that it reads, by job and instance. It looks for targets as it starts.
-    pub fn targets(&self) -> io::Result<Vec<Value>> {
+    /// The labels of every target that it reads, by job and instance, once so many jobs have any. It looks for targets as it starts, for
+    /// one job after the other.
+    pub fn targets(&self, jobs: usize) -> io::Result<Vec<Value>> {
         let mut found = Vec::new();
         wait_until("Prometheus has targets", LIMIT, || {
             let data = self.ask("/api/v1/targets?state=active")?;
             found = data["activeTargets"].as_array().into_iter().flatten().map(|target| target["labels"].clone()).collect();
-            Ok(!found.is_empty())
+            let of: BTreeSet<String> = found.iter().map(|labels| labels["job"].to_string()).collect();
+            Ok(of.len() >= jobs)
         })?;
         found.sort_by_key(|labels| (labels["job"].to_string(), labels["instance"].to_string()));
         Ok(found)

@@ -109,7 +109,7 @@ fn the_scrape_jobs_read_guards_and_injectors_and_nothing_else_and_say_of_which_p
         job.insert("static_configs".into(), json!(seen));
     }
     let prometheus = Prometheus::start_with(&config)?;
-    let targets = prometheus.targets()?;
+    let targets = prometheus.targets(2)?;
     let found: Vec<_> = targets.iter().map(|labels| [&labels["job"], &labels["instance"], &labels["namespace"], &labels["pod"]]).collect();
     assert_eq!(
         json!(found),
