@@ -2,14 +2,11 @@
 //!
 //! The invariant: as a [`Matcher`], it is a function of the text's bytes. What is found before the frontier is final.
 
-use super::bend::{self, Bend};
+use super::bend::{self, Bend, LETTERS_BEFORE_BREAK};
 use super::compiled::{is_local_byte, is_word_byte};
 use super::encoded::Encoded;
 use super::matcher::{Asked, Matcher, Places, Window};
 use super::reading::Reading;
-
-/// How many letters of a word that begins values have to stand before the end of a line, or a mark of Markdown, that it may go on behind.
-const LETTERS_BEFORE_BREAK: usize = 3;
 
 /// Where the search is.
 #[derive(Clone, Debug, Default)]
@@ -47,11 +44,8 @@ impl Search {
                 reading.forget(asked);
             }
         }
-        let mut found = Vec::new();
-        self.encoded.read(asked, window, &mut found);
-        for place in self.matcher.places().take().into_iter().chain(found) {
-            self.places.add(place);
-        }
+        self.encoded.read(asked, window, &mut self.places);
+        self.places.take_from(self.matcher.places());
     }
 
     /// The text ends.
@@ -63,12 +57,9 @@ impl Search {
                 self.places.add(place);
             }
         }
-        let mut found = Vec::new();
-        self.encoded.end(asked, &mut found);
+        self.encoded.end(asked, &mut self.places);
         self.matcher.end(asked, window);
-        for place in self.matcher.places().take().into_iter().chain(found) {
-            self.places.add(place);
-        }
+        self.places.take_from(self.matcher.places());
     }
 
     /// Up to where it is sure where values stand.
@@ -76,6 +67,11 @@ impl Search {
         let reading = self.reading.as_ref().map_or(usize::MAX, |reading| reading.frontier(asked));
         let sure = self.matcher.frontier(asked, window).min(reading);
         sure.min(self.encoded.frontier(asked, window, sure))
+    }
+
+    /// Whether no value is known that wasn't dropped, and none is swallowed.
+    pub(super) fn is_clear(&self) -> bool {
+        self.places.as_slice().is_empty() && self.swallowing().is_none()
     }
 
     /// Where what is swallowed began.

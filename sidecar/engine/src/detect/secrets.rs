@@ -134,16 +134,27 @@ impl Scanner {
 
     fn push_noting(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
         let mut rest = piece;
-        while !rest.is_empty() {
+        while rest.len() > CHUNK {
             let (chunk, more) = rest.split_at(rest.floor_char_boundary(CHUNK));
             rest = more;
-            self.text.push_str(chunk);
-            let window = Window { bytes: self.text.as_bytes(), base: self.base };
-            self.search.read(self.rules.asked(), window, false);
-            let frontier = self.search.frontier(self.rules.asked(), window);
-            self.give(frontier, out, found);
-            self.forget(frontier);
+            self.push_chunk(chunk, out, found);
         }
+        if !rest.is_empty() {
+            self.push_chunk(rest, out, found);
+        }
+    }
+
+    fn push_chunk(&mut self, chunk: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
+        self.text.push_str(chunk);
+        let (asked, window) = (self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
+        self.search.read(asked, window, false);
+        let frontier = self.search.frontier(asked, window);
+        if self.search.is_clear() {
+            self.give_up_to(frontier, out);
+        } else {
+            self.give(frontier, out, found);
+        }
+        self.forget(frontier);
     }
 
     fn finish_noting(&mut self, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
@@ -169,10 +180,13 @@ impl Scanner {
         }
         places.drop_first(sure);
         let open = places.as_slice().first().map(|place| place.start).into_iter().chain(swallowing).min();
-        let upto = open.map_or(frontier, |open| open.min(frontier));
-        if upto > self.given {
-            out.push_str(between(&self.text, self.base, self.given, upto));
-            self.given = upto;
+        self.give_up_to(open.map_or(frontier, |open| open.min(frontier)), out);
+    }
+
+    fn give_up_to(&mut self, place: usize, out: &mut String) {
+        if place > self.given {
+            out.push_str(between(&self.text, self.base, self.given, place));
+            self.given = place;
         }
     }
 
