@@ -157,6 +157,11 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
+    /// Whether what is there has to be read: a run that isn't long enough yet can wait.
+    pub(super) fn has_more_to_read(&self, window: Window<'_>) -> bool {
+        self.is_noise || self.decoding.is_some() || self.run + LEAST <= window.base + window.bytes.len()
+    }
+
     /// Reads up to the end of what is there; what is found is added to `found`.
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, found: &mut Places) {
         let end = window.base + window.bytes.len();

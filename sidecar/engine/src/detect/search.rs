@@ -19,17 +19,32 @@ pub(super) struct Search {
 
 impl Search {
     /// Reads what is there. `whole`: no more will come.
+    #[inline]
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
-        let mut stop_from = self.matcher.next();
-        while self.reading.is_none() && self.matcher.read_to_bend(asked, window, stop_from) {
+        let from = self.matcher.next();
+        if self.reading.is_some() || self.matcher.read_to_bend(asked, window, from) {
+            self.read_bent(asked, window, whole);
+        }
+        if self.encoded.has_more_to_read(window) {
+            self.encoded.read(asked, window, &mut self.places);
+        }
+        if !self.matcher.places().as_slice().is_empty() {
+            self.places.take_from(self.matcher.places());
+        }
+    }
+
+    /// Reads on from a bend, or along with another reading.
+    #[inline(never)]
+    fn read_bent(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
+        while self.reading.is_none() {
             let place = self.matcher.next();
             let rest = &window.bytes[place - window.base..];
-            stop_from = place + 1;
             match bend::at(&rest[..rest.len().min(MOST)], whole || rest.len() >= MOST) {
                 // What it is has to be known first.
-                Bend::Open => break,
+                Bend::Open => return,
                 bend if counts(bend, &self.matcher, asked, window) => self.reading = Some(Box::new(Reading::fork(&self.matcher, window))),
-                _ => {}
+                _ if self.matcher.read_to_bend(asked, window, place + 1) => {}
+                _ => return,
             }
         }
         if let Some(reading) = &mut self.reading {
@@ -44,8 +59,6 @@ impl Search {
                 reading.forget(asked);
             }
         }
-        self.encoded.read(asked, window, &mut self.places);
-        self.places.take_from(self.matcher.places());
     }
 
     /// The text ends.
