@@ -201,9 +201,9 @@ static LOCAL: [bool; 256] = table(b"._%+-");
 /// Letters, digits and some more, to be looked up.
 pub(super) const fn table(more: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        table[byte] = byte < 128 && (byte as u8).is_ascii_alphanumeric();
+    let mut byte = 0u8;
+    while byte.is_ascii() {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
         byte += 1;
     }
     let mut at = 0;

@@ -169,7 +169,9 @@ impl Encoded {
             if let Some(decoding) = &mut self.decoding {
                 let over = decode(decoding, asked, window, &mut self.cursor);
                 let places = decoding.matcher.places().take();
-                places.into_iter().for_each(|place| found.add(decoding.moved(place)));
+                for place in places {
+                    found.add(decoding.moved(place));
+                }
                 decoding.forget(asked);
                 if over {
                     self.close(asked, found);
@@ -230,7 +232,9 @@ impl Encoded {
         if let Some(mut decoding) = self.decoding.take() {
             decoding.matcher.end(asked, Window { bytes: &decoding.said, base: decoding.base });
             let places = decoding.matcher.places().take();
-            places.into_iter().for_each(|place| found.add(decoding.moved(place)));
+            for place in places {
+                found.add(decoding.moved(place));
+            }
         }
     }
 
