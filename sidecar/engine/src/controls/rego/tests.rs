@@ -234,6 +234,12 @@ fn a_policy_that_says_nothing_or_too_much_is_an_error() {
     assert!(of(conflict).contains("spec.rego.data"));
 }
 
+/// How long this thread has had a processor (proc_pid_schedstat in the kernel's documentation): what else the machine does is not in it.
+fn worked() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split_whitespace().next().unwrap().parse().unwrap())
+}
+
 #[test]
 fn modules_that_are_nested_deeply_or_long_are_judged_in_little_time_and_stack() {
     let deep = |open: &str, close: &str, n: usize| format!("deny contains x if {{ x := {}1{} }}", open.repeat(n), close.repeat(n));
@@ -256,11 +262,12 @@ fn modules_that_are_nested_deeply_or_long_are_judged_in_little_time_and_stack() 
         format!("deny contains \"x\" if {{\n{body}\n}}"),
         format!("deny contains \"x\" if {{\n{loops}\n}}"),
     ] {
-        let began = Instant::now();
+        let began = worked();
         if let Ok(rego) = Rego::new(&spec(&module), Mode::Hard) {
             let _ = kinds(&rego, HI);
         }
-        assert!(began.elapsed() < Duration::from_secs(3), "{}: {:?}", &module[..60], began.elapsed());
+        let took = worked() - began;
+        assert!(took < Duration::from_secs(3), "{}: {took:?}", &module[..60]);
     }
 }
 
