@@ -163,10 +163,10 @@ pub enum RuleError {
     #[error("{0}")]
     Pattern(#[from] PatternError),
     /// Together with the others it takes more than there can be.
-    #[error("there are too many rules, or too many different classes in them")]
+    #[error("together with those before it, it takes too many different classes, beginnings or alternatives")]
     TooMany,
     /// It matches a single byte.
-    #[error("it is too short: a value has at least two bytes")]
+    #[error("it matches a single character: a value has at least two")]
     TooShort,
 }
 
@@ -209,6 +209,17 @@ struct Entry {
     assigned: Vec<u16>,
 }
 
+/// The same row twice, where it begins with one byte of a class or with more: once for each, since rows are found by two bytes.
+fn told_apart(row: Vec<Run>, rule: &Rule<'_>) -> Vec<Vec<Run>> {
+    match row.as_slice() {
+        [first @ Run { min: 1, .. }, rest @ ..] if rule.assigned_to.is_empty() && !rest.is_empty() && first.max != Some(1) => {
+            let (one, more) = (Run { max: Some(1), ..*first }, Run { min: 2, ..*first });
+            vec![[&[one], rest].concat(), [&[more], rest].concat()]
+        }
+        _ => vec![row],
+    }
+}
+
 /// Whether a row begins with letters and digits enough.
 fn is_long(runs: &[Run]) -> bool {
     let is_alphanumeric = |run: &&Run| run.set.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -237,7 +248,7 @@ struct Pair {
 
 impl Pair {
     /// Of the first bytes of a row those two that stand most seldom in prose.
-    fn of(runs: &[Run], rule: &Rule) -> Result<Self, RuleError> {
+    fn of(runs: &[Run], rule: &Rule<'_>) -> Result<Self, RuleError> {
         let mut sets = Vec::new();
         for run in runs {
             let fixed = if run.max == Some(run.min) { run.min as usize } else { 1 };
@@ -282,7 +293,7 @@ fn often(set: &ByteSet) -> f32 {
 
 impl Rules {
     /// Compiles rules, each with its kind.
-    pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule)>, beside: Beside) -> Result<Self, RuleError> {
+    pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule<'r>)>, beside: Beside) -> Result<Self, RuleError> {
         let mut builder = Builder::default();
         let number_bit = builder.set(ByteSet::of(super::personal::is_number_byte))?;
         let domain_bit = builder.set(ByteSet::of(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')))?;
@@ -377,11 +388,11 @@ impl Builder {
         u8::try_from(place).ok().filter(|place| usize::from(*place) < MAX_PAIRS).ok_or(RuleError::TooMany)
     }
 
-    fn add(&mut self, kind: Kind, rule: &Rule) -> Result<(), RuleError> {
+    fn add(&mut self, kind: Kind, rule: &Rule<'_>) -> Result<(), RuleError> {
         let number = u16::try_from(self.rules.len()).map_err(|_| RuleError::TooMany)?;
         let lower = |text: &&str| text.to_ascii_lowercase().into_bytes();
         let near: Vec<Vec<u8>> = rule.near.iter().map(lower).collect();
-        for runs in rows(rule.pattern)? {
+        for runs in rows(rule.pattern)?.into_iter().flat_map(|row| told_apart(row, rule)) {
             self.add_row(number, rule, &runs)?;
         }
         for word in &near {
@@ -404,7 +415,7 @@ impl Builder {
         Ok(())
     }
 
-    fn add_row(&mut self, rule: u16, of: &Rule, runs: &[Run]) -> Result<(), RuleError> {
+    fn add_row(&mut self, rule: u16, of: &Rule<'_>, runs: &[Run]) -> Result<(), RuleError> {
         let number = u16::try_from(self.rows.len()).ok().filter(|number| usize::from(*number) < MAX_ROWS).ok_or(RuleError::TooMany)?;
         let least = runs.iter().map(|run| run.min as usize).sum();
         let mut runs = runs.to_vec();
@@ -469,7 +480,7 @@ impl Builder {
 }
 
 /// The text that every match of a row begins with, and whether its case makes no difference: in all of it or in none.
-fn beginning(runs: &[Run]) -> (Vec<u8>, bool) {
+pub(super) fn beginning(runs: &[Run]) -> (Vec<u8>, bool) {
     let mut word = Vec::new();
     let mut any_case = None;
     for run in runs.iter().take(MAX_WORD) {
