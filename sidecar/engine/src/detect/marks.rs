@@ -42,6 +42,7 @@ pub enum Replacement {
 }
 
 /// What tokens are made with. Who has it can tell which value a token stands for, by trying.
+#[derive(PartialEq, Eq)]
 pub struct TokenKey(Zeroizing<Vec<u8>>);
 
 impl TokenKey {
@@ -178,7 +179,9 @@ mod tests {
             assert!(!is_mark(text.as_bytes()), "{text}");
         }
         assert!(inside("see [REDACTED_EMAIL]", "EMAIL") && inside("see [REDACTED_EMAIL]", "EDACTE") && inside("[####1234]", "234"));
-        for (text, value) in [("[REDACTED_EMP1234", "EMP1234"), ("REDACTED_EMAIL", "EMAIL"), ("[####4111 1111", "4111 1111"), ("[x 1234", "1234")] {
+        for (text, value) in
+            [("[REDACTED_EMP1234", "EMP1234"), ("REDACTED_EMAIL", "EMAIL"), ("[####4111 1111", "4111 1111"), ("[x 1234", "1234")]
+        {
             assert!(!inside(text, value), "{text}");
         }
     }

@@ -21,8 +21,8 @@
 
 use std::ops::Range;
 
-use super::compiled::{ASSIGNS, BENDS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, Step, Use, is_local_byte, is_word_byte};
 use super::allow::Allowed;
+use super::compiled::{ASSIGNS, BENDS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, Step, Use, is_local_byte, is_word_byte};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::marks;

@@ -134,9 +134,16 @@ mod tests {
 
     #[test]
     fn what_can_be_followed_is_taken_wherever_it_begins() {
-        for pattern in
-            ["EMP-[0-9]{6}", "[0-9]{3}-[0-9]{2}", "[a-z]+-[0-9]{4}", "(?i)emp[0-9]{4,}", "(?:A|BC)[0-9]{5}", "#[0-9]{5}", "Straße-[0-9]+", "no=[^\\s]+"]
-        {
+        for pattern in [
+            "EMP-[0-9]{6}",
+            "[0-9]{3}-[0-9]{2}",
+            "[a-z]+-[0-9]{4}",
+            "(?i)emp[0-9]{4,}",
+            "(?:A|BC)[0-9]{5}",
+            "#[0-9]{5}",
+            "Straße-[0-9]+",
+            "no=[^\\s]+",
+        ] {
             assert_eq!(said(pattern), "it is taken", "{pattern}");
         }
     }
@@ -150,7 +157,8 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_told_of_where_it_is_too_much() {
-        let class = |number: u32| (0..7).filter(|bit| (number + 65) >> bit & 1 != 0).map(|bit| char::from(b"ABCDEFG"[bit])).collect::<String>();
+        let class =
+            |number: u32| (0..7).filter(|bit| (number + 65) >> bit & 1 != 0).map(|bit| char::from(b"ABCDEFG"[bit])).collect::<String>();
         let many: Vec<String> = (0..63).map(|number| format!("[{}Z][0-9]{{5}}", class(number))).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let told = compile(&many).map(|_| ()).unwrap_err();

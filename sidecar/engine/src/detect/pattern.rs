@@ -78,7 +78,9 @@ pub enum PatternError {
     )]
     Ambiguous(String),
     /// It stands for too many rows, or for too long ones.
-    #[error("its alternatives and repetitions come to too much: at most 64 ways to read it, each of at most 192 parts, repeated at most 4096 times")]
+    #[error(
+        "its alternatives and repetitions come to too much: at most 64 ways to read it, each of at most 192 parts, repeated at most 4096 times"
+    )]
     TooLarge,
     /// It matches an empty text.
     #[error("it matches an empty text: a value has at least two characters")]
@@ -118,7 +120,11 @@ fn lower(hir: &Hir) -> Result<Vec<Vec<Run>>, PatternError> {
             };
             vec![vec![Run { set, min: 1, max: Some(1) }]]
         }
-        HirKind::Look(_) => return Err(PatternError::Unsupported("an anchor or a word boundary, which can't be looked for in a stream: leave it out, since `ends` says where a value ends")),
+        HirKind::Look(_) => {
+            return Err(PatternError::Unsupported(
+                "an anchor or a word boundary, which can't be looked for in a stream: leave it out, since `ends` says where a value ends",
+            ));
+        }
         HirKind::Capture(capture) => lower(&capture.sub)?,
         HirKind::Concat(parts) => {
             let mut rows = vec![Vec::new()];
@@ -153,7 +159,9 @@ fn repeat(rows: &[Vec<Run>], min: u32, max: Option<u32>) -> Result<Vec<Vec<Run>>
         return Ok(if min == 0 { vec![Vec::new(), some] } else { vec![some] });
     }
     let Some(max) = max.filter(|max| *max <= 16) else {
-        return Err(PatternError::Unsupported("a group that repeats without an end, or more than 16 times: say how often at most, as in (?:ab){1,8}"));
+        return Err(PatternError::Unsupported(
+            "a group that repeats without an end, or more than 16 times: say how often at most, as in (?:ab){1,8}",
+        ));
     };
     let mut all = Vec::new();
     let mut so_far = vec![Vec::new()];

@@ -44,7 +44,7 @@ pub struct SecretRules {
 
 impl std::fmt::Debug for SecretRules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(Kind::all().filter(|kind| self.wanted.has(*kind))).finish()
+        f.debug_list().entries(Kind::each().filter(|kind| self.wanted.has(*kind))).finish()
     }
 }
 
