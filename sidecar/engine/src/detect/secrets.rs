@@ -183,7 +183,9 @@ impl Searches {
 
     fn join(&mut self) {
         let found = self.own.as_mut().map(|own| own.places().take()).unwrap_or_default();
-        found.into_iter().for_each(|place| self.pack.places().add(place));
+        for place in found {
+            self.pack.places().add(place);
+        }
     }
 
     fn frontier(&self, rules: &SecretRules, window: Window<'_>) -> usize {
