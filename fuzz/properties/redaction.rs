@@ -1,7 +1,7 @@
 //! What comes out of the redaction doesn't depend on the pieces in which a text arrives, nor on where it pauses, unless it says so; what is
 //! held back is bounded; of a made-up value of any rule of the pack, planted in any text, nothing stays, and what is found in the text that
-//! comes out is nothing of it. The pieces make no difference either where a policy has patterns of its own, values that stay, and other things
-//! than marks in the place of values.
+//! comes out is nothing of it. The pieces make no difference either where a policy has patterns of its own, values that stay, and other
+//! things than marks in the place of values.
 
 use std::sync::{Arc, LazyLock};
 

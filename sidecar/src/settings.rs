@@ -107,7 +107,7 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    /// Loads the policy. `standing` is what stands above it and around it. Signed settings are still to come: [`InForce::follow`] brings them.
+    /// Loads the policy, with what stands around it. Signed settings are still to come: [`InForce::follow`] brings them.
     pub(crate) async fn load(
         source: Source,
         standing: Standing,

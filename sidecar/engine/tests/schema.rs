@@ -92,19 +92,20 @@ secrets (`keys`, `ai`, `cloud`, `code`, `databases`, `messaging`, `monitoring`, 
 `patterns` are written as regular expressions of the crate `regex`, for bytes: without `^`, `$`, `\\b` and look-around. They are followed
 through a stream character by character, so that it has to be plain where each part ends: a class repeats a fixed number of times
 (`[a-z]{8}`), or a character follows that it doesn't have (`[a-z]+-`). A pattern that can't be followed is refused with its place and with
-what to write instead. One that begins with two characters or more (`EMP-`) is found anywhere; any other (`[0-9]{2}-`) where no letter, digit or
-`_` stands before it. A value is found in the disguises below, streamed or not, and one of a kind of the pack beside it.
+what to write instead. One that begins with at least two characters (`EMP-`) is found anywhere; any other (`[0-9]{2}-`) where no letter,
+digit or `_` stands before it. Its values are found in the disguises below. A guard remembers 1,024 names of such kinds while it runs;
+what a policy names beyond that is `[REDACTED_CUSTOM]`.
 
-`allow` is asked of each value as it was found, to its ends, and also where it was in a disguise: of `see mail.example.com/x?y=bob@example.com`
-the e-mail address is `bob@example.com`. A value that others overlap stays only as far as they aren't found.
+`allow` is asked of each value as it was found, from its first character to its last, and of what a disguise says. So an entry keeps
+nothing else from being found, not even within the value that stays: where another kind finds a part of it, that part goes.
 
-With `lastDigits` at most four digits stay with which a value ends, of a value of at least nine letters and digits: `[####1111]`. How
-long it was doesn't show. With `token` equal values of a kind have equal tokens, in requests and answers, so that it can be told that two
-of them are the same and not which: a token is made with a key (HMAC-SHA-256) that no policy has. In a pod the key is random, and equal values have
-equal tokens as long as the guard's container runs; each pod has another. A guard of your own takes it from a file, `--token-key` or
-`LLM_GUARD_TOKEN_KEY`, of at least 32 bytes, and so do several guards the same. Who has the key can find out what a token stands for, by trying. The
-mark it is in spite of both where a value was in a disguise, where several values overlap, and where there are no digits to show. Where a value comes back
-(`restore`), the request has numbered marks.
+With `lastDigits` at most four digits stay with which a value ends, if it has at least nine letters and digits. How long it was doesn't
+show. With `token` equal values of a kind have equal tokens, in requests and answers: it can be told that two are the same, and not which.
+A token is an HMAC-SHA-256 with a key that no policy has. In a pod the guard draws one when it starts, so that tokens are equal as long as
+its container runs, and others in each pod. A guard of your own reads one from a file, `--token-key` or `LLM_GUARD_TOKEN_KEY`, and several
+with the same key make the same tokens. Who has the key can find out what a token stands for, by trying. In spite of both, the mark stands
+in the place of a value that was in a disguise, of several that overlap, and of one that ends in no digit. In a request whose values come
+back (`restore`) numbered marks stand for all.
 
 A value is known by its own form (what it begins with, its length, its check digits), by the name to which it is assigned, or by a word
 near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values are found in disguise, too:

@@ -9,8 +9,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::compiled::LONG;
 use super::kind::Kind;
-use super::matcher::Window;
+use super::matcher::{LOOK_BACK, Window};
 
 /// How marks begin, and tokens.
 const OPENING: &[u8] = b"[REDACTED_";
@@ -26,8 +27,9 @@ const LETTERS: &[u8; 16] = b"bcdfghjlmnqrtvxz";
 const TOKEN_LETTERS: usize = 12;
 /// The most digits of a mark's number.
 const NUMBER_DIGITS: usize = 4;
-/// The most bytes of a mark.
+/// The most bytes of a mark. What stands so far before the end of a match is there still.
 const MARK_BYTES: usize = 128;
+const _: () = assert!(MARK_BYTES + LONG <= LOOK_BACK);
 
 /// What a value is replaced by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,9 +109,11 @@ pub(super) fn is_mark(text: &[u8]) -> bool {
         })
 }
 
-/// Whether a value at a place lies within what stands in another's place: with the bracket before it the text is one, as far as it goes.
-pub(super) fn is_inside(window: Window<'_>, start: usize, end: usize) -> bool {
-    let before = window.run_before(start, MARK_BYTES, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'#' | b'['));
+/// Whether a value at a place, of a match that ends at another, lies within what stands in a value's place: with the bracket before it the
+/// text is one, as far as it goes.
+pub(super) fn is_inside(window: Window<'_>, start: usize, end: usize, matched: usize) -> bool {
+    let most = MARK_BYTES.saturating_sub(matched.saturating_sub(start));
+    let before = window.run_before(start, most, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'#' | b'['));
     let text = window.slice(start - before..end);
     let Some(open) = text[..before].iter().rposition(|byte| *byte == b'[') else { return false };
     begins_mark(&text[open..])
@@ -152,7 +156,7 @@ mod tests {
 
     fn inside(text: &str, value: &str) -> bool {
         let start = text.rfind(value).unwrap();
-        is_inside(Window { bytes: text.as_bytes(), base: 0 }, start, start + value.len())
+        is_inside(Window { bytes: text.as_bytes(), base: 0 }, start, start + value.len(), start + value.len())
     }
 
     #[test]

@@ -877,7 +877,11 @@ impl Matcher {
                 if attempt.unchecked {
                     self.note_unchecked(attempt.start, end, rule.kind);
                 } else if let Some(range) = value(rule, text, least) {
-                    self.note(asked, window, attempt.start + range.start, attempt.start + range.end, rule.kind);
+                    let (from, to) = (attempt.start + range.start, attempt.start + range.end);
+                    // (Where a line broke it, what stands before it may be forgotten.)
+                    if is_broken || !marks::is_inside(window, from, to, end) {
+                        self.note(asked, window, from, to, rule.kind);
+                    }
                 }
             }
             What::Numbers => self.numbers(asked, window, attempt.start, end, after),
@@ -959,9 +963,9 @@ impl Matcher {
         self.keep(asked, attempt);
     }
 
-    /// Notes a value, unless it is allowed, or part of what stands in a value's place.
+    /// Notes a value, unless it is allowed.
     fn note(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, end: usize, kind: Kind) {
-        if !asked.allowed.has(window.slice(start..end)) && !marks::is_inside(window, start, end) {
+        if !asked.allowed.has(window.slice(start..end)) {
             self.places.add(Place { start, end, kind, longest: end.saturating_sub(start), is_plain: true });
         }
     }

@@ -18,8 +18,8 @@ const MAX_BYTES: usize = 2 * 1024 * 1024;
 pub struct Pattern<'p> {
     /// What its values are.
     pub kind: Kind,
-    /// What a value looks like, as [`Rule`] has it. One that begins with a text of at least two characters is found anywhere, any other only
-    /// where no letter, digit or underscore stands before it.
+    /// What a value looks like, as [`Rule`] has it. One that begins with a text of at least two characters is found anywhere, any other
+    /// only where no letter, digit or underscore stands before it.
     pub pattern: &'p str,
     /// As [`Rule::near`].
     pub near: &'p [&'p str],

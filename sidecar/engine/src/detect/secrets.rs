@@ -80,8 +80,8 @@ impl SecretRules {
 
     /// What values are replaced by: as the first entry says that has their kind, else by the mark.
     ///
-    /// The mark it is as well where a value was found in a disguise, or with others that it overlaps; where it ends in no digits, or is short;
-    /// and where there is no key for tokens.
+    /// The mark it is as well where a value was found in a disguise, or with others that it overlaps; where it ends in no digits, or is
+    /// short; and where there is no key for tokens.
     #[must_use]
     pub fn replacing<'k>(self, entries: impl IntoIterator<Item = (&'k [Kind], Replacement)>, key: Option<&'static TokenKey>) -> Self {
         let replacements = entries.into_iter().map(|(kinds, with)| (Wanted::new(kinds), with)).collect();

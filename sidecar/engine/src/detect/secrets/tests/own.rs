@@ -203,7 +203,11 @@ proptest! {
     }
 
     #[test]
-    fn what_stands_in_a_values_place_is_found_no_second_time(places in places(), with in 0..3usize, names in prop::collection::vec(0..NAMES.len() + PATTERNS.len(), 1..5)) {
+    fn what_stands_in_a_values_place_is_found_no_second_time(
+        places in places(),
+        with in 0..3usize,
+        names in prop::collection::vec(0..NAMES.len() + PATTERNS.len(), 1..5),
+    ) {
         let with = [Replacement::Mark, Replacement::LastDigits, Replacement::Token][with];
         let rules = rules(&places, &[], &[(everything(), with)]);
         let value = |name: &usize| NAMES.get(*name).map_or_else(|| PATTERNS[name - NAMES.len()].1.to_owned(), |name| sample(name));
@@ -230,7 +234,9 @@ proptest! {
         let entries = allowed(&text, &cuts);
         let allow = Allowed::new(entries.iter().map(String::as_str));
         let (none, some) = (rules(&places, &[], &[]).find(&text), rules(&places, &entries, &[]).find(&text));
-        let is_in = |place: usize, ranges: &[(Kind, Range<usize>)]| ranges.iter().find(|(_, range)| range.contains(&place)).map(|(_, range)| range.clone());
+        let is_in = |place: usize, ranges: &[(Kind, Range<usize>)]| {
+            ranges.iter().map(|(_, range)| range).find(|range| range.contains(&place)).cloned()
+        };
         for place in 0..text.len() {
             let (before, now) = (is_in(place, &none), is_in(place, &some));
             prop_assert!(now.is_none() || before.is_some(), "{} goes only since something else may stay: {:?} {:?}", place, text, entries);
