@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use llm_guard_engine::controls::{Caller, Policy};
-use llm_guard_engine::detect::secrets::Kind;
+use llm_guard_engine::detect::secrets::{Kind, TokenKey};
 use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, Next, RequestHead};
 use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
@@ -695,6 +695,40 @@ fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() 
     assert_eq!(said.len(), events.len(), "{said:#?}");
     for (event, said) in events.iter().zip(said) {
         assert_eq!(event["choices"], said["choices"]);
+    }
+}
+
+// === what a policy says of values beside their kinds ===
+
+#[test]
+fn what_a_policy_says_of_values_holds_in_every_channel_at_every_split_and_in_requests() {
+    static KEY: LazyLock<TokenKey> = LazyLock::new(|| TokenKey::new(&[7; 32]).unwrap());
+    let redaction = "{requests: redact, kinds: [personalData], patterns: [{name: employeeNumber, pattern: 'EMP-[0-9]{6}'}], allow: ['*@example.org'], \
+                     replacements: [{kinds: [creditCard], with: lastDigits}, {kinds: [employeeNumber, personalData], with: token}]}";
+    let of = |mode: Mode| {
+        let yaml = format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {{mode: {mode}, redaction: {redaction}}}");
+        let standing = Standing { tokens: Some(&KEY), ..Standing::default() };
+        Policy::compile(&GuardPolicy::read(&yaml).unwrap(), &standing).unwrap()
+    };
+    let (card, employee, ours) = (sample("CREDIT_CARD"), ["EMP", "407311"].join("-"), ["press", "example.org"].join("@"));
+    let text = format!("né {employee}, {} {card} ({ours}) {employee}.", sample("EMAIL"));
+    let policy = of(Mode::Hard);
+    let told = asked(&policy, Way::ChatContent, &text).1;
+    let parts: Vec<&str> = told.split(['[', ']']).collect();
+    let ["né ", token, ", ", mail, " ", "####1111", around, again, "."] = parts[..] else { panic!("{told}") };
+    assert!(token == again && token.starts_with("REDACTED_EMPLOYEE_NUMBER_") && mail.starts_with("REDACTED_EMAIL_"), "{told}");
+    assert_eq!(around, format!(" ({ours}) "));
+    for way in WAYS {
+        let (said, expected) = (way.carried(&text), way.carried(&told));
+        assert_eq!(unstreamed_of(begin(&policy, way.path()), way, &said), expected, "{way:?}");
+        assert_eq!(unstreamed_of(begin(&of(Mode::Monitor), way.path()), way, &said), said, "{way:?}");
+        for place in places(&said) {
+            assert_eq!(
+                streamed_of(begin(&policy, way.path()), way, &[&said[..place], &said[place..]], usize::MAX),
+                expected,
+                "{way:?} at {place}"
+            );
+        }
     }
 }
 
