@@ -1,7 +1,7 @@
 //! Patterns that a policy brings: kinds of its own, found as the pack's are.
 //!
-//! The invariant: they have tables of their own. So what the pack grows by takes no room from them, a policy costs what its own patterns
-//! cost, and a pattern that is taken once is taken by every later version of the pack.
+//! The invariant: they have tables of their own. So what the pack grows by takes no room from them, and a policy costs what its own
+//! patterns cost.
 
 use super::allow::Allowed;
 use super::compiled::{Beside, RuleError, Rules, beginning};
