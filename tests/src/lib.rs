@@ -7,6 +7,7 @@ pub mod differential;
 pub mod faulty;
 pub mod guard;
 pub mod injector;
+pub mod leaks;
 pub mod netns;
 pub mod ollama;
 pub mod plain;

@@ -16,7 +16,7 @@ use crate::cache;
 use crate::process::Process;
 
 /// The scripted models, as `tests/ollama/models` has them.
-pub const MODELS: [&str; 6] = ["caller", "calm", "endless", "leaky", "mapper", "thinker"];
+pub const MODELS: [&str; 7] = ["caller", "calm", "echo", "endless", "leaky", "mapper", "thinker"];
 
 /// A running server.
 #[derive(Debug)]
