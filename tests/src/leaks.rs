@@ -60,6 +60,20 @@ const DRAWN: &[&str] = &[
 ];
 
 
+impl Leak {
+    /// The value as it stands in the sentence.
+    #[must_use]
+    pub fn written(&self) -> String {
+        self.form.write(&self.value)
+    }
+
+    /// What is left of the sentence when another mark stands in the place of the value.
+    #[must_use]
+    pub fn left_with(&self, mark: &str) -> String {
+        self.left.replacen(&format!("[REDACTED_{}]", self.kind), mark, 1)
+    }
+}
+
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -16,4 +16,5 @@ pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod records;
+pub mod relay;
 pub mod settings;
