@@ -161,7 +161,7 @@ pub fn leaks() -> Vec<Leak> {
         (name, form, sample.before, sample.value, sample.after.trim_end().to_owned())
     };
     let made = made().into_iter().map(|(name, form, value)| {
-        let (before, after) = if name == "POSTGRES_URL" { ("postgres://svc_ledger:", "@ledger-db:5432/ledger") } else { ("", "") };
+        let (before, after) = if name == "POSTGRES_URL" { ("postgres://svc_ledger:", "@pg-main:5432/ledger") } else { ("", "") };
         (name, form, before.to_owned(), value, after.to_owned())
     });
     let plain = DRAWN.iter().enumerate().map(|(place, name)| drawn(Form::Plain, name, place));
