@@ -27,32 +27,24 @@ pub struct Leak {
 /// Kinds whose values are drawn from their own patterns: some of each topic.
 const DRAWN: &[&str] = &[
     "AGE_SECRET_KEY",
-    "BCRYPT_HASH",
     "ANTHROPIC_KEY",
-    "GROQ_KEY",
     "REPLICATE_TOKEN",
     "MISTRAL_KEY",
     "AWS_ACCESS_KEY",
     "AWS_SECRET_KEY",
     "GCP_API_KEY",
-    "DIGITALOCEAN_TOKEN",
-    "GITHUB_FINE_GRAINED_TOKEN",
     "GITLAB_TOKEN",
     "NPM_TOKEN",
     "DATABRICKS_TOKEN",
     "PLANETSCALE_PASSWORD",
     "SLACK_BOT_TOKEN",
     "TELEGRAM_BOT_TOKEN",
-    "SENDGRID_KEY",
     "GRAFANA_SERVICE_TOKEN",
     "NEWRELIC_USER_KEY",
-    "SENTRY_USER_TOKEN",
     "STRIPE_SECRET_KEY",
     "SHOPIFY_TOKEN",
     "SQUARE_TOKEN",
-    "AIRTABLE_TOKEN",
     "HUBSPOT_TOKEN",
-    "MAPBOX_TOKEN",
     "BEARER_TOKEN",
     "PASSWORD",
     "OTP_SECRET",
@@ -129,9 +121,9 @@ const DISGUISED: &[(Form, &str)] = &[
     (Form::Base64Url, "OPENAI_KEY"),
     (Form::Hexadecimal, "SLACK_USER_TOKEN"),
     (Form::Percent, "STRIPE_WEBHOOK_SECRET"),
-    (Form::Unicode, "PYPI_TOKEN"),
+    (Form::Unicode, "SQUARE_TOKEN"),
     (Form::References, "AWS_ACCESS_KEY"),
-    (Form::Wide, "NEON_KEY"),
+    (Form::Wide, "STRIPE_SECRET_KEY"),
     (Form::Invisible, "LINEAR_KEY"),
     (Form::Markdown, "HUGGINGFACE_TOKEN"),
     (Form::Lines, "GITHUB_OAUTH"),
@@ -261,13 +253,8 @@ mod tests {
         for group in Group::all() {
             assert!(leaks.iter().any(|leak| Kind::of_name(leak.kind).is_some_and(|kind| kind.group() == group)), "{}", group.key());
         }
-        let mut wrong = 0;
         for leak in &leaks {
-            if redacted(&leak.said) != leak.left {
-                wrong += 1;
-                println!("{:?} {}:\n{}\n{}\n{}", leak.form, leak.kind, leak.said, redacted(&leak.said), leak.left);
-            }
+            assert_eq!(redacted(&leak.said), leak.left, "{:?} {}", leak.form, leak.kind);
         }
-        assert_eq!(wrong, 0);
     }
 }

@@ -71,13 +71,13 @@ struct Script {
 impl Script {
     /// As many answers as it takes to say all of `leaks`, each in the channel that its number and `turn` make out.
     fn all(leaks: &[Leak], channels: &[Channel], turn: usize) -> Vec<Self> {
-        let mut scripts = vec![Self::default()];
+        let mut scripts: Vec<Self> = Vec::new();
         for (number, leak) in leaks.iter().enumerate() {
             let channel = channels[(number + turn) % channels.len()];
-            let longer = scripts.last().map(|script| script.with(channel, leak)).unwrap_or_default();
-            match scripts.last_mut() {
-                Some(last) if longer.fits() => *last = longer,
-                _ => scripts.push(Self::default().with(channel, leak)),
+            let longer = scripts.iter().map(|script| script.with(channel, leak)).enumerate().find(|(_, script)| script.fits());
+            match longer {
+                Some((place, script)) => scripts[place] = script,
+                None => scripts.push(Self::default().with(channel, leak)),
             }
         }
         assert!(scripts.iter().all(Self::fits), "a sentence is longer than the model's memory");
