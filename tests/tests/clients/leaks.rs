@@ -14,7 +14,7 @@ use llm_guard_tests::leaks::{Form, Leak, leaks};
 use llm_guard_tests::plain;
 use llm_guard_tests::relay::Relay;
 
-use super::{Ask, Client, Error, Guard, Map, Ollama, Outcome, Said, Value, json, normalised};
+use super::{Ask, Client, Error, Guard, Map, Ollama, Outcome, Said, Value, io, json, normalised};
 
 /// How many tokens the model says, as `tests/ollama/models/echo/answer.txt` has it.
 const ECHO: usize = 520;
@@ -266,24 +266,44 @@ fn whole(value: &mut Value, script: &Script) {
 }
 
 /// Eight bytes in a row of a value as it is written, or of what it means. What benign text has as well doesn't count.
-fn pieces<'s>(script: &'s Script) -> HashSet<Vec<u8>> {
-    let windows = |text: &str| text.as_bytes().windows(8).map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let benign: HashSet<Vec<u8>> = script.leaks().flat_map(|leak| windows(&leak.left)).collect();
-    let secret = script.leaks().flat_map(|leak| {
+fn pieces(scripts: &[&Script]) -> HashSet<[u8; 8]> {
+    let windows = |text: &str| text.as_bytes().windows(8).filter_map(|window| window.try_into().ok()).collect::<Vec<[u8; 8]>>();
+    let leaks = || scripts.iter().flat_map(|script| script.leaks());
+    let mut pieces = HashSet::new();
+    for leak in leaks() {
         let written = leak.written();
         let escaped = Value::from(written.as_str()).to_string();
-        [windows(&leak.value), windows(&written), windows(escaped.trim_matches('"'))].concat()
-    });
-    secret.filter(|piece| !benign.contains(piece)).collect()
+        for text in [&leak.value, &written, escaped.trim_matches('"')] {
+            pieces.extend(windows(text));
+        }
+    }
+    for piece in leaks().flat_map(|leak| windows(&leak.left)) {
+        pieces.remove(&piece);
+    }
+    pieces
 }
 
-/// That a body shows nothing of a script's values, neither in its bytes nor in what its frames say when they are joined.
-fn assert_nothing_shows(body: &[u8], script: &Script, place: &str) {
-    let pieces = pieces(script);
+/// That an answer shows nothing of the values, neither in its bytes, nor in what its frames say when they are joined, as text or as the
+/// numbers of bytes.
+fn assert_nothing_shows(body: &[u8], scripts: &[&Script], place: &str) {
+    let pieces = pieces(scripts);
     let has = |bytes: &[u8]| bytes.windows(8).find(|window| pieces.contains(*window)).map(|window| String::from_utf8_lossy(window).into_owned());
     assert_eq!(has(body), None, "{place}: its bytes show a part of a value");
     for text in apis::texts(body) {
         assert_eq!(has(text.as_bytes()), None, "{place}: its frames, joined, show a part of a value");
+    }
+    let mut numbers = Vec::new();
+    Api::values(body).iter().for_each(|value| bytes(value, &mut numbers));
+    assert_eq!(has(&numbers), None, "{place}: its numbers show a part of a value");
+}
+
+/// The numbers in a document that may be bytes.
+fn bytes(value: &Value, found: &mut Vec<u8>) {
+    match value {
+        Value::Number(number) => found.extend(number.as_u64().and_then(|number| u8::try_from(number).ok())),
+        Value::Array(items) => items.iter().for_each(|item| bytes(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| bytes(field, found)),
+        _ => {}
     }
 }
 
@@ -292,6 +312,11 @@ fn policy(redaction: &str) -> String {
         "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nmetadata: {{name: leaks}}\nspec:\n  mode: hard\n  \
          promptInjection: {{mode: monitor}}\n  tools: {{allow: [search_docs]}}\n  redaction: {{{redaction}}}\n"
     )
+}
+
+fn guard(upstream: String, name: &str, redaction: &str) -> io::Result<Guard> {
+    // At a level that says more than an operator's, for the scan of the records.
+    Guard::before(upstream, name).policy(policy(redaction)).argument("--log-level").argument("debug").start()
 }
 
 /// The request of an API that tells the model to say this.
@@ -303,7 +328,7 @@ fn request(api: Api, told: &str, stream: bool) -> Value {
 
 fn nothing_gets_out(api: Api, name: &str) -> Outcome {
     let ollama = Ollama::start()?;
-    let guard = Guard::before(ollama.url(), name).policy(policy("requests: count")).start()?;
+    let guard = guard(ollama.url(), name, "requests: count")?;
     let leaks = leaks();
     let channels = channels(api);
     let (mut counted, mut compared) = (0, 0);
@@ -316,7 +341,7 @@ fn nothing_gets_out(api: Api, name: &str) -> Outcome {
             let asked = request(api, &script.told(|leak| leak.said.clone()), stream);
             let reply = guard.post(api.path(), &asked)?;
             assert_eq!(reply.status, 200, "{place}: {}", reply.text());
-            assert_nothing_shows(&reply.body, script, &place);
+            assert_nothing_shows(&reply.body, &[script], &place);
             let guarded = frames(api, stream, &reply.body)?;
             assert_eq!(parsed(said(api, &guarded, stream))?, parsed(script.seen(api, stream, |leak| leak.left.clone()))?, "{place}");
             counted += script.leaks().filter(|leak| !leak.kind.is_empty()).count();
@@ -330,6 +355,21 @@ fn nothing_gets_out(api: Api, name: &str) -> Outcome {
                 assert_eq!(framing(&direct, script), framing(&guarded, script), "{place}");
                 compared += 1;
             }
+        }
+    }
+    // With what the server tells of each token, where it tells that.
+    if matches!(api, Api::Chat | Api::Generate | Api::OpenAi) {
+        for (stream, script) in [true, false].into_iter().zip(Script::all(&leaks, channels, 0)) {
+            let mut asked = request(api, &script.told(|leak| leak.said.clone()), stream);
+            asked["logprobs"] = true.into();
+            asked["top_logprobs"] = 2.into();
+            let reply = guard.post(api.path(), &asked)?;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            assert_nothing_shows(&reply.body, &[&script], "with log-probabilities");
+            let answer = parsed(said(api, &frames(api, stream, &reply.body)?, stream))?;
+            assert_eq!(answer, parsed(script.seen(api, stream, |leak| leak.left.clone()))?, "with log-probabilities, streamed: {stream}");
+            let direct = plain::post(ollama.address(), api.path(), &asked)?;
+            assert!(direct.text().contains("\"logprob\""), "the server tells of tokens");
         }
     }
     for leak in leaks.iter().filter(|leak| !leak.kind.is_empty()) {
@@ -359,10 +399,10 @@ fn stands_in_json(leak: &Leak) -> bool {
 fn only_the_client_gets_its_values(api: Api, name: &str) -> Outcome {
     let ollama = Ollama::start()?;
     let relay = Relay::before(ollama.address())?;
-    let guard = Guard::before(relay.url(), name).policy(policy("requests: redact, restore: true")).start()?;
+    let guard = guard(relay.url(), name, "requests: redact, restore: true")?;
     let (in_json, escaped): (Vec<Leak>, Vec<Leak>) = leaks().into_iter().partition(stands_in_json);
     let in_texts = if api == Api::Completion { &[Channel::Content][..] } else { &[Channel::Content, Channel::Thinking] };
-    let mut back = 0;
+    let (mut back, mut played) = (0, Vec::new());
     // Every value in a stream, and some of them whole.
     for (stream, step) in [(true, 1), (false, 3)] {
         let rounds = at_once(api, stream).iter().flat_map(|channels| Script::all(&in_json, channels, usize::from(stream)));
@@ -381,15 +421,45 @@ fn only_the_client_gets_its_values(api: Api, name: &str) -> Outcome {
             let bodies = relay.bodies(api.path()).iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<Value>, _>>()?;
             let told: Vec<&str> = bodies.iter().flat_map(strings).map(|text| text.trim_start_matches('·')).collect();
             assert!(told.contains(&marked.as_str()), "{place}: {told:#?} don't have {marked:?}");
-            let (asked, answered) = (relay.asked(), relay.answered());
-            for bytes in asked.iter().chain(&answered) {
-                assert_nothing_shows(bytes, &script, &place);
-            }
-            assert!(answered.iter().any(|bytes| !bytes.is_empty()), "{place}: the server answers through the relay");
             back += marks;
+            played.push(script);
         }
     }
+    let played: Vec<&Script> = played.iter().collect();
+    let answered = relay.answered();
+    assert!(answered.iter().any(|bytes| !bytes.is_empty()), "the server answers through the relay");
+    for bytes in relay.asked().iter().chain(&answered) {
+        assert_nothing_shows(bytes, &played, api.path());
+    }
     println!("{}: {back} values came back", api.path());
+    assert!(guard.stop()?.success());
+    Ok(())
+}
+
+/// What only its key tells of, in the arguments of a call.
+fn a_key_tells_of_its_value(api: Api, name: &str) -> Outcome {
+    let ollama = Ollama::start()?;
+    let guard = guard(ollama.url(), name, "requests: count")?;
+    let keys = [("PASSWORD", "password"), ("AWS_SECRET_KEY", "aws_secret_access_key"), ("MISTRAL_KEY", "mistral_api_key"), ("SSN", "ssn")];
+    let named = |kind: &str| keys.iter().find(|(of, _)| *of == kind).map(|(_, key)| *key);
+    let call: Vec<Leak> = leaks().into_iter().filter(|leak| leak.form == Form::Plain && named(leak.kind).is_some()).collect();
+    assert_eq!(call.len(), keys.len());
+    let arguments = |of: &dyn Fn(&Leak) -> String| {
+        let members = call.iter().filter_map(|leak| Some((named(leak.kind)?.to_owned(), of(leak).into())));
+        json!({"query": members.chain([("note".to_owned(), json!("fine"))]).collect::<Map<_, _>>()})
+    };
+    let (said_so, left) = (arguments(&|leak| leak.value.replace('-', "")), arguments(&|leak| format!("[REDACTED_{}]", leak.kind)));
+    let text = format!("<tool_call>{}</tool_call>", json!({"name": "search_docs", "arguments": said_so}));
+    let told = "·".repeat(ECHO - tokens(&text)) + &text;
+    let script = Script { call, ..Script::default() };
+    for stream in [true, false] {
+        let asked = request(api, &told, stream);
+        let direct = plain::post(ollama.address(), api.path(), &asked)?;
+        assert_eq!(parsed(said(api, &frames(api, stream, &direct.body)?, stream))?.3, std::slice::from_ref(&said_so), "the server leaks");
+        let reply = guard.post(api.path(), &asked)?;
+        assert_eq!(parsed(said(api, &frames(api, stream, &reply.body)?, stream))?.3, std::slice::from_ref(&left), "streamed: {stream}");
+        assert_nothing_shows(&reply.body, &[&script], api.path());
+    }
     assert!(guard.stop()?.success());
     Ok(())
 }
@@ -398,7 +468,7 @@ fn only_the_client_gets_its_values(api: Api, name: &str) -> Outcome {
 fn a_value_that_json_escapes_comes_back_as_json(api: Api, name: &str) -> Outcome {
     let ollama = Ollama::start()?;
     let relay = Relay::before(ollama.address())?;
-    let guard = Guard::before(relay.url(), name).policy(policy("requests: redact, restore: true")).start()?;
+    let guard = guard(relay.url(), name, "requests: redact, restore: true")?;
     let card = ["4556", "7375", "8689", "9855"].join("\n");
     let text = format!("Let me see.<tool_call>{{\"name\": \"search_docs\", \"arguments\": {{\"query\": {{\"about\": \"{card}\"}}}}}}</tool_call>");
     let told = "·".repeat(ECHO - 30) + &text;
@@ -418,7 +488,7 @@ fn a_value_that_json_escapes_comes_back_as_json(api: Api, name: &str) -> Outcome
 fn what_comes_back_is_ones_own(api: Api, name: &str) -> Outcome {
     let ollama = Ollama::with_slots(2)?;
     let relay = Relay::before(ollama.address())?;
-    let guard = Guard::before(relay.url(), name).policy(policy("requests: redact, restore: true")).start()?;
+    let guard = guard(relay.url(), name, "requests: redact, restore: true")?;
     let script = |who: &str| {
         let leak = |number: usize| {
             let value = [&format!("{who}.{}", ["one", "two", "three"][number % 3]), "@", "ledger", &format!("-{number}.org")].concat();
@@ -447,8 +517,8 @@ fn what_comes_back_is_ones_own(api: Api, name: &str) -> Outcome {
     }
     let bodies = relay.bodies(api.path());
     assert_eq!(bodies.len(), 4);
-    for (body, script) in bodies.iter().flat_map(|body| scripts.iter().map(move |script| (body, script))) {
-        assert_nothing_shows(body, script, "what the server was told");
+    for body in &bodies {
+        assert_nothing_shows(body, &scripts.each_ref(), "what the server was told");
     }
     assert!(guard.stop()?.success());
     Ok(())
@@ -462,7 +532,7 @@ fn a_client_reads_every_answer(client: Client, api: Api, name: &str) -> Outcome 
     for (restore, leaks) in [(false, &all), (true, &in_json)] {
         let name = format!("{name}-{}", if restore { "restored" } else { "redacted" });
         let redaction = if restore { "requests: redact, restore: true" } else { "requests: count" };
-        let guard = Guard::before(ollama.url(), &name).policy(policy(redaction)).start()?;
+        let guard = guard(ollama.url(), &name, redaction)?;
         let mut scripts = Vec::new();
         for stream in [true, false] {
             for channels in at_once(api, stream) {
@@ -488,7 +558,7 @@ fn a_client_reads_every_answer(client: Client, api: Api, name: &str) -> Outcome 
             let expected = script.seen(api, *stream, |leak| if restore { leak.said.clone() } else { leak.left.clone() });
             assert_eq!(parsed(client.said(seen))?, parsed(expected)?, "{place}");
             if !restore {
-                assert_nothing_shows(seen.to_string().as_bytes(), script, &place);
+                assert_nothing_shows(seen.to_string().as_bytes(), &[script], &place);
             }
         }
         assert!(guard.stop()?.success());
@@ -535,7 +605,7 @@ for_each_api!(
 
 /// One test a client, and one an API that has calls.
 macro_rules! for_each_caller {
-    ($($client:ident, $json:ident: $caller:expr, $api:expr);*) => {$(
+    ($($client:ident, $json:ident, $key:ident: $caller:expr, $api:expr);*) => {$(
         #[test]
         fn $client() -> Outcome {
             a_client_reads_every_answer($caller, $api, concat!("clients-leaks-", stringify!($client)))
@@ -545,14 +615,19 @@ macro_rules! for_each_caller {
         fn $json() -> Outcome {
             a_value_that_json_escapes_comes_back_as_json($api, concat!("clients-leaks-", stringify!($json)))
         }
+
+        #[test]
+        fn $key() -> Outcome {
+            a_key_tells_of_its_value($api, concat!("clients-leaks-", stringify!($key)))
+        }
     )*};
 }
 
 for_each_caller!(
-    python_ollama, in_chat_what_json_escapes_comes_back_as_json: Client::PythonOllama, Api::Chat;
-    python_openai, in_openai_what_json_escapes_comes_back_as_json: Client::PythonOpenAi, Api::OpenAi;
-    python_responses, in_responses_what_json_escapes_comes_back_as_json: Client::PythonResponses, Api::Responses;
-    python_anthropic, in_messages_what_json_escapes_comes_back_as_json: Client::PythonAnthropic, Api::Messages
+    python_ollama, in_chat_what_json_escapes_comes_back_as_json, in_chat_a_key_tells_of_its_value: Client::PythonOllama, Api::Chat;
+    python_openai, in_openai_what_json_escapes_comes_back_as_json, in_openai_a_key_tells_of_its_value: Client::PythonOpenAi, Api::OpenAi;
+    python_responses, in_responses_what_json_escapes_comes_back_as_json, in_responses_a_key_tells_of_its_value: Client::PythonResponses, Api::Responses;
+    python_anthropic, in_messages_what_json_escapes_comes_back_as_json, in_messages_a_key_tells_of_its_value: Client::PythonAnthropic, Api::Messages
 );
 
 #[test]
