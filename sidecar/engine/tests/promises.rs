@@ -732,6 +732,60 @@ fn what_a_policy_says_of_values_holds_in_every_channel_at_every_split_and_in_req
     }
 }
 
+/// Values of no form of their own, each with the key that tells what it is, and what is left of it.
+fn assigned() -> [(&'static str, String, &'static str); 4] {
+    let letters = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz9Kq7Rt5";
+    [
+        ("password", ["Tr0ub4", "dor-and", "-3x"].concat(), "[REDACTED_PASSWORD]"),
+        ("aws_secret_access_key", letters.to_owned(), "[REDACTED_AWS_SECRET_KEY]"),
+        ("Authorization", format!("Bearer {letters}"), "Bearer [REDACTED_BEARER_TOKEN]"),
+        ("ssn", ["536", "22", "8726"].concat(), "[REDACTED_SSN]"),
+    ]
+}
+
+#[test]
+fn in_the_arguments_of_a_call_a_value_is_known_by_its_key() {
+    let policy = policy(Mode::Hard);
+    for (name, value, left) in assigned() {
+        let said = |value: &str| json!({"q": [{name: value, "note": "fine"}, {name: [value]}], "mail": sample("EMAIL")}).to_string();
+        let text = said(&value);
+        let expected = said(left).replace(&sample("EMAIL"), "[REDACTED_EMAIL]");
+        for way in WAYS.into_iter().filter(|way| way.carried("") != "") {
+            assert_eq!(unstreamed(&policy, way, &text), expected, "{way:?}");
+            assert_eq!(streamed(&policy, way, &[&text[..9], &text[9..]], usize::MAX), expected, "{way:?}");
+        }
+    }
+}
+
+#[test]
+fn in_the_arguments_of_an_earlier_call_a_value_is_known_by_its_key() {
+    for (name, value, _) in assigned() {
+        let arguments = json!({"q": {name: value, "note": "fine"}});
+        let call = |arguments: &Value| json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}});
+        let asked = |message: Value| json!([{"role": "user", "content": "so?"}, message]);
+        let text = Value::from(arguments.to_string());
+        let bodies = [
+            ("/api/chat", json!({"model": "m", "messages": asked(json!({"role": "assistant", "tool_calls": [call(&arguments)]}))})),
+            ("/v1/chat/completions", json!({"model": "m", "messages": asked(json!({"role": "assistant", "tool_calls": [call(&text)]}))})),
+            ("/v1/responses", json!({"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": text}]})),
+            (
+                "/v1/messages",
+                json!({"model": "m", "max_tokens": 9, "messages": asked(json!({"role": "assistant", "content": [
+                    {"type": "tool_use", "id": "c", "name": "f", "input": arguments}]}))}),
+            ),
+        ];
+        for (path, body) in bodies {
+            let mut exchange = begin(&restoring(), path);
+            let Ok(Forward::Encoded { body, .. }) = exchange.judge_request(body.to_string().as_bytes()) else {
+                panic!("{path}: {name} goes on as it came")
+            };
+            let told = String::from_utf8(body.to_vec()).unwrap();
+            let bare = value.rsplit(' ').next().unwrap();
+            assert!(!told.contains(bare) && told.contains("[REDACTED_") && told.contains("_1]") && told.contains("fine"), "{path}: {told}");
+        }
+    }
+}
+
 // === what was masked in a request, and comes back ===
 
 fn restoring() -> Arc<Policy> {

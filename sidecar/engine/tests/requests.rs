@@ -463,7 +463,7 @@ fn what_a_model_is_made_with_and_what_is_looked_up_can_be_edited() {
     let (mail, mark) = (mail(), "[REDACTED_EMAIL]");
     let edited = |body: Body, text: &str| {
         let mut request: Box<dyn Request> = decode_request(body, text.replace('@', &mail).as_bytes()).unwrap();
-        request.edit_texts(&mut |text| text.contains(&mail).then(|| text.replace(&mail, mark)));
+        request.edit_texts(&mut |_, text| text.contains(&mail).then(|| text.replace(&mail, mark)));
         (String::from_utf8(request.encode()).unwrap(), text.replace('@', mark))
     };
     for (body, text) in [
