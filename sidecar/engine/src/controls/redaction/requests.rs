@@ -27,12 +27,17 @@ fn kinds(rules: &Arc<SecretRules>, request: &mut dyn Request) -> BTreeSet<&'stat
     kinds
 }
 
+/// How JSON writes a name before the text that it is assigned.
+fn before(name: &str) -> String {
+    format!("{name}\": \"")
+}
+
 /// Values in a text that are known by the name that it is assigned to, as JSON writes it.
 fn find_named(rules: &Arc<SecretRules>, name: &str, text: &str) -> Vec<(Kind, Range<usize>)> {
     if name.is_empty() {
         return Vec::new();
     }
-    let before = format!("{name}\": \"");
+    let before = before(name);
     let places = rules.find(&[&before, text].concat()).into_iter();
     places.filter_map(|(kind, place)| Some((kind, place.start.checked_sub(before.len())?..place.end - before.len()))).collect()
 }
@@ -101,23 +106,25 @@ impl Redaction {
         let mut mended: Option<String> = None;
         for _ in 0..ROUNDS {
             let text = mended.as_deref().unwrap_or(text);
-            let mut places = self.rules.find(text);
-            if places.is_empty() {
-                places = find_named(&self.rules, name, text);
-            }
+            let (places, before) = match self.rules.find(text) {
+                none if none.is_empty() => (find_named(&self.rules, name, text), before(name)),
+                places => (places, String::new()),
+            };
             if places.is_empty() {
                 break;
             }
             for (kind, _) in &places {
                 found(kind.name());
             }
+            let Some(masks) = masks.as_deref_mut() else {
+                let whole = self.rules.redact(&[&before, text].concat(), &mut |_| {});
+                mended = Some(whole.strip_prefix(&before).map(str::to_owned).unwrap_or(whole));
+                continue;
+            };
             let (mut out, mut given) = (String::with_capacity(text.len()), 0);
             for (kind, place) in places {
                 out.push_str(text.get(given..place.start).unwrap_or_default());
-                match masks.as_deref_mut() {
-                    Some(masks) => out.push_str(&masks.mark(kind.name(), text.get(place.clone()).unwrap_or_default())),
-                    None => out.push_str(kind.mark()),
-                }
+                out.push_str(&masks.mark(kind.name(), text.get(place.clone()).unwrap_or_default()));
                 given = place.end;
             }
             out.push_str(text.get(given..).unwrap_or_default());
