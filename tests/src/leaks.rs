@@ -51,7 +51,6 @@ const DRAWN: &[&str] = &[
     "PASSPORT",
 ];
 
-
 impl Leak {
     /// The value as it stands in the sentence.
     #[must_use]
@@ -106,9 +105,10 @@ impl Form {
             Self::Unicode => each(&|sign| format!("\\u{:04x}", u32::from(sign))),
             Self::References => each(&|sign| format!("&#{};", u32::from(sign))),
             Self::Wide => each(&|sign| char::from_u32(u32::from(sign) + 0xFEE0).unwrap_or(sign).to_string()),
-            Self::Invisible => {
-                value.char_indices().flat_map(|(place, sign)| (place > 0 && place % 3 == 0).then_some('\u{200b}').into_iter().chain([sign])).collect()
-            }
+            Self::Invisible => value
+                .char_indices()
+                .flat_map(|(place, sign)| (place > 0 && place % 3 == 0).then_some('\u{200b}').into_iter().chain([sign]))
+                .collect(),
             Self::Markdown => format!("{}**{}`{second}", &first[..first.len() / 2], &first[first.len() / 2..]),
             Self::Lines => format!("{first}\n{second}"),
         }
@@ -145,6 +145,10 @@ const SENTENCES: &[(&str, &str)] = &[
 const HARMLESS: &str = "Not secret: sk-short, hf_x, AKIA, ghp_1, eyJ.no, me at home dot org, 12-345-678, [REDACTED], [REDACTED_EMAIL_.\n";
 
 /// Every value, in its sentence.
+///
+/// # Panics
+///
+/// If no value of a kind can be drawn.
 #[must_use]
 pub fn leaks() -> Vec<Leak> {
     let drawn = |form, name: &'static str, seed: usize| {
@@ -183,13 +187,15 @@ fn made() -> Vec<(&'static str, Form, String)> {
         "iss": "https://login.ledger.internal/realms/cassowary", "aud": ["ledger", "balustrade", "parquetry"], "sub": chance.letters(24),
         "exp": 1_893_456_000_u32, "iat": 1_893_452_400_u32, "jti": chance.letters(22), "scope": "read:notes write:notes admin:everything",
     });
-    let long = token(&json!({"alg": "RS256", "typ": "JWT", "kid": chance.letters(12)}).to_string(), &claims.to_string(), &chance.bytes(256));
+    let long =
+        token(&json!({"alg": "RS256", "typ": "JWT", "kid": chance.letters(12)}).to_string(), &claims.to_string(), &chance.bytes(256));
     let label = ["EC", "PRIVATE", "KEY"].join(" ");
     let key = STANDARD.encode(chance.bytes(121));
     let lines: Vec<&str> = key.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     let armoured = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----", lines.join("\n"));
     let bank = |country: &str, account: &str| {
-        let digits: String = format!("{account}{country}00").chars().filter_map(|sign| sign.to_digit(36)).map(|digit| digit.to_string()).collect();
+        let digits: String =
+            format!("{account}{country}00").chars().filter_map(|sign| sign.to_digit(36)).map(|digit| digit.to_string()).collect();
         let rest = digits.bytes().fold(0, |rest, digit| (rest * 10 + u32::from(digit - b'0')) % 97);
         format!("{country}{:02}{account}", 98 - rest)
     };

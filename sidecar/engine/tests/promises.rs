@@ -750,7 +750,7 @@ fn in_the_arguments_of_a_call_a_value_is_known_by_its_key() {
         let said = |value: &str| json!({"q": [{name: value, "note": "fine"}, {name: [value]}], "mail": sample("EMAIL")}).to_string();
         let text = said(&value);
         let expected = said(left).replace(&sample("EMAIL"), "[REDACTED_EMAIL]");
-        for way in WAYS.into_iter().filter(|way| way.carried("") != "") {
+        for way in WAYS.into_iter().filter(|way| !way.carried("").is_empty()) {
             assert_eq!(unstreamed(&policy, way, &text), expected, "{way:?}");
             assert_eq!(streamed(&policy, way, &[&text[..9], &text[9..]], usize::MAX), expected, "{way:?}");
         }
@@ -779,7 +779,7 @@ fn in_the_arguments_of_an_earlier_call_a_value_is_known_by_its_key() {
             let Ok(Forward::Encoded { body, .. }) = exchange.judge_request(body.to_string().as_bytes()) else {
                 panic!("{path}: {name} goes on as it came")
             };
-            let told = String::from_utf8(body.to_vec()).unwrap();
+            let told = String::from_utf8(body).unwrap();
             let bare = value.rsplit(' ').next().unwrap();
             assert!(!told.contains(bare) && told.contains("[REDACTED_") && told.contains("_1]") && told.contains("fine"), "{path}: {told}");
         }

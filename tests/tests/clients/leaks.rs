@@ -160,8 +160,11 @@ fn tokens(text: &str) -> usize {
     count + run.div_ceil(2)
 }
 
-/// A transcript's arguments as values, for what is JSON in one API is an object in another.
-fn parsed(said: Said) -> Result<(String, String, Vec<Value>, Vec<Value>), Box<dyn Error>> {
+/// The content, the thinking, the names of the tools that are called, and what they are called with: as values, for what is JSON in a
+/// string in one API is an object in another.
+type Parsed = (String, String, Vec<Value>, Vec<Value>);
+
+fn parsed(said: Said) -> Result<Parsed, Box<dyn Error>> {
     let Said { content, thinking, tools, arguments } = said;
     let arguments = arguments.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
     Ok((content, thinking, tools, arguments))
@@ -287,13 +290,16 @@ fn pieces(scripts: &[&Script]) -> HashSet<[u8; 8]> {
 /// numbers of bytes.
 fn assert_nothing_shows(body: &[u8], scripts: &[&Script], place: &str) {
     let pieces = pieces(scripts);
-    let has = |bytes: &[u8]| bytes.windows(8).find(|window| pieces.contains(*window)).map(|window| String::from_utf8_lossy(window).into_owned());
+    let has =
+        |bytes: &[u8]| bytes.windows(8).find(|window| pieces.contains(*window)).map(|window| String::from_utf8_lossy(window).into_owned());
     assert_eq!(has(body), None, "{place}: its bytes show a part of a value");
     for text in apis::texts(body) {
         assert_eq!(has(text.as_bytes()), None, "{place}: its frames, joined, show a part of a value");
     }
     let mut numbers = Vec::new();
-    Api::values(body).iter().for_each(|value| bytes(value, &mut numbers));
+    for value in Api::values(body) {
+        bytes(&value, &mut numbers);
+    }
     assert_eq!(has(&numbers), None, "{place}: its numbers show a part of a value");
 }
 
@@ -332,9 +338,10 @@ fn nothing_gets_out(api: Api, name: &str) -> Outcome {
     let leaks = leaks();
     let channels = channels(api);
     let (mut counted, mut compared) = (0, 0);
-    // Streamed, every value in every channel; whole, every value in one of them.
-    let rounds = (0..channels.len()).map(|turn| (true, channels, turn));
-    let rounds = rounds.chain(at_once(api, false).iter().map(|channels| (false, *channels, 1)));
+    // Every value in every channel: where there are three, streamed in two of them and whole in the third, which is another in each API.
+    let of_three = [Api::Chat, Api::OpenAi, Api::Messages, Api::Responses].iter().position(|of| *of == api).map(|place| place % 3);
+    let rounds = (0..channels.len()).filter(|turn| of_three != Some(*turn)).map(|turn| (true, channels, turn));
+    let rounds = rounds.chain(at_once(api, false).iter().map(|channels| (false, *channels, of_three.unwrap_or(1))));
     for (stream, channels, turn) in rounds {
         for (number, script) in Script::all(&leaks, channels, turn).iter().enumerate() {
             let place = format!("{}, streamed: {stream}, turn {turn}, script {number}", api.path());
@@ -470,7 +477,8 @@ fn a_value_that_json_escapes_comes_back_as_json(api: Api, name: &str) -> Outcome
     let relay = Relay::before(ollama.address())?;
     let guard = guard(relay.url(), name, "requests: redact, restore: true")?;
     let card = ["4556", "7375", "8689", "9855"].join("\n");
-    let text = format!("Let me see.<tool_call>{{\"name\": \"search_docs\", \"arguments\": {{\"query\": {{\"about\": \"{card}\"}}}}}}</tool_call>");
+    let text =
+        format!("Let me see.<tool_call>{{\"name\": \"search_docs\", \"arguments\": {{\"query\": {{\"about\": \"{card}\"}}}}}}</tool_call>");
     let told = "·".repeat(ECHO - 30) + &text;
     for stream in [true, false] {
         let reply = guard.post(api.path(), &request(api, &told, stream))?;

@@ -100,9 +100,7 @@ impl Redaction {
     }
 
     /// A text without its values, where it has any.
-    fn without_values(
-        &self, name: &str, text: &str, mut masks: Option<&mut Masks>, found: &mut dyn FnMut(&'static str),
-    ) -> Option<String> {
+    fn without_values(&self, name: &str, text: &str, mut masks: Option<&mut Masks>, found: &mut dyn FnMut(&'static str)) -> Option<String> {
         let mut mended: Option<String> = None;
         for _ in 0..ROUNDS {
             let text = mended.as_deref().unwrap_or(text);
