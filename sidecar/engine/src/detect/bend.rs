@@ -23,6 +23,13 @@ pub(super) const fn may_bend(byte: u8) -> bool {
     matches!(byte, b'%' | b'\\' | b'&' | b'*' | b'`' | b'~' | b'\n' | b'\r' | 0xC2 | 0xCD | 0xD8 | 0xE1 | 0xE2 | 0xEF | 0xF3)
 }
 
+/// Whether a byte that may bend stands for a character there, or for none. The others are marks of Markdown and ends of lines.
+pub(super) const fn is_of_characters(byte: u8) -> bool {
+    !matches!(byte, b'*' | b'`' | b'~' | b'\n' | b'\r')
+}
+
+/// How many letters of a word that begins values have to stand before the end of a line, or a mark of Markdown, that it may go on behind.
+pub(super) const LETTERS_BEFORE_BREAK: usize = 3;
 /// The most bytes of a bend: `&#x0000041;`, backslashes and a line's indentation aside.
 pub(super) const LONGEST: usize = 12;
 /// The most backslashes before a character that they escape, the first aside.

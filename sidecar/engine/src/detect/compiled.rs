@@ -12,11 +12,13 @@ const MAX_ROWS: usize = 8192;
 /// The most sets of bytes of which runs are made: the bits of a [`Bits`].
 const MAX_SETS: usize = 128;
 /// The most pairs of first bytes at which rows begin.
-const MAX_PAIRS: usize = 62;
+const MAX_PAIRS: usize = 61;
 /// The most bytes of a row before the pair by which it is found.
 pub(super) const MAX_BEFORE: usize = 8;
 /// How many letters and digits are a long word, at which rows are tried that begin with as many.
 pub(super) const LONG: usize = 12;
+/// So few bytes begin too many words of prose, if a long word tells the same.
+const SHORT: usize = 2;
 /// The most bytes of a row's beginning that are looked for as a word.
 const MAX_WORD: usize = 24;
 
@@ -25,8 +27,12 @@ pub(super) type Bits = u128;
 
 /// Among the pairs, a byte that may stand between a name and what is assigned to it, whatever the one before.
 pub(super) const ASSIGNS: u64 = 1 << 62;
-/// The same for a byte that may stand for something else.
+/// The same for a byte that may stand for another, or for none.
 pub(super) const BENDS: u64 = 1 << 63;
+/// The same for a mark of Markdown, and for the end of a line.
+pub(super) const BREAKS: u64 = 1 << 61;
+/// All that are no pairs.
+pub(super) const SIGNS: u64 = ASSIGNS | BENDS | BREAKS;
 
 /// What one byte means, wherever it stands.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +44,12 @@ pub(super) struct Meaning {
     pub(super) first: u64,
     /// The pairs that it is the second byte of.
     pub(super) second: u64,
-    /// The pairs that can't begin behind it.
-    pub(super) blocks: u64,
+    /// The pairs that can begin behind it.
+    pub(super) allows: u64,
     /// All bits if it is a letter or a digit, else none.
     pub(super) alphanumeric: u32,
-    /// Its column in the table of words.
-    pub(super) column: u8,
+    /// Where its column in the table of words begins.
+    pub(super) column: u32,
 }
 
 /// What a row asks of the next byte.
@@ -128,6 +134,8 @@ pub(super) struct Word {
     pub(super) uses: Box<[Usage]>,
     /// The rows of what is assigned to it.
     pub(super) assigned: Box<[u16]>,
+    /// The pairs of rows that want it near.
+    pub(super) near_pairs: u64,
 }
 
 /// Rules, ready to be followed.
@@ -146,8 +154,8 @@ pub(super) struct Rules {
     pub(super) long: Box<[u16]>,
     /// The pairs of which all rows want a word near.
     pub(super) near_pairs: u64,
-    /// The pair that numbers begin with.
-    pub(super) numbers: Option<u8>,
+    /// The pair that numbers begin with, if they are looked for.
+    pub(super) number_pair: u64,
     pub(super) number_bit: u8,
     pub(super) domain_bit: u8,
     pub(super) hex_bit: u8,
@@ -184,8 +192,26 @@ pub(super) const fn is_word_byte(byte: u8) -> bool {
 }
 
 /// What the part of an e-mail address before the `@` is made of here: letters, digits and the marks that mail services take.
-pub(super) const fn is_local_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')
+pub(super) fn is_local_byte(byte: u8) -> bool {
+    LOCAL[usize::from(byte)]
+}
+
+static LOCAL: [bool; 256] = table(b"._%+-");
+
+/// Letters, digits and some more, to be looked up.
+pub(super) const fn table(more: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte.is_ascii() {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < more.len() {
+        table[more[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 #[derive(Default)]
@@ -207,6 +233,7 @@ struct Entry {
     is_held: bool,
     uses: Vec<Usage>,
     assigned: Vec<u16>,
+    near_pairs: u64,
 }
 
 /// The same row twice, where it begins with one byte of a class or with more: once for each, since rows are found by two bytes.
@@ -264,7 +291,7 @@ impl Pair {
         }
         let is_alphanumeric = |set: &ByteSet| set.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let may_be = |before: &usize| *before == 1 || sets[..*before].iter().all(is_alphanumeric);
-        let chance = |before: &usize| often(&sets[before - 1]) * often(&sets[*before]);
+        let chance = |before: &usize| often(&sets[before - 1]) * often_behind(&sets[before - 1], &sets[*before]);
         let last = sets.len().saturating_sub(1).min(MAX_BEFORE);
         let before = (1..=last).filter(may_be).min_by(|one, other| chance(one).total_cmp(&chance(other))).ok_or(RuleError::TooShort)?;
         Ok(Self {
@@ -291,6 +318,21 @@ fn often(set: &ByteSet) -> f32 {
     set.bytes().map(share).sum()
 }
 
+/// The same of a byte behind one of another set: a digit mostly stands behind another, and seldom behind a letter.
+fn often_behind(first: &ByteSet, second: &ByteSet) -> f32 {
+    let is_of = |set: &ByteSet, fits: fn(&u8) -> bool| set.bytes().all(|byte| fits(&byte));
+    if !is_of(second, u8::is_ascii_digit) {
+        return often(second);
+    }
+    if is_of(first, u8::is_ascii_digit) {
+        0.5
+    } else if is_of(first, u8::is_ascii_alphabetic) {
+        0.01
+    } else {
+        often(second)
+    }
+}
+
 impl Rules {
     /// Compiles rules, each with its kind.
     pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule<'r>)>, beside: Beside) -> Result<Self, RuleError> {
@@ -303,17 +345,18 @@ impl Rules {
         for (kind, rule) in rules {
             builder.add(kind, rule)?;
         }
-        let mut numbers = None;
+        let mut number_pair = 0;
         if beside.numbers {
             // Behind a letter, too, and behind another digit only if that began none: `x1111 2222`.
             let first = ByteSet::of(super::personal::begins_numbers);
-            numbers = Some(builder.pair(Pair {
-                first,
-                second: ByteSet::of(super::personal::is_number_byte),
-                before: 1,
-                is_word: false,
-                is_near: false,
-            })?);
+            number_pair = 1
+                << builder.pair(Pair {
+                    first,
+                    second: ByteSet::of(super::personal::is_number_byte),
+                    before: 1,
+                    is_word: false,
+                    is_near: false,
+                })?;
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
@@ -337,6 +380,7 @@ impl Rules {
             is_alphanumeric: [word.first(), word.last()].into_iter().flatten().all(u8::is_ascii_alphanumeric),
             uses: entry.uses.into(),
             assigned: entry.assigned.into(),
+            near_pairs: entry.near_pairs,
         };
         Ok(Self {
             meanings,
@@ -348,7 +392,7 @@ impl Rules {
             long: long.into(),
             near_pairs: (0..).zip(&pairs).map(|(bit, (pair, _))| u64::from(pair.is_near) << bit).sum(),
             pairs: pairs.into_iter().map(|(pair, rows)| (rows.into(), pair.before)).collect(),
-            numbers,
+            number_pair,
             number_bit,
             domain_bit,
             hex_bit,
@@ -392,11 +436,13 @@ impl Builder {
         let number = u16::try_from(self.rules.len()).map_err(|_| RuleError::TooMany)?;
         let lower = |text: &&str| text.to_ascii_lowercase().into_bytes();
         let near: Vec<Vec<u8>> = rule.near.iter().map(lower).collect();
+        let mut pairs = 0;
         for runs in rows(rule.pattern)?.into_iter().flat_map(|row| told_apart(row, rule)) {
-            self.add_row(number, rule, &runs)?;
+            pairs |= self.add_row(number, rule, &runs)?;
         }
         for word in &near {
             let entry = self.words.entry(word.clone()).or_default();
+            entry.near_pairs |= pairs;
             if !entry.uses.iter().any(|(other, _)| matches!(other, Use::Near)) {
                 entry.uses.push((Use::Near, None));
             }
@@ -415,14 +461,16 @@ impl Builder {
         Ok(())
     }
 
-    fn add_row(&mut self, rule: u16, of: &Rule<'_>, runs: &[Run]) -> Result<(), RuleError> {
+    /// Adds a row of a rule. Gives its pair, if it is found by one.
+    fn add_row(&mut self, rule: u16, of: &Rule<'_>, runs: &[Run]) -> Result<u64, RuleError> {
+        let mut pair = 0;
         let number = u16::try_from(self.rows.len()).ok().filter(|number| usize::from(*number) < MAX_ROWS).ok_or(RuleError::TooMany)?;
         let least = runs.iter().map(|run| run.min as usize).sum();
         let mut runs = runs.to_vec();
         if of.assigned_to.is_empty() {
             let (word, any_case) = beginning(&runs);
             // A single byte stands too often.
-            if word.len() >= 2 {
+            if word.len() > SHORT || word.len() == SHORT && !(of.starts == Starts::Word && is_long(&runs)) {
                 runs.drain(..word.len());
                 let lower = word.to_ascii_lowercase();
                 let entry = self.words.entry(lower).or_default();
@@ -433,6 +481,7 @@ impl Builder {
             } else {
                 let place = self.pair(Pair::of(&runs, of)?)?;
                 self.pairs[usize::from(place)].1.push(number);
+                pair = 1 << place;
             }
         } else {
             for name in of.assigned_to {
@@ -451,12 +500,11 @@ impl Builder {
             });
         }
         self.rows.push(Row { rule, least, steps: steps.into() });
-        Ok(())
+        Ok(pair)
     }
 
     fn meanings(&self) -> Box<[Meaning; 256]> {
-        let mut meanings =
-            Box::new([Meaning { goes_on: 0, first: ASSIGNS | BENDS, second: 0, blocks: 0, alphanumeric: 0, column: 0 }; 256]);
+        let mut meanings = Box::new([Meaning { goes_on: 0, first: SIGNS, second: 0, allows: u64::MAX, alphanumeric: 0, column: 0 }; 256]);
         for (byte, meaning) in (0..=u8::MAX).zip(meanings.iter_mut()) {
             for (bit, set) in self.sets.iter().enumerate() {
                 meaning.goes_on |= Bits::from(set.contains(byte)) << bit;
@@ -465,11 +513,11 @@ impl Builder {
                 meaning.first |= u64::from(pair.first.contains(byte)) << bit;
                 meaning.second |= u64::from(pair.second.contains(byte)) << bit;
                 let blocks = pair.is_word && pair.before == 1 && (byte.is_ascii_alphanumeric() || byte == b'_');
-                meaning.blocks |= u64::from(blocks) << bit;
+                meaning.allows &= !(u64::from(blocks) << bit);
             }
             meaning.alphanumeric = if byte.is_ascii_alphanumeric() { u32::MAX } else { 0 };
             if super::bend::may_bend(byte) {
-                meaning.second |= BENDS;
+                meaning.second |= if super::bend::is_of_characters(byte) { BENDS } else { BREAKS };
             }
             if matches!(byte, b'=' | b':' | b'>' | b',' | b'(') {
                 meaning.second |= ASSIGNS;

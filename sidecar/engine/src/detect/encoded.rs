@@ -3,16 +3,19 @@
 //! The invariant: what is decoded is decided by the text alone. A run of at least [`LEAST`] characters of the alphabets is looked at from its
 //! first one; where that decodes to text, the run is followed to its end.
 
-use super::compiled::is_word_byte;
-use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Window};
+use super::compiled::table;
+use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Places, Window};
 
 /// The fewest characters that are looked at.
 const LEAST: usize = 12;
 /// From so many characters on a line's end may stand in a run, if the run goes on behind it: the shortest lines that encoders make are of 64.
 const LINE: usize = 60;
 
-const fn is_encoding(byte: u8) -> bool {
-    is_word_byte(byte) || matches!(byte, b'+' | b'/')
+/// The bytes that encode, in either alphabet.
+static ENCODING: [bool; 256] = table(b"+/-_");
+
+fn is_encoding(byte: u8) -> bool {
+    ENCODING[usize::from(byte)]
 }
 
 fn sextet(byte: u8) -> Option<u32> {
@@ -154,15 +157,21 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
+    /// Whether what is there has to be read: a run that isn't long enough yet can wait.
+    pub(super) fn has_more_to_read(&self, window: Window<'_>) -> bool {
+        self.is_noise || self.decoding.is_some() || self.run + LEAST <= window.base + window.bytes.len()
+    }
+
     /// Reads up to the end of what is there; what is found is added to `found`.
-    pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, found: &mut Vec<Place>) {
+    pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, found: &mut Places) {
         let end = window.base + window.bytes.len();
-        let byte = |place: usize| window.bytes[place - window.base];
         while self.cursor < end {
             if let Some(decoding) = &mut self.decoding {
                 let over = decode(decoding, asked, window, &mut self.cursor);
                 let places = decoding.matcher.places().take();
-                found.extend(places.into_iter().map(|place| decoding.moved(place)));
+                for place in places {
+                    found.add(decoding.moved(place));
+                }
                 decoding.forget(asked);
                 if over {
                     self.close(asked, found);
@@ -179,16 +188,16 @@ impl Encoded {
                 continue;
             }
             // From the place where the run would be long enough backwards, so that most bytes needn't be looked at.
-            let enough = self.run + LEAST;
-            if enough > end {
-                break;
+            let rest = window.slice(self.run..end);
+            let mut at = 0;
+            while let Some(gap) = rest.get(at..at + LEAST).and_then(|run| run.iter().rposition(|byte| !is_encoding(*byte))) {
+                at += gap + 1;
             }
-            match (self.run..enough).rev().find(|place| !is_encoding(byte(*place))) {
-                Some(gap) => {
-                    self.run = gap + 1;
-                    self.cursor = self.run;
-                }
-                None => self.look_at(&window.bytes[self.run - window.base..enough - window.base]),
+            self.run += at;
+            self.cursor = self.run;
+            match rest.get(at..at + LEAST) {
+                Some(run) => self.look_at(run),
+                None => break,
             }
         }
     }
@@ -219,16 +228,18 @@ impl Encoded {
         }));
     }
 
-    fn close(&mut self, asked: Asked<'_>, found: &mut Vec<Place>) {
+    fn close(&mut self, asked: Asked<'_>, found: &mut Places) {
         if let Some(mut decoding) = self.decoding.take() {
             decoding.matcher.end(asked, Window { bytes: &decoding.said, base: decoding.base });
             let places = decoding.matcher.places().take();
-            found.extend(places.into_iter().map(|place| decoding.moved(place)));
+            for place in places {
+                found.add(decoding.moved(place));
+            }
         }
     }
 
     /// The text ends.
-    pub(super) fn end(&mut self, asked: Asked<'_>, found: &mut Vec<Place>) {
+    pub(super) fn end(&mut self, asked: Asked<'_>, found: &mut Places) {
         self.close(asked, found);
     }
 
@@ -241,6 +252,11 @@ impl Encoded {
             return decoding.place_of(place * 8 / decoding.code.bits()).min(end);
         }
         if self.is_noise {
+            return end;
+        }
+        // Where the run can't begin before what isn't sure.
+        let before = sure.checked_sub(1).filter(|before| *before >= self.run && sure < end);
+        if before.is_none_or(|before| window.slice(before..sure).iter().any(|byte| !is_encoding(*byte))) && sure < end {
             return end;
         }
         let run = window.run_before(end, LEAST, is_encoding).min(end - self.run);

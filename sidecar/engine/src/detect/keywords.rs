@@ -4,7 +4,9 @@
 //! that some word begins with.
 
 /// A state of the automaton.
-pub(super) type State = u16;
+///
+/// (It is one of 65,536. A wider number takes a step less to look up.)
+pub(super) type State = u32;
 
 /// The state at the beginning of a text.
 pub(super) const START: State = 0;
@@ -14,8 +16,10 @@ pub(super) const START: State = 0;
 pub(super) struct Keywords {
     /// The column of each byte: at most [`STRIDE`].
     columns: [u8; 256],
-    /// The next state, by state and column.
-    next: Vec<State>,
+    /// The next state, by column and state: so that what hangs on the state is one addition and one load, and since the states come by
+    /// their depth, those that prose is mostly in stand side by side.
+    next: Vec<u16>,
+    states: u32,
     /// States from here on end a word.
     first_ending: State,
     /// The words that end in the states from `first_ending` on: a range of `words` each.
@@ -38,15 +42,15 @@ impl Keywords {
         Some(trie.renumber(columns))
     }
 
-    /// The next state, by the byte's column.
+    /// The next state, by where the byte's column begins.
     #[inline]
-    pub(super) fn step(&self, state: State, column: u8) -> State {
-        self.next[usize::from(state) * STRIDE + usize::from(column)]
+    pub(super) fn step(&self, state: State, column: u32) -> State {
+        self.next[(column + state) as usize].into()
     }
 
-    /// The column of a byte.
-    pub(super) fn column(&self, byte: u8) -> u8 {
-        self.columns[usize::from(byte)]
+    /// Where the column of a byte begins.
+    pub(super) fn column(&self, byte: u8) -> u32 {
+        u32::from(self.columns[usize::from(byte)]) * self.states
     }
 
     /// Whether a word ends here.
@@ -57,13 +61,13 @@ impl Keywords {
 
     /// The words that end here.
     pub(super) fn ending(&self, state: State) -> &[u16] {
-        let place = state.checked_sub(self.first_ending).and_then(|place| self.endings.get(usize::from(place)));
+        let place = state.checked_sub(self.first_ending).and_then(|place| self.endings.get(place as usize));
         place.map_or(&[], |(from, to)| &self.words[*from as usize..*to as usize])
     }
 
     /// How many bytes at the end of the text may be the beginning of a word that is held back.
     pub(super) fn pending(&self, state: State) -> usize {
-        self.pending[usize::from(state)].into()
+        self.pending[state as usize].into()
     }
 
     /// How many bytes the tables take.
@@ -81,7 +85,7 @@ const STRIDE: usize = 128;
 fn columns(words: &[(Vec<u8>, bool)]) -> Option<[u8; 256]> {
     let mut columns = [0; 256];
     let mut used = 0u8;
-    // What is frequent in prose comes first, so that of a state's row mostly one cache line is read.
+    // What is frequent in prose comes first.
     for byte in OFTEN.iter().chain(words.iter().flat_map(|(word, _)| word)) {
         let byte = byte.to_ascii_lowercase();
         if columns[usize::from(byte)] == 0 {
@@ -93,15 +97,18 @@ fn columns(words: &[(Vec<u8>, bool)]) -> Option<[u8; 256]> {
     (usize::from(used) < STRIDE).then_some(columns)
 }
 
+/// The state at which the tree begins.
+const ROOT: u16 = 0;
+
 struct Trie {
-    next: Vec<State>,
-    fail: Vec<State>,
+    next: Vec<u16>,
+    fail: Vec<u16>,
     depth: Vec<u8>,
     is_held: Vec<bool>,
     /// The words that end in each state.
     ends: Vec<Vec<u16>>,
     /// The states, from the shallowest on.
-    order: Vec<State>,
+    order: Vec<u16>,
     pending: Vec<u8>,
 }
 
@@ -120,8 +127,8 @@ impl Trie {
         trie
     }
 
-    fn add(&mut self, depth: u8) -> Option<State> {
-        let state = State::try_from(self.fail.len()).ok()?;
+    fn add(&mut self, depth: u8) -> Option<u16> {
+        let state = u16::try_from(self.fail.len()).ok()?;
         self.next.resize(self.next.len() + STRIDE, 0);
         self.fail.push(0);
         self.depth.push(depth);
@@ -131,10 +138,10 @@ impl Trie {
     }
 
     fn insert(&mut self, word: &[u8], is_held: bool, number: u16, columns: &[u8; 256]) -> Option<()> {
-        let mut state = START;
+        let mut state = ROOT;
         for (place, byte) in word.iter().enumerate() {
             let cell = usize::from(state) * STRIDE + usize::from(columns[usize::from(*byte)]);
-            if self.next[cell] == START {
+            if self.next[cell] == ROOT {
                 let added = self.add(u8::try_from(place + 1).ok()?)?;
                 self.next[cell] = added;
             }
@@ -149,11 +156,11 @@ impl Trie {
     /// Makes of the tree an automaton: what doesn't go on with a word goes on with the longest end of it that another begins with.
     fn link(&mut self) {
         self.pending = vec![0; self.fail.len()];
-        let mut queue: std::collections::VecDeque<State> = [START].into();
+        let mut queue: std::collections::VecDeque<u16> = [ROOT].into();
         while let Some(state) = queue.pop_front() {
             self.order.push(state);
             let fail = usize::from(self.fail[usize::from(state)]);
-            if state != START {
+            if state != ROOT {
                 let inherited = self.ends[fail].clone();
                 self.ends[usize::from(state)].extend(inherited);
                 let at = usize::from(state);
@@ -161,9 +168,9 @@ impl Trie {
             }
             for column in 0..STRIDE {
                 let cell = usize::from(state) * STRIDE + column;
-                let over_fail = if state == START { START } else { self.next[fail * STRIDE + column] };
+                let over_fail = if state == ROOT { ROOT } else { self.next[fail * STRIDE + column] };
                 let next = self.next[cell];
-                if next == START {
+                if next == ROOT {
                     self.next[cell] = over_fail;
                 } else {
                     self.fail[usize::from(next)] = over_fail;
@@ -177,8 +184,8 @@ impl Trie {
     #[expect(clippy::cast_possible_truncation, reason = "there are at most 65,535 states, each of a depth below 256")]
     fn renumber(self, columns: [u8; 256]) -> Keywords {
         let Self { next, ends, order, pending, .. } = self;
-        let (ending, plain): (Vec<State>, Vec<State>) = order.into_iter().partition(|state| !ends[usize::from(*state)].is_empty());
-        let mut renamed = vec![START; ends.len()];
+        let (ending, plain): (Vec<u16>, Vec<u16>) = order.into_iter().partition(|state| !ends[usize::from(*state)].is_empty());
+        let mut renamed = vec![ROOT; ends.len()];
         let ordered: Vec<usize> = plain.iter().chain(&ending).map(|state| usize::from(*state)).collect();
         for (number, state) in (0..).zip(&ordered) {
             renamed[*state] = number;
@@ -190,10 +197,13 @@ impl Trie {
             words.extend_from_slice(&ends[usize::from(*state)]);
             endings.push((from as u32, words.len() as u32));
         }
-        let row = |state: &usize| next[state * STRIDE..(state + 1) * STRIDE].iter().map(|next| renamed[usize::from(*next)]);
+        let last = usize::from(columns.iter().copied().max().unwrap_or_default());
+        let column = |column: usize| ordered.iter().map(move |state| state * STRIDE + column);
+        let cells = (0..=last).flat_map(column).map(|cell| renamed[usize::from(next[cell])]);
         Keywords {
             columns,
-            next: ordered.iter().flat_map(row).collect(),
+            next: cells.collect(),
+            states: ordered.len() as u32,
             first_ending: plain.len() as State,
             endings,
             words,

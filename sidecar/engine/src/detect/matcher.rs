@@ -22,7 +22,10 @@
 use std::ops::Range;
 
 use super::allow::Allowed;
-use super::compiled::{ASSIGNS, BENDS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, Step, Use, is_local_byte, is_word_byte};
+use super::bend::LETTERS_BEFORE_BREAK;
+use super::compiled::{
+    ASSIGNS, BENDS, BREAKS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, SIGNS, Step, Use, is_local_byte, is_word_byte,
+};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::marks;
@@ -186,6 +189,11 @@ impl Places {
         std::mem::take(&mut self.0)
     }
 
+    /// Takes all of another's.
+    pub(super) fn take_from(&mut self, other: &mut Self) {
+        other.0.drain(..).for_each(|place| self.add(place));
+    }
+
     pub(super) fn allocated(&self) -> usize {
         self.0.capacity() * size_of::<Place>()
     }
@@ -271,8 +279,8 @@ struct Ahead {
     state: State,
     /// The pairs of which the last byte was the first.
     armed: u64,
-    /// The pairs that can't begin at the next byte.
-    blocked: u64,
+    /// The pairs that can begin at the next byte.
+    allowed: u64,
     /// How many letters and digits stand there.
     length: u32,
 }
@@ -280,9 +288,10 @@ struct Ahead {
 impl Ahead {
     fn take(&mut self, rules: &Rules, meaning: &Meaning) {
         self.state = rules.keywords.step(self.state, meaning.column);
-        self.length = self.length.saturating_add(1) & meaning.alphanumeric;
-        self.armed = meaning.first & !self.blocked;
-        self.blocked = meaning.blocks;
+        // (Where the count begins anew after 2^32 of them, rows are tried once more.)
+        self.length = self.length.wrapping_add(1) & meaning.alphanumeric;
+        self.armed = meaning.first & self.allowed;
+        self.allowed = meaning.allows;
     }
 
     /// Passes over bytes with which nothing begins and nothing ends, and says over how many. This is most of the work, so that it takes a
@@ -302,7 +311,11 @@ impl Ahead {
             }
             let before = ahead;
             ahead.take(rules, meaning);
-            if stops != 0 || ahead.length as usize == LONG || rules.keywords.ends_word(ahead.state) {
+            if stops != 0 && (RUNS || stops != BREAKS || rules.keywords.pending(before.state) >= LETTERS_BEFORE_BREAK) {
+                ahead = before;
+                break;
+            }
+            if ahead.length as usize == LONG || rules.keywords.ends_word(ahead.state) {
                 ahead = before;
                 break;
             }
@@ -319,13 +332,17 @@ pub(super) struct Matcher {
     /// The place of the next byte.
     next: usize,
     ahead: Ahead,
-    /// A word is near that some rows want.
-    is_near: bool,
+    /// The pairs of rows that want a word near that is, up to a place.
+    near_pairs: u64,
     near_until: usize,
     /// The runs that some attempt is in, or that go on with what is swallowed.
     alive: Bits,
     /// The next place where a run is as long as it may be.
     due: usize,
+    /// An attempt is in a stretch of numbers, in which no other begins.
+    is_in_numbers: bool,
+    /// Where the bytes begin that may be an address's before its `@`, up to the next one.
+    local_from: usize,
     /// Attempts that ask for the next byte.
     stepping: Vec<Attempt>,
     /// Attempts that are in a run.
@@ -333,6 +350,8 @@ pub(super) struct Matcher {
     swallowed: Option<Swallowed>,
     names: Memory,
     nears: Memory,
+    /// Up to which place one of them is near.
+    nears_until: usize,
     /// Up to which place a sign may assign something to the last name.
     name_until: usize,
     /// A value may begin after so many more quotes, blanks and signs.
@@ -350,16 +369,19 @@ impl Default for Matcher {
     fn default() -> Self {
         Self {
             next: 0,
-            ahead: Ahead { state: START, armed: ASSIGNS | BENDS, blocked: 0, length: 0 },
-            is_near: false,
+            ahead: Ahead { state: START, armed: SIGNS, allowed: u64::MAX, length: 0 },
+            near_pairs: 0,
             near_until: 0,
             alive: 0,
             due: usize::MAX,
+            is_in_numbers: false,
+            local_from: 0,
             stepping: Vec::new(),
             running: Vec::new(),
             swallowed: None,
             names: Memory::default(),
             nears: Memory::default(),
+            nears_until: 0,
             name_until: 0,
             expecting: 0,
             expected_since: 0,
@@ -384,13 +406,31 @@ impl Matcher {
 
     /// The same, but stops before the first byte from a place on that may stand for something else; says whether it did.
     pub(super) fn read_to_bend(&mut self, asked: Asked<'_>, window: Window<'_>, stop_from: usize) -> bool {
+        let bends = if stop_from == usize::MAX { 0 } else { BENDS | BREAKS };
+        if self.alive == 0 && self.stepping.is_empty() && self.expecting == 0 {
+            let rest = window.bytes.get(self.next.saturating_sub(window.base)..).unwrap_or_default();
+            let assigns = if self.next <= self.name_until { ASSIGNS } else { 0 };
+            let mut ahead = self.ahead;
+            let passed = ahead.pass::<false>(asked.rules, rest, self.open_pairs(asked.rules) | assigns | bends, 0);
+            self.ahead = ahead;
+            self.arrive(window, self.next + passed);
+            if passed == rest.len() {
+                return false;
+            }
+        }
+        self.read_heeding(asked, window, stop_from, bends)
+    }
+
+    /// The same where something begins, ends or is under way.
+    #[inline(never)]
+    fn read_heeding(&mut self, asked: Asked<'_>, window: Window<'_>, stop_from: usize, bends: u64) -> bool {
         let (rules, bytes) = (asked.rules, window.bytes);
         let mut at = self.next.saturating_sub(window.base);
         let mut ahead = self.ahead;
-        let bends = if stop_from == usize::MAX { 0 } else { BENDS };
         while at < bytes.len() {
             let assigns = if window.base + at <= self.name_until { ASSIGNS } else { 0 };
-            let open = self.open_pairs(rules) | assigns | bends;
+            let counted = self.open_pairs(rules);
+            let open = if self.is_in_numbers { counted & !rules.number_pair } else { counted } | assigns | bends;
             if self.stepping.is_empty() && self.expecting == 0 {
                 let until = bytes.len().min(self.due.saturating_sub(window.base + 1));
                 let rest = bytes.get(at..until).unwrap_or_default();
@@ -403,28 +443,52 @@ impl Matcher {
             let Some(byte) = bytes.get(at) else { break };
             let place = window.base + at;
             let meaning = &rules.meanings[usize::from(*byte)];
-            if meaning.second & BENDS != 0 && place >= stop_from {
+            if meaning.second & bends != 0 && place >= stop_from {
                 self.ahead = ahead;
-                self.next = place;
-                return true;
+                if meaning.second & BENDS != 0 || self.is_under_way(asked, LETTERS_BEFORE_BREAK, true, false) {
+                    self.arrive(window, place);
+                    return true;
+                }
             }
-            let fired = ahead.armed & meaning.second & open & !(ASSIGNS | BENDS);
+            let fired = ahead.armed & meaning.second & counted;
             ahead.take(rules, meaning);
             self.ahead = ahead;
-            self.heed(asked, window, place, *byte, fired);
+            if self.is_heeded(rules, meaning, place, fired) {
+                self.heed(asked, window, place, *byte, fired);
+            }
             if ahead.length as usize == LONG {
                 self.begin_long(asked, window, place);
             }
             at += 1;
         }
         self.ahead = ahead;
-        self.next = window.base + bytes.len();
+        self.arrive(window, window.base + bytes.len());
         false
+    }
+
+    /// All before a place has been read.
+    fn arrive(&mut self, window: Window<'_>, place: usize) {
+        let read = window.slice(self.next..place);
+        if let Some(last) = read.iter().rposition(|byte| !is_local_byte(*byte)) {
+            self.local_from = self.next + last + 1;
+        }
+        self.next = place;
+    }
+
+    /// Whether a byte that was taken changes anything.
+    fn is_heeded(&self, rules: &Rules, meaning: &Meaning, place: usize, fired: u64) -> bool {
+        fired != 0
+            || self.alive & !meaning.goes_on != 0
+            || place + 1 >= self.due
+            || !self.stepping.is_empty()
+            || self.expecting > 0
+            || meaning.second & ASSIGNS != 0 && place <= self.name_until
+            || rules.keywords.ends_word(self.ahead.state)
     }
 
     /// The pairs that count now: some do only near a word.
     fn open_pairs(&self, rules: &Rules) -> u64 {
-        (if self.is_near { u64::MAX } else { !rules.near_pairs }) & !(ASSIGNS | BENDS)
+        (!rules.near_pairs | self.near_pairs) & !SIGNS
     }
 
     /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin. Not every bend is
@@ -492,19 +556,20 @@ impl Matcher {
     pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
         let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
         let word = self.next - asked.rules.keywords.pending(self.ahead.state).min(self.next);
-        let pair = self.next - usize::from(self.ahead.armed & !(ASSIGNS | BENDS) != 0).min(self.next);
+        let pair = self.next - usize::from(self.ahead.armed & !SIGNS != 0).min(self.next);
         let before = |most: usize, fits: fn(u8) -> bool| match window.run_before(self.next, most + 1, fits) {
             length if length > most => self.next,
             length => self.next - length,
         };
         // (What may be the beginning of a row may be one's of an address as well.)
-        let local = match if asked.emails { before(MAX_LOCAL, is_local_byte) } else { self.next } {
-            local if local < self.next => local,
+        let local = match self.next - self.local_from {
+            0 => self.next,
+            length if asked.emails && length <= MAX_LOCAL => self.local_from,
             _ => before(LONG, |byte| byte.is_ascii_alphanumeric()),
         };
         let address = if asked.addresses {
             let group = if asked.emails { self.next } else { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()) };
-            group.min(before(1, |byte| byte == b':'))
+            if self.next > 0 && window.at(self.next - 1) == Some(b':') { group.min(before(1, |byte| byte == b':')) } else { group }
         } else {
             self.next
         };
@@ -552,7 +617,7 @@ impl Matcher {
             self.note_unchecked(swallowed.start, place, swallowed.kind);
         }
         let places = std::mem::take(&mut self.places);
-        *self = Self { next: place, places, ..Self::default() };
+        *self = Self { next: place, local_from: place, places, ..Self::default() };
     }
 
     /// What a byte changes.
@@ -585,6 +650,19 @@ impl Matcher {
     /// Attempts go on with a byte: those that ask for it, and those whose run it ends.
     fn go_on(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, ends_runs: bool) {
         let goes_on = asked.rules.meanings[usize::from(byte)].goes_on;
+        // Most of what ends are a few digits in prose.
+        if let [Attempt { what: What::Numbers, start, bit, .. }] = self.running[..]
+            && self.stepping.is_empty()
+            && self.swallowed.is_none()
+            && goes_on >> bit & 1 == 0
+        {
+            self.running.clear();
+            (self.alive, self.due, self.is_in_numbers) = (0, usize::MAX, false);
+            if place - start >= personal::SHORTEST_RUN {
+                self.numbers(asked, window, start, place, Some(byte));
+            }
+            return;
+        }
         let mut moved = std::mem::take(&mut self.moved);
         moved.append(&mut self.stepping);
         if ends_runs {
@@ -629,6 +707,7 @@ impl Matcher {
         let due = self.running.iter().map(|attempt| attempt.due).min().unwrap_or(usize::MAX);
         let look = if self.running.is_empty() { usize::MAX } else { (place + 1).next_multiple_of(LOOK_EVERY) + 1 };
         self.due = due.min(look);
+        self.is_in_numbers = self.running.iter().any(|attempt| attempt.what == What::Numbers);
     }
 
     /// Attempts that last too long are values, and so is all that follows without a break.
@@ -685,6 +764,7 @@ impl Matcher {
                 }
             }
         }
+        self.is_in_numbers |= attempt.what == What::Numbers;
         self.alive |= 1 << attempt.bit;
         self.due = self.due.min(attempt.due).min((attempt.since + 1).next_multiple_of(LOOK_EVERY) + 1);
         self.running.push(attempt);
@@ -693,16 +773,16 @@ impl Matcher {
     /// Rows that begin with two bytes, of which this is the second.
     fn begin_pairs(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, mut fired: u64) {
         let rules = asked.rules;
-        if self.is_near && place > self.near_until {
-            self.is_near = false;
+        if self.near_pairs != 0 && place > self.near_until {
+            self.near_pairs = 0;
             fired &= !rules.near_pairs;
         }
         while fired != 0 {
             let pair = fired.trailing_zeros();
             fired &= fired - 1;
-            if rules.numbers.map(u32::from) == Some(pair) {
+            if rules.number_pair == 1 << pair {
                 let start = place - 1;
-                if asked.numbers && !self.running.iter().any(|attempt| attempt.what == What::Numbers) {
+                if asked.numbers && !self.is_in_numbers {
                     self.keep(asked, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
                 }
                 continue;
@@ -724,13 +804,32 @@ impl Matcher {
     fn begin_before(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, place: usize, rows: &[u16]) {
         let rules = asked.rules;
         let read = window.slice(start..place + 1);
+        let Some(first) = read.first() else { return };
         let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        // The runs that all of it goes on with: most rows begin with a run that isn't one of them.
+        let common = read.iter().fold(Bits::MAX, |bits, byte| bits & rules.meanings[usize::from(*byte)].goes_on);
         for number in rows {
             let row = &rules.rows[usize::from(*number)];
-            if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word || !self.is_wanted(asked, row, window, start) {
+            if !row.may_begin_with(*first, rules) {
+                continue;
+            }
+            let run = match row.steps.first() {
+                Some(Step::Run { bit, min, max }) if *min as usize >= read.len() => Some((*bit, *max)),
+                _ => None,
+            };
+            if run.is_some_and(|(bit, _)| common >> bit & 1 == 0)
+                || is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word
+                || !self.is_wanted(asked, row, window, start)
+            {
                 continue;
             }
             let mut attempt = begun(What::Row(*number), 0, start, start);
+            if let Some((bit, max)) = run.filter(|(_, max)| *max as usize > read.len()) {
+                // All of it stands in the run.
+                let due = if max == u32::MAX { usize::MAX } else { start + max as usize };
+                self.keep(asked, Attempt { bit, due, ..attempt });
+                continue;
+            }
             let mut fate = Fate::GoesOn;
             for (at, byte) in (start..).zip(read) {
                 fate = if at == start { settle(rules, &mut attempt, at, Some(*byte)) } else { feed(rules, &mut attempt, *byte, at) };
@@ -756,7 +855,7 @@ impl Matcher {
             !asked.rules.words[usize::from(seen.word)].is_alphanumeric || window.at(seen.end).is_none_or(|byte| !byte.is_ascii_lowercase())
         };
         let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word) && is_word(seen);
-        rule.near.is_empty() || self.nears.iter().any(is_near)
+        rule.near.is_empty() || start <= self.nears_until && self.nears.iter().any(is_near)
     }
 
     /// A sign that assigns: whether a name stands before it, and nothing else between.
@@ -816,8 +915,11 @@ impl Matcher {
                 }
                 Use::Near => {
                     self.nears.note(number, place + 1);
-                    self.near_until = place + 1 + NEAR + MAX_BEFORE;
-                    self.is_near = true;
+                    self.nears_until = place + 1 + NEAR;
+                    if word.near_pairs != 0 {
+                        self.near_until = place + 1 + NEAR + MAX_BEFORE;
+                        self.near_pairs |= word.near_pairs;
+                    }
                 }
                 Use::Begins(row_number) => {
                     let row = &rules.rows[usize::from(*row_number)];
@@ -911,29 +1013,22 @@ impl Matcher {
         let after = after.filter(|byte| *byte != b'_');
         let marks = before.iter().rev().take_while(|byte| **byte == b'_').count();
         let before = &before[..before.len() - marks];
-        let mut found = [None; 64];
-        let mut count = 0;
         personal::numbers(text, before, after, &mut |name, range| {
-            if let Some(place) = found.get_mut(count) {
-                *place = Some((name, range.start, range.end));
-                count += 1;
-            }
-        });
-        for (name, from, to) in found.into_iter().flatten() {
             let kind = kind_of(name);
             // Behind a letter a number is part of a name, but where the letter ends an escape: then what is sure by itself counts.
-            let is_in_word = from == 0 && before.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+            let is_in_word = range.start == 0 && before.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
             let may_follow = |byte: &u8| name == "SSN" && !byte.is_ascii_digit() || name == "CREDIT_CARD" && !byte.is_ascii_hexdigit();
             if !asked.wanted.has(kind) || is_in_word && !before.last().is_some_and(may_follow) {
-                continue;
+                return;
             }
-            if to > text.len() {
+            let (from, to) = (start + range.start, start + range.end);
+            if range.end > text.len() {
                 // With the letter behind it, which no other follows.
-                self.stepping.push(Attempt { at: At::Edge, ..begun(What::Value(kind), 0, start + from, start + from) });
+                self.stepping.push(Attempt { at: At::Edge, ..begun(What::Value(kind), 0, from, from) });
             } else {
-                self.note(asked, window, start + from, start + to, kind);
+                self.note(asked, window, from, to, kind);
             }
-        }
+        });
     }
 
     /// A stretch of digits and separators goes on: it ends where no digit has come for long, and where it is too long for one look another

@@ -18,6 +18,9 @@ use std::ops::Range;
 
 use super::checks;
 
+/// The shortest run that holds a value: `1.1.1.1`, or a number of seven digits.
+pub(super) const SHORTEST_RUN: usize = 7;
+
 /// The longest run that [`numbers`] looks at as a whole.
 pub(super) const LONGEST_RUN: usize = 128;
 
@@ -578,8 +581,7 @@ pub(super) const NUMBER_KINDS: &[(&str, &str)] = &[
 /// text before it. A value has at most 52 bytes (19 digits, and gaps of up to three bytes between groups), so each lies in the window in
 /// whose first half it begins, together with the gap behind it.
 pub(super) fn numbers(run: &[u8], before: &[u8], after: Option<u8>, found: &mut dyn FnMut(&'static str, Range<usize>)) {
-    // `1.1.1.1` is the shortest value, and a number of seven digits.
-    if run.len() < 7 {
+    if run.len() < SHORTEST_RUN {
         return;
     }
     let (run, after) = match run.get(LONGEST_RUN) {

@@ -2,14 +2,11 @@
 //!
 //! The invariant: as a [`Matcher`], it is a function of the text's bytes. What is found before the frontier is final.
 
-use super::bend::{self, Bend};
+use super::bend::{self, Bend, LETTERS_BEFORE_BREAK};
 use super::compiled::{is_local_byte, is_word_byte};
 use super::encoded::Encoded;
 use super::matcher::{Asked, Matcher, Places, Window};
 use super::reading::Reading;
-
-/// How many letters of a word that begins values have to stand before the end of a line, or a mark of Markdown, that it may go on behind.
-const LETTERS_BEFORE_BREAK: usize = 3;
 
 /// Where the search is.
 #[derive(Clone, Debug, Default)]
@@ -22,17 +19,32 @@ pub(super) struct Search {
 
 impl Search {
     /// Reads what is there. `whole`: no more will come.
+    #[inline]
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
-        let mut stop_from = self.matcher.next();
-        while self.reading.is_none() && self.matcher.read_to_bend(asked, window, stop_from) {
+        let from = self.matcher.next();
+        if self.reading.is_some() || self.matcher.read_to_bend(asked, window, from) {
+            self.read_bent(asked, window, whole);
+        }
+        if self.encoded.has_more_to_read(window) {
+            self.encoded.read(asked, window, &mut self.places);
+        }
+        if !self.matcher.places().as_slice().is_empty() {
+            self.places.take_from(self.matcher.places());
+        }
+    }
+
+    /// Reads on from a bend, or along with another reading.
+    #[inline(never)]
+    fn read_bent(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
+        while self.reading.is_none() {
             let place = self.matcher.next();
             let rest = &window.bytes[place - window.base..];
-            stop_from = place + 1;
             match bend::at(&rest[..rest.len().min(MOST)], whole || rest.len() >= MOST) {
                 // What it is has to be known first.
-                Bend::Open => break,
+                Bend::Open => return,
                 bend if counts(bend, &self.matcher, asked, window) => self.reading = Some(Box::new(Reading::fork(&self.matcher, window))),
-                _ => {}
+                _ if self.matcher.read_to_bend(asked, window, place + 1) => {}
+                _ => return,
             }
         }
         if let Some(reading) = &mut self.reading {
@@ -47,11 +59,6 @@ impl Search {
                 reading.forget(asked);
             }
         }
-        let mut found = Vec::new();
-        self.encoded.read(asked, window, &mut found);
-        for place in self.matcher.places().take().into_iter().chain(found) {
-            self.places.add(place);
-        }
     }
 
     /// The text ends.
@@ -63,12 +70,9 @@ impl Search {
                 self.places.add(place);
             }
         }
-        let mut found = Vec::new();
-        self.encoded.end(asked, &mut found);
+        self.encoded.end(asked, &mut self.places);
         self.matcher.end(asked, window);
-        for place in self.matcher.places().take().into_iter().chain(found) {
-            self.places.add(place);
-        }
+        self.places.take_from(self.matcher.places());
     }
 
     /// Up to where it is sure where values stand.
@@ -76,6 +80,11 @@ impl Search {
         let reading = self.reading.as_ref().map_or(usize::MAX, |reading| reading.frontier(asked));
         let sure = self.matcher.frontier(asked, window).min(reading);
         sure.min(self.encoded.frontier(asked, window, sure))
+    }
+
+    /// Whether no value is known that wasn't dropped, and none is swallowed.
+    pub(super) fn is_clear(&self) -> bool {
+        self.places.as_slice().is_empty() && self.swallowing().is_none()
     }
 
     /// Where what is swallowed began.

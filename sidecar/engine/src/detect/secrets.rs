@@ -182,10 +182,14 @@ impl Searches {
     }
 
     fn join(&mut self) {
-        let found = self.own.as_mut().map(|own| own.places().take()).unwrap_or_default();
-        for place in found {
-            self.pack.places().add(place);
+        if let Some(own) = &mut self.own {
+            self.pack.places().take_from(own.places());
         }
+    }
+
+    /// Whether no value is known that wasn't dropped, and none is swallowed.
+    fn is_clear(&self) -> bool {
+        self.pack.is_clear() && self.own.as_ref().is_none_or(|own| own.is_clear())
     }
 
     fn frontier(&self, rules: &SecretRules, window: Window<'_>) -> usize {
@@ -244,16 +248,27 @@ impl Scanner {
 
     fn push_noting(&mut self, piece: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
         let mut rest = piece;
-        while !rest.is_empty() {
+        while rest.len() > CHUNK {
             let (chunk, more) = rest.split_at(rest.floor_char_boundary(CHUNK));
             rest = more;
-            self.text.push_str(chunk);
-            let window = Window { bytes: self.text.as_bytes(), base: self.base };
-            self.search.read(&self.rules, window);
-            let frontier = self.search.frontier(&self.rules, window);
-            self.give(frontier, out, found);
-            self.forget(frontier);
+            self.push_chunk(chunk, out, found);
         }
+        if !rest.is_empty() {
+            self.push_chunk(rest, out, found);
+        }
+    }
+
+    fn push_chunk(&mut self, chunk: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
+        self.text.push_str(chunk);
+        let window = Window { bytes: self.text.as_bytes(), base: self.base };
+        self.search.read(&self.rules, window);
+        let frontier = self.search.frontier(&self.rules, window);
+        if self.search.is_clear() {
+            self.give_up_to(frontier, out);
+        } else {
+            self.give(frontier, out, found);
+        }
+        self.forget(frontier);
     }
 
     fn finish_noting(&mut self, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
@@ -281,10 +296,13 @@ impl Scanner {
         }
         places.drop_first(sure);
         let open = places.as_slice().first().map(|place| place.start).into_iter().chain(swallowing).min();
-        let upto = open.map_or(frontier, |open| open.min(frontier));
-        if upto > self.given {
-            out.push_str(between(&self.text, self.base, self.given, upto));
-            self.given = upto;
+        self.give_up_to(open.map_or(frontier, |open| open.min(frontier)), out);
+    }
+
+    fn give_up_to(&mut self, place: usize, out: &mut String) {
+        if place > self.given {
+            out.push_str(between(&self.text, self.base, self.given, place));
+            self.given = place;
         }
     }
 
