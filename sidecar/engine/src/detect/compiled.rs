@@ -171,7 +171,7 @@ pub enum RuleError {
     #[error("{0}")]
     Pattern(#[from] PatternError),
     /// Together with the others it takes more than there can be.
-    #[error("together with those before it, it takes too many different classes, beginnings or alternatives")]
+    #[error("together with those before it, it takes too many different classes, beginnings or alternatives, or too long repetitions")]
     TooMany,
     /// It matches a single byte.
     #[error("it matches a single character: a value has at least two")]

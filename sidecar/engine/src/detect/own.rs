@@ -12,6 +12,8 @@ use super::rule::{Ends, Rule, Starts, TOKEN};
 
 /// The most bytes that the tables of a policy's patterns take.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
+/// The most bytes that all ways to read them come to, as long as each may become that has an end: a text made to hurt keeps as many begun.
+const MAX_LENGTH: usize = 8 * 1024;
 
 /// A pattern of a policy's own.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,8 @@ pub struct Pattern<'p> {
 }
 
 impl<'p> Pattern<'p> {
-    fn rule(&self) -> Result<Rule<'p>, RuleError> {
+    /// The rule, and how long all ways to read it are.
+    fn rule(&self) -> Result<(Rule<'p>, usize), RuleError> {
         let Self { kind: _, pattern, near, ends, entropy } = *self;
         let rows = rows(pattern)?;
         for row in &rows {
@@ -38,7 +41,8 @@ impl<'p> Pattern<'p> {
         }
         let is_text = rows.iter().all(|row| beginning(row).0.len() >= 2);
         let starts = if is_text { Starts::Anywhere } else { Starts::Word };
-        Ok(Rule { pattern, near, starts, ends, entropy, ..TOKEN })
+        let length = rows.iter().flatten().map(|run| run.max.unwrap_or(run.min) as usize).sum();
+        Ok((Rule { pattern, near, starts, ends, entropy, ..TOKEN }, length))
     }
 }
 
@@ -94,11 +98,14 @@ impl Patterns {
     pub fn new(patterns: &[Pattern<'_>]) -> Result<Self, PatternsError> {
         let mut rules = Vec::with_capacity(patterns.len());
         for (place, pattern) in patterns.iter().enumerate() {
-            rules.push((pattern.kind, pattern.rule().map_err(|error| PatternsError { place, error })?));
+            let (rule, length) = pattern.rule().map_err(|error| PatternsError { place, error })?;
+            rules.push((pattern.kind, rule, length));
         }
         let compile = |count: usize| {
-            let compiled = Rules::new(rules.iter().take(count).map(|(kind, rule)| (*kind, rule)), Beside::default())?;
-            if compiled.size() > MAX_BYTES { Err(RuleError::TooMany) } else { Ok(compiled) }
+            let first = || rules.iter().take(count);
+            let compiled = Rules::new(first().map(|(kind, rule, _)| (*kind, rule)), Beside::default())?;
+            let length: usize = first().map(|(_, _, length)| length).sum();
+            if compiled.size() > MAX_BYTES || length > MAX_LENGTH { Err(RuleError::TooMany) } else { Ok(compiled) }
         };
         let rules = compile(patterns.len()).map_err(|whole| {
             // Which is the first with which it fails: so it does with all behind it.
@@ -164,6 +171,10 @@ mod tests {
         let told = compile(&many).map(|_| ()).unwrap_err();
         assert!(told.1.contains("together with those before it"), "{told:?}");
         assert!(compile(&many[..told.0]).is_ok());
+        // One that is long alone, and several that are together.
+        assert_eq!(compile(&["A-[ -~]{4000}"]).map(|_| ()), Ok(()));
+        let (place, said) = compile(&["A-[ -~]{4000}", "B-[ -~]{4000}", "C-[0-9]{4}", "D-[a-z]{3000}"]).map(|_| ()).unwrap_err();
+        assert!(place == 3 && said.contains("repetitions"), "{place}: {said}");
         // A few dozen of the usual ones have room.
         let usual: Vec<String> = (0..64).map(|number| format!("PRJ{number}-[0-9]{{4,8}}")).collect();
         assert!(compile(&usual.iter().map(String::as_str).collect::<Vec<_>>()).is_ok());
