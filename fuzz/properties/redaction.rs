@@ -1,11 +1,13 @@
 //! What comes out of the redaction doesn't depend on the pieces in which a text arrives, nor on where it pauses, unless it says so; what is
 //! held back is bounded; of a made-up value of any rule of the pack, planted in any text, nothing stays, and what is found in the text that
-//! comes out is nothing of it.
+//! comes out is nothing of it. The pieces make no difference either where a policy has patterns of its own, values that stay, and other
+//! things than marks in the place of values.
 
 use std::sync::{Arc, LazyLock};
 
+use llm_guard_engine::detect::rule::Ends;
 use llm_guard_engine::detect::sample::{Sample, samples};
-use llm_guard_engine::detect::secrets::{HOLD_LIMIT, Kind, Scanner, SecretRules};
+use llm_guard_engine::detect::secrets::{Allowed, HOLD_LIMIT, Kind, Pattern, Patterns, Replacement, Scanner, SecretRules, TokenKey};
 
 /// How many bytes of a value in a row tell that something of it stays: fewer stand in a text by chance.
 const TELLING: usize = 6;
@@ -13,6 +15,26 @@ const TELLING: usize = 6;
 const CHUNK: usize = 4 * 1024;
 
 static RULES: LazyLock<Arc<SecretRules>> = LazyLock::new(|| Arc::new(SecretRules::new(&Kind::all().collect::<Vec<_>>())));
+
+static KEY: LazyLock<TokenKey> = LazyLock::new(|| TokenKey::new(&[7; 32]).expect("it is long enough"));
+
+/// What a policy may say beside its kinds. The patterns find much, so that they are met by chance.
+static OWN: LazyLock<Arc<SecretRules>> = LazyLock::new(|| {
+    let own = |name, pattern, near, ends| Pattern { kind: Kind::of_own(name), pattern, near, ends, entropy: 0.0 };
+    let patterns = [
+        own("fuzzedText", "a[0-9]{2,}", &[][..], Ends::Run),
+        own("fuzzedClass", "[0-9]{3}-[0-9]{2}", &[], Ends::Word),
+        own("fuzzedLine", "user=[^\\n]+", &[], Ends::Pattern),
+        own("fuzzedNear", "[a-z]+-[0-9]", &["id", "no"], Ends::Pattern),
+    ];
+    let every_other = |first| Kind::all().skip(first).step_by(2).collect::<Vec<_>>();
+    let (even, odd) = (every_other(0), every_other(1));
+    let rules = SecretRules::new(&Kind::all().collect::<Vec<_>>()).and(Patterns::new(&patterns).expect("they are sound"));
+    let rules = rules.but(Allowed::new(["a1*", "*@a*.b*", "10.*"]));
+    let with =
+        [(even.as_slice(), Replacement::LastDigits), (odd.as_slice(), Replacement::Token), (&[patterns[0].kind][..], Replacement::Token)];
+    Arc::new(rules.replacing(with, Some(&KEY)))
+});
 
 /// A value of each rule, as far as it is found by itself.
 static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
@@ -26,12 +48,15 @@ pub(crate) fn holds(data: &[u8]) {
     let said = String::from_utf8_lossy(bytes);
     let text = plant(&said, sample, &format!(" {} ", sample.text()));
 
-    let out = whole(&text);
-    for sizes in [&sizes[..], &[1]] {
-        assert_eq!(in_pieces(&text, sizes, false).0, out, "{:?}: the pieces make a difference", sample.kind);
+    for rules in [&RULES, &OWN] {
+        let out = rules.redact(&text, &mut |_| {});
+        for sizes in [&sizes[..], &[1]] {
+            assert_eq!(in_pieces(rules, &text, sizes, false).0, out, "{:?}: the pieces make a difference", sample.kind);
+        }
+        let (paused, is_torn) = in_pieces(rules, &text, &sizes, true);
+        assert!(is_torn || paused == out, "{:?}: a pause makes a difference", sample.kind);
     }
-    let (paused, is_torn) = in_pieces(&text, &sizes, true);
-    assert!(is_torn || paused == out, "{:?}: a pause makes a difference", sample.kind);
+    let out = whole(&text);
 
     let mut rebuilt = text.clone();
     for (kind, place) in RULES.find(&text).into_iter().rev() {
@@ -80,8 +105,8 @@ fn whole(text: &str) -> String {
 }
 
 /// What comes out of pieces of these sizes, over and over; with pauses between them, if it has any; and whether the text is torn.
-fn in_pieces(text: &str, sizes: &[u8], pauses: bool) -> (String, bool) {
-    let (mut scanner, mut out) = (Scanner::new(Arc::clone(&RULES)), String::new());
+fn in_pieces(rules: &Arc<SecretRules>, text: &str, sizes: &[u8], pauses: bool) -> (String, bool) {
+    let (mut scanner, mut out) = (Scanner::new(Arc::clone(rules)), String::new());
     let (mut rest, mut sizes) = (text, sizes.iter().cycle());
     while !rest.is_empty() {
         let size = sizes.next().map_or(rest.len(), |size| usize::from(*size).max(1));

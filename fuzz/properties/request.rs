@@ -106,16 +106,16 @@ fn read(request: &dyn Request) -> Tree {
 fn edit_texts(body: Body, encoded: &[u8]) {
     let mut request = decode(body, encoded);
     let said = texts(&*request).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>().join("\n");
-    request.edit_texts(&mut |text| {
+    request.edit_texts(&mut |_, text| {
         assert!(said.contains(text), "nobody was told of {text}");
         None
     });
     assert_eq!(text(&request.encode()), text(encoded), "an edit changed what nobody wanted changed");
-    let mut edit = |text: &str| text.contains('e').then(|| text.replace('e', "3"));
+    let mut edit = |_: &str, text: &str| text.contains('e').then(|| text.replace('e', "3"));
     request.edit_texts(&mut edit);
     let once = request.encode();
     let mut again = decode(body, &once);
-    again.edit_texts(&mut |text| {
+    again.edit_texts(&mut |_, text| {
         assert!(!text.contains('e'), "what was edited says {text}");
         None
     });

@@ -6,6 +6,7 @@
 mod exceptions;
 mod memory;
 mod signed;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use llm_guard_engine::controls::Policy;
 use llm_guard_engine::policy::settings::{Exception, Standing};
-use llm_guard_engine::policy::{GuardPolicy, Mode, PolicyError};
+use llm_guard_engine::policy::{GuardPolicy, PolicyError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -23,6 +24,7 @@ use self::exceptions::Now;
 pub(crate) use self::memory::Memory;
 pub(crate) use self::signed::Signed;
 use self::signed::{Change, Judge, Looker, Problem};
+pub(crate) use self::tokens::token_key;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the file is looked at. A change is in force once it was seen twice, so that a file which is just being written isn't
@@ -105,13 +107,12 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    /// Loads the policy. `mode` stands above what it says. Signed settings are still to come: [`InForce::follow`] brings them.
+    /// Loads the policy, with what stands around it. Signed settings are still to come: [`InForce::follow`] brings them.
     pub(crate) async fn load(
         source: Source,
-        mode: Option<Mode>,
+        standing: Standing,
         shadow: Option<PathBuf>,
     ) -> Result<(Arc<Self>, Vec<Followed>), SettingsError> {
-        let standing = Standing::of(mode);
         let mut followed = Vec::new();
         let mut current = match &source {
             Source::Fixed(document) => Current::unsigned(Policy::compile(document, &standing).map_err(SettingsError::Fixed)?),

@@ -291,13 +291,19 @@ impl Api {
 /// of its frames say when those at the same place are joined.
 #[must_use]
 pub fn shows(body: &[u8], secret: &str) -> bool {
+    let pieces: Vec<&[u8]> = secret.as_bytes().windows(8).collect();
+    let has = |bytes: &[u8]| pieces.iter().any(|piece| crate::raw::find(bytes, piece).is_some());
+    has(body) || texts(body).iter().any(|text| has(text.as_bytes()))
+}
+
+/// What the texts of an answer's frames say when those at the same place are joined.
+#[must_use]
+pub fn texts(body: &[u8]) -> Vec<String> {
     let mut joined: Vec<(String, String)> = Vec::new();
     for value in Api::values(body) {
         collect(&value, String::new(), &mut joined);
     }
-    let pieces: Vec<&[u8]> = secret.as_bytes().windows(8).collect();
-    let has = |bytes: &[u8]| pieces.iter().any(|piece| crate::raw::find(bytes, piece).is_some());
-    has(body) || joined.iter().any(|(_, text)| has(text.as_bytes()))
+    joined.into_iter().map(|(_, text)| text).collect()
 }
 
 fn collect(value: &Value, place: String, joined: &mut Vec<(String, String)>) {

@@ -16,7 +16,7 @@ use crate::cache;
 use crate::process::Process;
 
 /// The scripted models, as `tests/ollama/models` has them.
-pub const MODELS: [&str; 6] = ["caller", "calm", "endless", "leaky", "mapper", "thinker"];
+pub const MODELS: [&str; 7] = ["caller", "calm", "echo", "endless", "leaky", "mapper", "thinker"];
 
 /// A running server.
 #[derive(Debug)]
@@ -30,15 +30,20 @@ pub struct Ollama {
 impl Ollama {
     /// Starts one on a free port of the loopback.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(("OLLAMA_NO_CLOUD", "1"))
+        Self::start_with(&[("OLLAMA_NO_CLOUD", "1")])
+    }
+
+    /// The same, for so many exchanges with a model at once.
+    pub fn with_slots(count: u32) -> io::Result<Self> {
+        Self::start_with(&[("OLLAMA_NO_CLOUD", "1"), ("OLLAMA_NUM_PARALLEL", &count.to_string())])
     }
 
     /// The same, with servers on the loopback allowed as the cloud of its models.
     pub fn with_remotes() -> io::Result<Self> {
-        Self::start_with(("OLLAMA_REMOTES", "127.0.0.1"))
+        Self::start_with(&[("OLLAMA_REMOTES", "127.0.0.1")])
     }
 
-    fn start_with((name, value): (&str, &str)) -> io::Result<Self> {
+    fn start_with(variables: &[(&str, &str)]) -> io::Result<Self> {
         let binary = cache::part("ollama/ollama")?;
         let store = cache::part("models/store")?;
         let home = tempfile::tempdir()?;
@@ -54,7 +59,6 @@ impl Ollama {
                 .env("TMPDIR", home.path())
                 .env("OLLAMA_HOST", "127.0.0.1:0")
                 .env("OLLAMA_MODELS", models)
-                .env(name, value)
                 .env("OLLAMA_NOPRUNE", "1")
                 .env("OLLAMA_CONTEXT_LENGTH", "4096")
                 .env("OLLAMA_KEEP_ALIVE", "1h")
@@ -62,7 +66,8 @@ impl Ollama {
                 .env("OLLAMA_NUM_PARALLEL", "1")
                 .env("HTTP_PROXY", "http://127.0.0.1:9")
                 .env("HTTPS_PROXY", "http://127.0.0.1:9")
-                .env("NO_PROXY", "127.0.0.1,localhost"),
+                .env("NO_PROXY", "127.0.0.1,localhost")
+                .envs(variables.iter().copied()),
             &home.path().join("ollama.log"),
         )?;
         let address = process.wait_to_say("Ollama listens", Duration::from_secs(30), |said| {

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
+use llm_guard_tests::leaks::leaks;
 use llm_guard_tests::planted::Planted;
 use llm_guard_tests::records;
 
@@ -41,6 +42,10 @@ impl Scanner {
             if digits.len() == 16 && digits != *secret {
                 needles.extend(windows(&digits).iter().flat_map(|piece| forms(kind, piece)));
             }
+        }
+        for leak in leaks().iter().filter(|leak| leak.value.len() >= PREFIX) {
+            let what = format!("what leaks of the kind {}", leak.kind);
+            needles.extend(windows(&leak.value).iter().flat_map(|piece| forms(&what, piece)));
         }
         for (what, text) in [
             ("the injection", &planted.injection),

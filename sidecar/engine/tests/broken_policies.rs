@@ -122,7 +122,136 @@ const SPECS: &[(&str, &str)] = &[
     ),
     (
         "spec: {redaction: {kind: [email]}}",
-        "line 4, column 20: spec.redaction.kind: nobody reads this key: did you mean 'kinds'? There are: mode, kinds, requests, restore",
+        "line 4, column 20: spec.redaction.kind: nobody reads this key: did you mean 'kinds'? There are: mode, kinds, patterns, allow, replacements, requests, restore",
+    ),
+    ("spec: {redaction: {patterns: ~}}", "line 4, column 30: spec.redaction.patterns: a list is expected, and there is nothing"),
+    (
+        "spec: {redaction: {patterns: {employee: 'EMP-[0-9]{6}'}}}",
+        "line 4, column 30: spec.redaction.patterns: a list is expected, and there is a mapping",
+    ),
+    (
+        "spec: {redaction: {patterns: ['EMP-[0-9]{6}']}}",
+        "line 4, column 31: spec.redaction.patterns[0]: a mapping is expected, and there is a text",
+    ),
+    ("spec: {redaction: {patterns: [{name: employee}]}}", "line 4, column 31: spec.redaction.patterns[0]: the key 'pattern' is missing"),
+    (
+        "spec: {redaction: {patterns: [{pattern: 'EMP-[0-9]{6}'}]}}",
+        "line 4, column 31: spec.redaction.patterns[0]: the key 'name' is missing",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: employee, regex: 'EMP-[0-9]{6}'}]}}",
+        "line 4, column 48: spec.redaction.patterns[0].regex: nobody reads this key. There are: name, pattern, near, ends, entropy",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: employee-number, pattern: 'EMP-[0-9]{6}'}]}}",
+        "line 4, column 38: spec.redaction.patterns[0].name: 'employee-number' is no name for a kind: a small letter, and letters and digits behind it, at most 40",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: EMPLOYEE, pattern: 'EMP-[0-9]{6}'}]}}",
+        "line 4, column 38: spec.redaction.patterns[0].name: 'EMPLOYEE' is no name for a kind: a small letter, and letters and digits behind it, at most 40",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: email, pattern: 'EMP-[0-9]{6}'}]}}",
+        "line 4, column 38: spec.redaction.patterns[0].name: 'email' is known already: call it otherwise",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: cloud, pattern: 'EMP-[0-9]{6}'}]}}",
+        "line 4, column 38: spec.redaction.patterns[0].name: 'cloud' is known already: call it otherwise",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}'}, {name: emp, pattern: 'E-[0-9]{6}'}]}}",
+        "line 4, column 76: spec.redaction.patterns[1].name: there is another pattern of the name 'emp': write both into one, as in (?:ONE|OTHER)",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}'}, {name: other, pattern: '[a-z]+[a-z0-9]'}]}}",
+        "line 4, column 92: spec.redaction.patterns[1].pattern: what follows '[abcdefghijkl…]' may begin as that goes on, so that it isn't known where the one ends: repeat a class a fixed number of times, or let a character follow that it doesn't have",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: '^EMP-[0-9]{6}$'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it has an anchor or a word boundary, which can't be looked for in a stream: leave it out, since `ends` says where a value ends",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: '(?<!X)EMP'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it is no regular expression: look-around, including look-ahead and look-behind, is not supported",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it is no regular expression: unclosed character class",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: '(?:EMP)?'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it matches an empty text: a value has at least two characters",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: '[0-9]+'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it matches a single character: a value has at least two",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: '(?:EMP-)+'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it has a group that repeats without an end, or more than 16 times: say how often at most, as in (?:ab){1,8}",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-.{6}'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: it has a class with characters beyond ASCII in it, as . and [^…] have, and a fixed number of them: name those that are meant, as in [A-Za-z0-9], or let it repeat without an end, not in the first place",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: '(?:ab|cd|ef|gh){4}'}]}}",
+        "line 4, column 52: spec.redaction.patterns[0].pattern: its alternatives and repetitions come to too much: at most 64 ways to read it, each of at most 192 parts, repeated at most 4096 times",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}', near: []}]}}",
+        "line 4, column 74: spec.redaction.patterns[0].near: it is empty: leave it out where no word is needed",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}', near: [badge, x]}]}}",
+        "line 4, column 82: spec.redaction.patterns[0].near[1]: 'x' is no word to look for: from 2 to 40 bytes, without white space around them",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}', ends: line}]}}",
+        "line 4, column 74: spec.redaction.patterns[0].ends: nobody knows 'line'. There are: run, word, pattern",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}', entropy: 9}]}}",
+        "line 4, column 77: spec.redaction.patterns[0].entropy: a byte has from 0 to 8 bits of entropy",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}', entropy: .nan}]}}",
+        "line 4, column 77: this is no YAML: non-finite float `.nan` rejected by the configured policy",
+    ),
+    (
+        "spec: {redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}'}], kinds: [emps]}}",
+        "line 4, column 78: spec.redaction.kinds[0]: nobody knows 'emps': did you mean 'emp'? There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
+    ),
+    ("spec: {redaction: {allow: '*@example.com'}}", "line 4, column 27: spec.redaction.allow: a list is expected, and there is a text"),
+    ("spec: {redaction: {allow: [a, '']}}", "line 4, column 31: spec.redaction.allow[1]: it is empty"),
+    (
+        "spec: {redaction: {allow: ['**']}}",
+        "line 4, column 28: spec.redaction.allow[0]: it allows every value: say which stay, or leave kinds out of redaction.kinds",
+    ),
+    ("spec: {redaction: {allow: ['10.* ']}}", "line 4, column 28: spec.redaction.allow[0]: it has white space around it, and no value has"),
+    (
+        "spec: {redaction: {replacements: [{kinds: [], with: token}]}}",
+        "line 4, column 43: spec.redaction.replacements[0].kinds: it is empty: name the kinds that are meant",
+    ),
+    (
+        "spec: {redaction: {replacements: [{kinds: [emial], with: token}]}}",
+        "line 4, column 44: spec.redaction.replacements[0].kinds[0]: nobody knows 'emial': did you mean 'email'? There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
+    ),
+    (
+        "spec: {redaction: {replacements: [{kinds: [email], with: hash}]}}",
+        "line 4, column 58: spec.redaction.replacements[0].with: nobody knows 'hash'. There are: mark, lastDigits, token",
+    ),
+    (
+        "spec: {redaction: {replacements: [{kinds: [email]}]}}",
+        "line 4, column 35: spec.redaction.replacements[0]: the key 'with' is missing",
+    ),
+    (
+        "spec: {redaction: {replacements: [{kinds: [personalData], with: token}, {kinds: [iban, email], with: lastDigits}]}}",
+        "line 4, column 82: spec.redaction.replacements[1].kinds[0]: an entry before it names all of 'iban', and the first counts: put what is special first",
+    ),
+    (
+        "spec: {rules: [{when: {tools: true}, redaction: {patterns: [{name: emp, pattern: 'EMP-[0-9]{6}'}, {name: other, pattern: '[a-z]+a'}]}}]}",
+        "line 4, column 122: spec.rules[0].redaction.patterns[1].pattern: what follows '[abcdefghijkl…]' may begin as that goes on, so that it isn't known where the one ends: repeat a class a fixed number of times, or let a character follow that it doesn't have",
     ),
     (
         "spec: {redaction: {requests: hide}}",
@@ -447,6 +576,28 @@ fn what_is_nested_too_deeply_or_too_large_is_an_error() {
         assert!(said.contains("nested more than 32 levels deep"), "{said}");
     }
     assert_eq!(said(&"#".repeat(1024 * 1024 + 1)), "the policy has 1048577 bytes; at most 1048576 are read");
+}
+
+#[test]
+fn what_is_too_much_of_the_redactions_own_lists_is_an_error() {
+    let of = |redaction: &str| said(&format!("{HEAD}spec: {{redaction: {{{redaction}}}}}"));
+    let patterns: Vec<String> = (0..65).map(|number| format!("{{name: k{number}, pattern: 'K{number}-[0-9]{{4}}'}}")).collect();
+    assert_eq!(of(&format!("patterns: [{}]", patterns[..64].join(", "))), "it is accepted");
+    assert!(
+        of(&format!("patterns: [{}]", patterns.join(", "))).ends_with("redaction.patterns[64]: there are 65 entries; at most 64 are read")
+    );
+    let long = of(&format!("patterns: [{{name: k, pattern: 'K{}'}}]", "a".repeat(256)));
+    assert!(long.ends_with("redaction.patterns[0].pattern: it has 257 bytes; at most 256 are read"), "{long}");
+    let long = of(&format!("patterns: [{{name: k{}, pattern: 'K-[0-9]{{4}}'}}]", "a".repeat(40)));
+    assert!(long.contains("at most 40") && long.contains("redaction.patterns[0].name"), "{long}");
+    let near = of(&format!("patterns: [{{name: k, pattern: 'K-[0-9]{{4}}', near: [{}]}}]", ["word"; 17].join(", ")));
+    assert!(near.ends_with("redaction.patterns[0].near[16]: there are 17 entries; at most 16 are read"), "{near}");
+    let allow = of(&format!("allow: [{}]", ["a"; 257].join(", ")));
+    assert!(allow.ends_with("redaction.allow[256]: there are 257 entries; at most 256 are read"), "{allow}");
+    let allow = of(&format!("allow: [{}]", "a".repeat(257)));
+    assert!(allow.ends_with("redaction.allow[0]: it has 257 bytes; at most 256 are read"), "{allow}");
+    let replacements = of(&format!("replacements: [{}]", ["{kinds: [email], with: mark}"; 65].join(", ")));
+    assert!(replacements.ends_with("redaction.replacements[64]: there are 65 entries; at most 64 are read"), "{replacements}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use llm_guard_engine::controls::{Caller, Policy};
-use llm_guard_engine::detect::secrets::Kind;
+use llm_guard_engine::detect::secrets::{Kind, TokenKey};
 use llm_guard_engine::exchange::{AnswerHead, AnswerPlan, Exchange, Forward, Next, RequestHead};
 use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
@@ -695,6 +695,94 @@ fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() 
     assert_eq!(said.len(), events.len(), "{said:#?}");
     for (event, said) in events.iter().zip(said) {
         assert_eq!(event["choices"], said["choices"]);
+    }
+}
+
+// === what a policy says of values beside their kinds ===
+
+#[test]
+fn what_a_policy_says_of_values_holds_in_every_channel_at_every_split_and_in_requests() {
+    static KEY: LazyLock<TokenKey> = LazyLock::new(|| TokenKey::new(&[7; 32]).unwrap());
+    let redaction = "{requests: redact, kinds: [personalData], patterns: [{name: employeeNumber, pattern: 'EMP-[0-9]{6}'}], allow: ['*@example.org'], \
+                     replacements: [{kinds: [creditCard], with: lastDigits}, {kinds: [employeeNumber, personalData], with: token}]}";
+    let of = |mode: Mode| {
+        let yaml = format!("apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {{mode: {mode}, redaction: {redaction}}}");
+        let standing = Standing { tokens: Some(&KEY), ..Standing::default() };
+        Policy::compile(&GuardPolicy::read(&yaml).unwrap(), &standing).unwrap()
+    };
+    let (card, employee, ours) = (sample("CREDIT_CARD"), ["EMP", "407311"].join("-"), ["press", "example.org"].join("@"));
+    let text = format!("né {employee}, {} {card} ({ours}) {employee}.", sample("EMAIL"));
+    let policy = of(Mode::Hard);
+    let told = asked(&policy, Way::ChatContent, &text).1;
+    let parts: Vec<&str> = told.split(['[', ']']).collect();
+    let ["né ", token, ", ", mail, " ", "####1111", around, again, "."] = parts[..] else { panic!("{told}") };
+    assert!(token == again && token.starts_with("REDACTED_EMPLOYEE_NUMBER_") && mail.starts_with("REDACTED_EMAIL_"), "{told}");
+    assert_eq!(around, format!(" ({ours}) "));
+    for way in WAYS {
+        let (said, expected) = (way.carried(&text), way.carried(&told));
+        assert_eq!(unstreamed_of(begin(&policy, way.path()), way, &said), expected, "{way:?}");
+        assert_eq!(unstreamed_of(begin(&of(Mode::Monitor), way.path()), way, &said), said, "{way:?}");
+        for place in places(&said) {
+            assert_eq!(
+                streamed_of(begin(&policy, way.path()), way, &[&said[..place], &said[place..]], usize::MAX),
+                expected,
+                "{way:?} at {place}"
+            );
+        }
+    }
+}
+
+/// Values of no form of their own, each with the key that tells what it is, and what is left of it.
+fn assigned() -> [(&'static str, String, &'static str); 4] {
+    let letters = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz9Kq7Rt5";
+    [
+        ("password", ["Tr0ub4", "dor-and", "-3x"].concat(), "[REDACTED_PASSWORD]"),
+        ("aws_secret_access_key", letters.to_owned(), "[REDACTED_AWS_SECRET_KEY]"),
+        ("Authorization", format!("Bearer {letters}"), "Bearer [REDACTED_BEARER_TOKEN]"),
+        ("ssn", ["536", "22", "8726"].concat(), "[REDACTED_SSN]"),
+    ]
+}
+
+#[test]
+fn in_the_arguments_of_a_call_a_value_is_known_by_its_key() {
+    let policy = policy(Mode::Hard);
+    for (name, value, left) in assigned() {
+        let said = |value: &str| json!({"q": [{name: value, "note": "fine"}, {name: [value]}], "mail": sample("EMAIL")}).to_string();
+        let text = said(&value);
+        let expected = said(left).replace(&sample("EMAIL"), "[REDACTED_EMAIL]");
+        for way in WAYS.into_iter().filter(|way| !way.carried("").is_empty()) {
+            assert_eq!(unstreamed(&policy, way, &text), expected, "{way:?}");
+            assert_eq!(streamed(&policy, way, &[&text[..9], &text[9..]], usize::MAX), expected, "{way:?}");
+        }
+    }
+}
+
+#[test]
+fn in_the_arguments_of_an_earlier_call_a_value_is_known_by_its_key() {
+    for (name, value, _) in assigned() {
+        let arguments = json!({"q": {name: value, "note": "fine"}});
+        let call = |arguments: &Value| json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}});
+        let asked = |message: Value| json!([{"role": "user", "content": "so?"}, message]);
+        let text = Value::from(arguments.to_string());
+        let bodies = [
+            ("/api/chat", json!({"model": "m", "messages": asked(json!({"role": "assistant", "tool_calls": [call(&arguments)]}))})),
+            ("/v1/chat/completions", json!({"model": "m", "messages": asked(json!({"role": "assistant", "tool_calls": [call(&text)]}))})),
+            ("/v1/responses", json!({"model": "m", "input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": text}]})),
+            (
+                "/v1/messages",
+                json!({"model": "m", "max_tokens": 9, "messages": asked(json!({"role": "assistant", "content": [
+                    {"type": "tool_use", "id": "c", "name": "f", "input": arguments}]}))}),
+            ),
+        ];
+        for (path, body) in bodies {
+            let mut exchange = begin(&restoring(), path);
+            let Ok(Forward::Encoded { body, .. }) = exchange.judge_request(body.to_string().as_bytes()) else {
+                panic!("{path}: {name} goes on as it came")
+            };
+            let told = String::from_utf8(body).unwrap();
+            let bare = value.rsplit(' ').next().unwrap();
+            assert!(!told.contains(bare) && told.contains("[REDACTED_") && told.contains("_1]") && told.contains("fine"), "{path}: {told}");
+        }
     }
 }
 

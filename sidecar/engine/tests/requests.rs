@@ -316,6 +316,41 @@ fn a_policy_beside_the_one_in_force_tells_of_what_it_would_redact_and_changes_no
 }
 
 #[test]
+fn own_kinds_are_masked_and_told_of_as_others_are_and_a_rule_may_replace_the_whole_list() {
+    let number = ["EMP", "407311"].join("-");
+    let body = json!({"model": "m", "prompt": format!("{number} {}", mail())}).to_string();
+    let patterns = "patterns: [{name: employeeNumber, pattern: 'EMP-[0-9]{6}'}]";
+    let counted = [("EMAIL", Action::Redacted, 1), ("EMPLOYEE_NUMBER", Action::Redacted, 1)];
+    // Where values come back each has a mark of its own, whatever stands in their place elsewhere.
+    let restoring = policy(
+        Mode::Hard,
+        &format!("{{requests: redact, restore: true, {patterns}, replacements: [{{kinds: [email, employeeNumber], with: lastDigits}}]}}"),
+    );
+    let (forwarded, mut told) = judged(&restoring, "/api/generate", &body);
+    told.sort_unstable();
+    assert_eq!(
+        (forwarded.unwrap().as_str(), &*told),
+        (r#"{"model":"m","prompt":"[REDACTED_EMPLOYEE_NUMBER_1] [REDACTED_EMAIL_2]"}"#, &counted[..])
+    );
+    let refusing = policy(Mode::Hard, &format!("{{requests: refuse, kinds: [employeeNumber], {patterns}}}"));
+    let refusal = judged(&refusing, "/api/generate", &body).0.unwrap_err();
+    assert_eq!(refusal.message, "Request blocked: it holds secrets or personal data (EMPLOYEE_NUMBER)");
+
+    let of = |rule: &str| {
+        let yaml = format!(
+            "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {{mode: soft, redaction: {{requests: redact, {patterns}, allow: ['*.org']}}, rules: [{{when: {{models: [m]}}, redaction: {rule}}}]}}"
+        );
+        let policy = Policy::compile(&GuardPolicy::read(&yaml).unwrap(), &Standing::default()).unwrap();
+        let prompt = serde_json::from_str::<Value>(&judged(&policy, "/api/generate", &body).0.unwrap()).unwrap()["prompt"].clone();
+        prompt.as_str().unwrap().to_owned()
+    };
+    assert_eq!(of("{kinds: [secrets]}"), format!("[REDACTED_EMPLOYEE_NUMBER] {}", mail()));
+    assert_eq!(of("{patterns: []}"), format!("{number} {}", mail()));
+    assert_eq!(of("{allow: [EMP-*]}"), format!("{number} [REDACTED_EMAIL]"));
+    assert_eq!(of("{allow: [], patterns: [{name: otherNumber, pattern: '[0-9]{6}'}]}"), "EMP-[REDACTED_OTHER_NUMBER] [REDACTED_EMAIL]");
+}
+
+#[test]
 fn a_model_that_stands_in_is_told_no_more_than_the_first() {
     let yaml = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\nspec: {mode: soft, models: {allow: [a], default: a}, redaction: {requests: redact, restore: true}, rules: [{when: {models: [a]}, redaction: {restore: false}}]}";
     let policy = Policy::compile(&GuardPolicy::read(yaml).unwrap(), &Standing::default()).unwrap();
@@ -428,7 +463,7 @@ fn what_a_model_is_made_with_and_what_is_looked_up_can_be_edited() {
     let (mail, mark) = (mail(), "[REDACTED_EMAIL]");
     let edited = |body: Body, text: &str| {
         let mut request: Box<dyn Request> = decode_request(body, text.replace('@', &mail).as_bytes()).unwrap();
-        request.edit_texts(&mut |text| text.contains(&mail).then(|| text.replace(&mail, mark)));
+        request.edit_texts(&mut |_, text| text.contains(&mail).then(|| text.replace(&mail, mark)));
         (String::from_utf8(request.encode()).unwrap(), text.replace('@', mark))
     };
     for (body, text) in [

@@ -18,7 +18,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("promptInjection", "promptInjection: {mode: hard}\n"),
     (
         "redaction",
-        "redaction:\n  mode: soft\n  kinds: [keys, cloud, githubToken, personalData]   # topics, a single kind, a group\n  requests: redact   # before a model sees them\n  restore: true\n",
+        "redaction:\n  mode: soft\n  kinds: [keys, cloud, githubToken, personalData]   # topics, a single kind, a group\n  patterns:\n    - {name: employeeNumber, pattern: \"EMP-[0-9]{6}\"}\n    - {name: ward, pattern: \"[0-9]{2}-[A-Z]\", near: [ward, station], ends: word}\n  allow: [\"*@example.com\", \"10.*\", AKIAIOSFODNN7EXAMPLE]\n  replacements:\n    - {kinds: [creditCard, iban], with: lastDigits}\n    - {kinds: [personalData, employeeNumber], with: token}\n  requests: redact   # before a model sees them\n  restore: true\n",
     ),
     ("models", "models:\n  allow: [\"llama3.2:*\", \"qwen3:8b\"]\n  default: \"llama3.2:3b\"\n"),
     ("tools", "tools:\n  allow: [search_docs, send_email]\n  highRisk: [send_email]\n"),
@@ -81,19 +81,39 @@ no digest beside which the model is shown more of the system's, such as a pictur
 ";
 
 const REDACTION_IN_WORDS: &str = "
+### In words
+
 [kinds.md](kinds.md) has every kind, and so has `llm-guard-sidecar check --kinds`. `kinds` takes their keys (`githubToken`), topics of
 secrets (`keys`, `ai`, `cloud`, `code`, `databases`, `messaging`, `monitoring`, `payment`, `saas`, `generic`), `secrets` for all topics, and
 `personalData`. What isn't named isn't looked for, and a name that nobody knows is an error. Every kind but one, for `kinds`:
 
     llm-guard-sidecar check --kinds --format json | jq -c '[.[].key] - [\"phone\"]'
 
+`patterns` are written as regular expressions of the crate `regex`, for bytes: without `^`, `$`, `\\b` and look-around. They are followed
+through a stream character by character, so that it has to be plain where each part ends: a class repeats a fixed number of times
+(`[a-z]{8}`), or a character follows that it doesn't have (`[a-z]+-`). A pattern that can't be followed is refused with its place and with
+what to write instead. One that begins with at least two characters (`EMP-`) is found anywhere; any other (`[0-9]{2}-`) where no letter,
+digit or `_` stands before it. Its values are found in the disguises below. A guard remembers 1,024 names of such kinds while it runs;
+what a policy names beyond that is `[REDACTED_CUSTOM]`.
+
+`allow` is asked of each value as it was found, from its first character to its last, and of what a disguise says. So an entry keeps
+nothing else from being found, not even within the value that stays: where another kind finds a part of it, that part goes.
+
+With `lastDigits` at most four digits stay with which a value ends, if it has at least nine letters and digits. How long it was doesn't
+show. With `token` equal values of a kind have equal tokens, in requests and answers: it can be told that two are the same, and not which.
+A token is an HMAC-SHA-256 with a key that no policy has. In a pod the guard draws one when it starts, so that tokens are equal as long as
+its container runs, and others in each pod. A guard of your own reads one from a file, `--token-key` or `LLM_GUARD_TOKEN_KEY`, and several
+with the same key make the same tokens. Who has the key can find out what a token stands for, by trying. In spite of both, the mark stands
+in the place of a value that was in a disguise, of several that overlap, and of one that ends in no digit. In a request whose values come
+back (`restore`) numbered marks stand for all.
+
 A value is known by its own form (what it begins with, its length, its check digits), by the name to which it is assigned, or by a word
 near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values are found in disguise, too:
 
 | disguise | what is found |
 | --- | --- |
-| base64 (either alphabet) and hexadecimal | what a run of at least 12 characters says from its first one on, also where it is wrapped in lines of 60 characters or more, indented or not |
-| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, wide forms (`Ａ`), a backslash before punctuation | every value, some or all of whose characters are written so; JSON's escapes also in a string within a string |
+| base64 (either alphabet) and hexadecimal, also behind `0x` | what a run of at least 12 characters says from its first one on, also where it is wrapped in lines of 60 characters or more, indented or not |
+| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, wide forms (`Ａ`), a backslash before punctuation | every value, some or all of whose characters are written so; JSON's escapes also in a string within a string, with the backslash doubled |
 | invisible characters (zero-width, soft hyphens, tags) | every value, however often they stand in it |
 | Markdown's `*`, `` ` `` and `~` | every value that they interrupt, but for numbers |
 | ends of lines, with a backslash before, indentation and `>` behind | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them |
@@ -222,7 +242,7 @@ fn kind(schema: &Value) -> String {
             values => format!("list of {values}"),
         },
         Some("string") => "text".into(),
-        Some("integer") => "number".into(),
+        Some("integer" | "number") => "number".into(),
         Some("boolean") => "`true` `false`".into(),
         Some("object") => "mapping".into(),
         other => panic!("nobody has said how {other:?} is called: {schema}"),
@@ -243,6 +263,10 @@ fn page(schema: &Value) -> String {
         keys(of, &mut page);
         yaml(example, &mut page);
         if *section == "redaction" {
+            for (key, field) in in_order(of).filter(|(_, field)| field["items"]["properties"].is_object()) {
+                let _ = write!(page, "\n### {key}\n\nA list of these. {}\n", said(&field["items"]));
+                keys(&field["items"], &mut page);
+            }
             page.push_str(REDACTION_IN_WORDS);
         }
     }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use llm_guard_engine::policy::settings::Standing;
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use llm_guard_engine::verdict::{Action, ControlId};
 use tokio::signal::unix::{SignalKind, signal};
@@ -165,8 +166,9 @@ impl Set {
     async fn build(mode: Mode, pace: Duration, known_ports: bool) -> Result<Self, DemoError> {
         let model = ModelServer::start(pace).await.map_err(DemoError::ModelServer)?;
         let policy = GuardPolicy::read(POLICY).map_err(|error| DemoError::Start(error.into()))?;
-        let (policy, _) =
-            InForce::load(Source::Fixed(Box::new(policy)), Some(mode), None).await.map_err(|error| DemoError::Start(error.into()))?;
+        let (policy, _) = InForce::load(Source::Fixed(Box::new(policy)), Standing::of(Some(mode)), None)
+            .await
+            .map_err(|error| DemoError::Start(error.into()))?;
         let url = format!("http://{}", model.address()).parse().map_err(|error| DemoError::Start(Box::new(error)))?;
         let upstream = Upstream::new(url, 2);
         let mut key = [0; 32];

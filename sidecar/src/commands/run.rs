@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llm_guard_engine::policy::settings::PublicKey;
+use llm_guard_engine::policy::settings::{PublicKey, Standing};
 use llm_guard_engine::policy::{GuardPolicy, Mode};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +19,7 @@ use crate::proxy::probes::{Probe, Probes};
 use crate::proxy::upstream::{Upstream, UpstreamUrl};
 use crate::proxy::{Guard, Listen, Settings, Times};
 use crate::room;
-use crate::settings::{InForce, Memory, Signed, Source};
+use crate::settings::{InForce, Memory, Signed, Source, token_key};
 use crate::telemetry::logs::{self, Level};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
@@ -97,6 +97,9 @@ pub(crate) struct Args {
     /// The most that such a file may have, in MiB [default: 256]
     #[arg(long, value_name = "MIB", env = "LLM_GUARD_RECORD_LIMIT", requires = "record", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     record_limit: Option<u64>,
+    /// The key of the tokens that stand in the place of values, a file of at least 32 bytes, read once [default: another for each run]
+    #[arg(long, value_name = "FILE", env = "LLM_GUARD_TOKEN_KEY")]
+    token_key: Option<PathBuf>,
     #[command(flatten)]
     pod: PodArgs,
 }
@@ -206,14 +209,15 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     } = args.pod;
     let memory = settings_memory.map(Memory::at);
     let kept = memory.as_ref().map_or(Ok(0), Memory::recall).map_err(|error| format!("--settings-memory: {error}"))?;
+    let tokens = Some(token_key(args.token_key.as_deref())?);
     let signed = settings.zip(settings_for).map(|(folder, audience)| {
         let serial = settings_serial.unwrap_or_default().max(kept);
-        Signed { folder, audience, keys: settings_key, serial, most: at_most, memory }
+        Signed { folder, audience, keys: settings_key, serial, most: at_most, memory, tokens }
     });
     let source = source(signed, args.policy, &mut reference);
     let seconds = |flag: Option<u64>, variable: Option<u64>, default| Duration::from_secs(flag.or(variable).unwrap_or(default));
     let metrics = Arc::new(Metrics::new());
-    let (policy, seen) = InForce::load(source, args.mode.or(reference.mode), args.shadow).await?;
+    let (policy, seen) = InForce::load(source, Standing { tokens, ..Standing::of(args.mode.or(reference.mode)) }, args.shadow).await?;
     if policy.is_loaded() {
         metrics.mode(policy.now().policy.mode);
     }
@@ -226,8 +230,7 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
         tracing::warn!("raw prompts are logged: whoever reads the log reads what people ask");
     }
     let recording = args.record.as_deref().map(|path| recording(path, args.record_limit)).transpose()?;
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of the content hashes: {error}"))?;
+    let key = random_key("the content hashes")?;
     let retries = args.retries.or(reference.retries).unwrap_or(RETRIES);
     let settings = Settings {
         data: listen(args.listen, in_pod, reference.host, reference.port, DATA_PORT),
@@ -269,6 +272,13 @@ async fn guard(args: Args, aside: &Handle) -> Result<(), AnyError> {
     served?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// A key that nobody knows, and that ends with the process.
+fn random_key(of: &str) -> Result<[u8; 32], String> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| format!("no randomness for the key of {of}: {error}"))?;
+    Ok(key)
 }
 
 /// Where exchanges are recorded.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use llm_guard_engine::controls::Policy;
+use llm_guard_engine::detect::secrets::TokenKey;
 use llm_guard_engine::policy::settings::{Exception, OpenError, PublicKey, Settings, Standing, open, to_hex};
 use llm_guard_engine::policy::{Mode, Moment, PolicyError};
 use sha2::{Digest, Sha256};
@@ -34,6 +35,8 @@ pub(crate) struct Signed {
     pub(crate) most: Option<Mode>,
     /// Where the highest serial is kept for a guard that comes after this one.
     pub(crate) memory: Option<Memory>,
+    /// What tokens are made with that stand in the place of values.
+    pub(crate) tokens: Option<&'static TokenKey>,
 }
 
 /// Why a file isn't taken. None of these says anything of what stands in it.
@@ -181,6 +184,7 @@ pub(super) struct Judge {
     /// The least serial that counts: it only goes up.
     least: u64,
     most: Option<Mode>,
+    tokens: Option<&'static TokenKey>,
     /// The settings in force, and the digest of their text.
     settings: Option<(Settings, String)>,
     exceptions: Exceptions,
@@ -191,9 +195,9 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(signed: &Signed) -> Self {
-        let Signed { folder: _, audience, keys, serial, most, memory: _ } = signed.clone();
+        let Signed { folder: _, audience, keys, serial, most, memory: _, tokens } = signed.clone();
         let exceptions = Exceptions::default();
-        Self { audience, keys, least: serial, most, settings: None, exceptions, pod_mode: None, seen: None, problems: [None, None] }
+        Self { audience, keys, least: serial, most, tokens, settings: None, exceptions, pod_mode: None, seen: None, problems: [None, None] }
     }
 
     /// What is wrong with the files as they stand, in words.
@@ -320,7 +324,7 @@ impl Judge {
     fn compile(&self, settings: &Settings, digest: &str, now: Now) -> Result<Loaded, PolicyError> {
         let known = self.exceptions.with(&settings.exceptions, now);
         let Settings { mode, floor, stop, serial, .. } = *settings;
-        let standing = Standing { mode, pod: self.pod_mode, most: self.most, floor, exception: known.mode() };
+        let standing = Standing { mode, pod: self.pod_mode, most: self.most, floor, exception: known.mode(), tokens: self.tokens };
         let policy = Policy::compile(&settings.policy, &standing)?;
         // It is to say what it would do by itself: modes that stand above the policy in force are none of its business.
         let shadow = settings.shadow.as_ref().map(|shadow| Policy::compile(shadow, &Standing::default())).transpose();
@@ -381,7 +385,7 @@ mod tests {
 
     fn judge() -> Judge {
         let keys = vec![PublicKey::of(&key(1)), PublicKey::of(&key(2))];
-        Judge::new(&Signed { folder: "/".into(), audience: OURS.into(), keys, serial: 5, most: None, memory: None })
+        Judge::new(&Signed { folder: "/".into(), audience: OURS.into(), keys, serial: 5, most: None, memory: None, tokens: None })
     }
 
     fn look(settings: impl Into<Vec<u8>>, pod_mode: &str) -> Look {

@@ -15,6 +15,7 @@ use llm_guard_tests::planted::Planted;
 use llm_guard_tests::{cache, plain, process, records};
 use serde_json::{Map, Value, json};
 
+mod leaks;
 mod scenes;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -209,7 +210,12 @@ impl Client {
             let thinking = if self == Self::PythonOpenAi { &message["reasoning"] } else { &message["thinking"] };
             said.content.push_str(content.as_str().unwrap_or_default());
             said.thinking.push_str(thinking.as_str().unwrap_or_default());
-            said.tools.extend(message["tool_calls"].as_array().into_iter().flatten().map(|call| call["function"]["name"].clone()));
+            for call in message["tool_calls"].as_array().into_iter().flatten() {
+                let Value::Object(function) = &call["function"] else { continue };
+                said.tools.push(function["name"].clone());
+                let arguments = &function["arguments"];
+                said.arguments.push(arguments.as_str().map_or_else(|| arguments.to_string(), str::to_owned));
+            }
         }
         said
     }
@@ -220,6 +226,8 @@ struct Said {
     content: String,
     thinking: String,
     tools: Vec<Value>,
+    /// The arguments of each, as JSON.
+    arguments: Vec<String>,
 }
 
 impl Said {
@@ -232,13 +240,22 @@ impl Said {
             Some("content_block_delta") => {
                 self.content.push_str(&text(&piece["delta"]["text"]));
                 self.thinking.push_str(&text(&piece["delta"]["thinking"]));
+                self.goes_on(&piece["delta"]["partial_json"]);
             }
             Some("message") => piece["content"].as_array().into_iter().flatten().for_each(|block| self.part(block)),
             // OpenAI's.
             Some("response.output_text.delta") => self.content.push_str(&text(&piece["delta"])),
             Some("response.reasoning_summary_text.delta") => self.thinking.push_str(&text(&piece["delta"])),
+            Some("response.function_call_arguments.delta") => self.goes_on(&piece["delta"]),
             Some("response.output_item.added") => self.part(&piece["item"]),
             _ => piece["output"].as_array().into_iter().flatten().for_each(|item| self.part(item)),
+        }
+    }
+
+    /// More of the arguments of the last call.
+    fn goes_on(&mut self, piece: &Value) {
+        if let (Some(arguments), Some(piece)) = (self.arguments.last_mut(), piece.as_str()) {
+            arguments.push_str(piece);
         }
     }
 
@@ -248,7 +265,16 @@ impl Said {
             Some("text" | "output_text") => self.content.push_str(&text(&part["text"])),
             Some("summary_text") => self.thinking.push_str(&text(&part["text"])),
             Some("thinking") => self.thinking.push_str(&text(&part["thinking"])),
-            Some("tool_use" | "function_call") => self.tools.push(part["name"].clone()),
+            Some("tool_use") => {
+                self.tools.push(part["name"].clone());
+                // In a stream they follow piece by piece.
+                let arguments = part["input"].as_object().filter(|input| !input.is_empty()).map(|_| part["input"].to_string());
+                self.arguments.push(arguments.unwrap_or_default());
+            }
+            Some("function_call") => {
+                self.tools.push(part["name"].clone());
+                self.arguments.push(text(&part["arguments"]));
+            }
             Some("message") => part["content"].as_array().into_iter().flatten().for_each(|part| self.part(part)),
             Some("reasoning") => part["summary"].as_array().into_iter().flatten().for_each(|part| self.part(part)),
             _ => {}
@@ -370,7 +396,7 @@ fn assert_equal(one: &Map<String, Value>, other: &Map<String, Value>) {
 /// That nothing of a transcript holds a planted secret, nor enough of one to use it, even over the bounds of frames.
 fn assert_no_secret(client: Client, planted: &Planted, transcript: &Map<String, Value>) {
     for (scene, seen) in transcript {
-        let Said { content, thinking, tools: _ } = client.said(seen);
+        let Said { content, thinking, .. } = client.said(seen);
         for (place, text) in [("its JSON", seen.to_string()), ("its content", content), ("its thinking", thinking)] {
             for (kind, secret) in &planted.secrets {
                 assert!(!text.contains(secret.as_str()), "scene {scene:?} shows the {kind} in {place}");

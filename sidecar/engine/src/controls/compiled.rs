@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::scope::{AtHead, Context, List, Scope};
 use super::{Asked, Caller, Control, Protocol, management, models, prompt_injection, redaction, rego, tools};
+use crate::detect::secrets::TokenKey;
 use crate::policy::settings::Standing;
 use crate::policy::{GuardPolicy, PolicyError, RegoSpec, RuleSpec, Spec, shown};
 use crate::verdict::{ControlId, Mode};
@@ -46,7 +47,7 @@ struct Layer {
 impl Layer {
     fn new(spec: Spec, standing: Standing, rule: Option<Arc<str>>, base: Option<&Self>) -> Result<Self, PolicyError> {
         let resolve = |own: Option<Mode>| standing.resolve(own, spec.mode);
-        let controls = all(&spec, &resolve, base)?;
+        let controls = all(&spec, &resolve, standing.tokens, base)?;
         let strictest = controls.iter().map(|control| control.mode()).max().unwrap_or_default();
         let mode = strictest.max(resolve(None));
         let policy = Policy { mode, protocol: Protocol::new(&spec.protocol, mode)?, controls, rule, rules: Vec::new() };
@@ -195,14 +196,21 @@ fn of_rule(error: PolicyError, rule: &RuleSpec, path: &str) -> PolicyError {
     while let Some(key) = keys.next() {
         let name = key.split('[').next().unwrap_or_default();
         let Some(value) = said.get(name) else { break };
-        said = value;
-        reached = format!("{reached}.{}", if keys.peek().is_none() { key } else { name });
+        let place = key.strip_prefix(name).and_then(|place| place.strip_prefix('[')?.strip_suffix(']')?.parse::<usize>().ok());
+        let entry = place.and_then(|place| value.get(place));
+        said = entry.unwrap_or(value);
+        reached = format!("{reached}.{}", if keys.peek().is_none() || entry.is_some() { key } else { name });
     }
     error.moved(reached)
 }
 
 /// Every control that a policy asks for, in the order in which a request meets them. What is as in `base` is taken from there.
-fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>) -> Result<Vec<Arc<dyn Control>>, PolicyError> {
+fn all(
+    spec: &Spec,
+    resolve: &dyn Fn(Option<Mode>) -> Mode,
+    tokens: Option<&'static TokenKey>,
+    base: Option<&Layer>,
+) -> Result<Vec<Arc<dyn Control>>, PolicyError> {
     let kept = |id: ControlId, mode: Mode, is_same: fn(&Spec, &Spec) -> bool| {
         let base = base.filter(|base| is_same(&base.spec, spec))?;
         base.policy.controls.iter().find(|control| control.id() == id && control.mode() == mode).cloned()
@@ -218,7 +226,7 @@ fn all(spec: &Spec, resolve: &dyn Fn(Option<Mode>) -> Mode, base: Option<&Layer>
     };
     let redaction = match kept(ControlId::Redaction, resolved[2], |base, spec| base.redaction.says_the_same(&spec.redaction)) {
         Some(same) => same,
-        None => Arc::new(redaction::Redaction::new(&spec.redaction, resolved[2])?),
+        None => Arc::new(redaction::Redaction::new(&spec.redaction, resolved[2], tokens)?),
     };
     let is_same = |base: &Spec, spec: &Spec| base.management == spec.management && base.models.allow == spec.models.allow;
     let management = match kept(ControlId::Management, resolve(spec.management.mode), is_same) {

@@ -1,13 +1,14 @@
 //! LLM02, sensitive information disclosure: secrets and personal data in answers are replaced by `[REDACTED_KIND]`, and those in requests
 //! are dealt with as the policy says ([`requests`]).
 
+mod own;
 mod requests;
 
 use std::sync::Arc;
 
 use super::{AnswerText, Control, Finding, Masks};
 use crate::detect::pack;
-use crate::detect::secrets::{Group, Kind, Scanner, SecretRules};
+use crate::detect::secrets::{Group, Kind, Scanner, SecretRules, TokenKey};
 use crate::policy::{Mode, PolicyError, RedactionSpec, Requests, nearest, shown};
 use crate::verdict::ControlId;
 use crate::wire::Request;
@@ -17,8 +18,8 @@ fn groups() -> impl Iterator<Item = &'static str> {
     ["secrets", "personalData"].into_iter().chain(pack::SECRETS.iter().map(|(topic, _)| *topic))
 }
 
-/// The kinds of a name in a policy's list.
-fn kinds_of(name: &str, place: usize) -> Result<Vec<Kind>, PolicyError> {
+/// The kinds of a name in a policy's list, at a path. `own` are the policy's own, by their names.
+fn kinds_of(name: &str, own: &[(&str, Kind)], path: &dyn Fn() -> String) -> Result<Vec<Kind>, PolicyError> {
     let is_meant = |group: Group| match group {
         Group::Secrets(topic) => name == "secrets" || name == topic,
         Group::PersonalData => name == "personalData",
@@ -27,16 +28,18 @@ fn kinds_of(name: &str, place: usize) -> Result<Vec<Kind>, PolicyError> {
     if !grouped.is_empty() {
         return Ok(grouped);
     }
-    if let Some(kind) = Kind::of_key(name) {
+    let of_own = own.iter().find(|(own, _)| *own == name).map(|(_, kind)| *kind);
+    if let Some(kind) = Kind::of_key(name).or(of_own) {
         return Ok(vec![kind]);
     }
-    let known = groups().chain(Kind::all().map(Kind::key));
+    let mut known: Vec<&str> = groups().chain(Kind::all().map(Kind::key)).collect();
+    known.extend(own.iter().map(|(name, _)| *name));
     let meant = nearest(name, known).map_or_else(|| ".".to_owned(), |meant| format!(": did you mean '{meant}'?"));
     let reason = format!(
         "nobody knows '{}'{meant} There are secrets, personalData, and the kinds that `llm-guard-sidecar check --kinds` lists",
         shown(name)
     );
-    Err(PolicyError::in_spec(format!("redaction.kinds[{place}]"), reason))
+    Err(PolicyError::in_spec(path(), reason))
 }
 
 #[derive(Debug)]
@@ -49,7 +52,8 @@ pub(super) struct Redaction {
 }
 
 impl Redaction {
-    pub(super) fn new(spec: &RedactionSpec, mode: Mode) -> Result<Self, PolicyError> {
+    pub(super) fn new(spec: &RedactionSpec, mode: Mode, tokens: Option<&'static TokenKey>) -> Result<Self, PolicyError> {
+        let own = own::Own::new(spec)?;
         let kinds: Vec<Kind> = match &spec.kinds {
             None => Kind::all().collect(),
             Some(names) if names.is_empty() => {
@@ -58,7 +62,7 @@ impl Redaction {
                 return Err(PolicyError::in_spec("redaction.kinds", reason));
             }
             Some(names) => {
-                let kinds: Result<Vec<_>, _> = names.iter().enumerate().map(|(place, name)| kinds_of(name, place)).collect();
+                let kinds: Result<Vec<_>, _> = own::named(names, &own.names, "redaction.kinds").collect();
                 kinds?.concat()
             }
         };
@@ -67,7 +71,7 @@ impl Redaction {
             let reason = "only what was redacted in a request comes back in its answer: that takes requests: redact";
             return Err(PolicyError::in_spec("redaction.restore", reason));
         }
-        Ok(Self { mode, rules: Arc::new(SecretRules::new(&kinds)), requests, restores })
+        Ok(Self { mode, rules: Arc::new(own.add_to(SecretRules::new(&kinds), spec, tokens)?), requests, restores })
     }
 }
 

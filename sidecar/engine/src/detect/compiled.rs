@@ -171,10 +171,10 @@ pub enum RuleError {
     #[error("{0}")]
     Pattern(#[from] PatternError),
     /// Together with the others it takes more than there can be.
-    #[error("there are too many rules, or too many different classes in them")]
+    #[error("together with those before it, it takes too many different classes, beginnings or alternatives, or too long repetitions")]
     TooMany,
     /// It matches a single byte.
-    #[error("it is too short: a value has at least two bytes")]
+    #[error("it matches a single character: a value has at least two")]
     TooShort,
 }
 
@@ -236,6 +236,17 @@ struct Entry {
     near_pairs: u64,
 }
 
+/// The same row twice, where it begins with one byte of a class or with more: once for each, since rows are found by two bytes.
+fn told_apart(row: Vec<Run>, rule: &Rule<'_>) -> Vec<Vec<Run>> {
+    match row.as_slice() {
+        [first @ Run { min: 1, .. }, rest @ ..] if rule.assigned_to.is_empty() && !rest.is_empty() && first.max != Some(1) => {
+            let (one, more) = (Run { max: Some(1), ..*first }, Run { min: 2, ..*first });
+            vec![[&[one], rest].concat(), [&[more], rest].concat()]
+        }
+        _ => vec![row],
+    }
+}
+
 /// Whether a row begins with letters and digits enough.
 fn is_long(runs: &[Run]) -> bool {
     let is_alphanumeric = |run: &&Run| run.set.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -264,7 +275,7 @@ struct Pair {
 
 impl Pair {
     /// Of the first bytes of a row those two that stand most seldom in prose.
-    fn of(runs: &[Run], rule: &Rule) -> Result<Self, RuleError> {
+    fn of(runs: &[Run], rule: &Rule<'_>) -> Result<Self, RuleError> {
         let mut sets = Vec::new();
         for run in runs {
             let fixed = if run.max == Some(run.min) { run.min as usize } else { 1 };
@@ -324,7 +335,7 @@ fn often_behind(first: &ByteSet, second: &ByteSet) -> f32 {
 
 impl Rules {
     /// Compiles rules, each with its kind.
-    pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule)>, beside: Beside) -> Result<Self, RuleError> {
+    pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule<'r>)>, beside: Beside) -> Result<Self, RuleError> {
         let mut builder = Builder::default();
         let number_bit = builder.set(ByteSet::of(super::personal::is_number_byte))?;
         let domain_bit = builder.set(ByteSet::of(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')))?;
@@ -421,12 +432,12 @@ impl Builder {
         u8::try_from(place).ok().filter(|place| usize::from(*place) < MAX_PAIRS).ok_or(RuleError::TooMany)
     }
 
-    fn add(&mut self, kind: Kind, rule: &Rule) -> Result<(), RuleError> {
+    fn add(&mut self, kind: Kind, rule: &Rule<'_>) -> Result<(), RuleError> {
         let number = u16::try_from(self.rules.len()).map_err(|_| RuleError::TooMany)?;
         let lower = |text: &&str| text.to_ascii_lowercase().into_bytes();
         let near: Vec<Vec<u8>> = rule.near.iter().map(lower).collect();
         let mut pairs = 0;
-        for runs in rows(rule.pattern)? {
+        for runs in rows(rule.pattern)?.into_iter().flat_map(|row| told_apart(row, rule)) {
             pairs |= self.add_row(number, rule, &runs)?;
         }
         for word in &near {
@@ -451,7 +462,7 @@ impl Builder {
     }
 
     /// Adds a row of a rule. Gives its pair, if it is found by one.
-    fn add_row(&mut self, rule: u16, of: &Rule, runs: &[Run]) -> Result<u64, RuleError> {
+    fn add_row(&mut self, rule: u16, of: &Rule<'_>, runs: &[Run]) -> Result<u64, RuleError> {
         let mut pair = 0;
         let number = u16::try_from(self.rows.len()).ok().filter(|number| usize::from(*number) < MAX_ROWS).ok_or(RuleError::TooMany)?;
         let least = runs.iter().map(|run| run.min as usize).sum();
@@ -517,7 +528,7 @@ impl Builder {
 }
 
 /// The text that every match of a row begins with, and whether its case makes no difference: in all of it or in none.
-fn beginning(runs: &[Run]) -> (Vec<u8>, bool) {
+pub(super) fn beginning(runs: &[Run]) -> (Vec<u8>, bool) {
     let mut word = Vec::new();
     let mut any_case = None;
     for run in runs.iter().take(MAX_WORD) {

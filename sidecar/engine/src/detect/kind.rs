@@ -1,10 +1,17 @@
 //! The kinds of values that are known: their names and marks, by a number.
+//!
+//! The invariant: a name's number never changes while the process lives. Names that policies bring are kept, up to [`MAX_OWN`] of them, so
+//! that memory is bounded however often policies change; whatever comes beyond is called [`Kind::CUSTOM`].
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::rule::{Ends, Rule};
 use super::{pack, pattern, personal};
+
+/// The most names of the policies' own.
+const MAX_OWN: usize = 1024;
 
 /// A kind of secret or of personal data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,23 +57,30 @@ impl Group {
 }
 
 struct Known {
-    name: &'static str,
+    name: Cow<'static, str>,
     about: String,
     key: String,
     mark: String,
     group: Group,
-    rules: &'static [Rule],
+    rules: &'static [Rule<'static>],
 }
 
+impl Known {
+    fn new(name: Cow<'static, str>, about: &str, group: Group, rules: &'static [Rule<'static>]) -> Self {
+        let (about, key, mark) = (capital(about), camel_case(&name), format!("[REDACTED_{name}]"));
+        Self { name, about, key, mark, group, rules }
+    }
+}
+
+/// What a value is of a pattern that a policy brought.
+const ABOUT_OWN: &str = "a value of a pattern of the policy's own";
+const GROUP_OF_OWN: Group = Group::Secrets("custom");
+
+/// The kinds of the policies' own, in the order in which they came.
+static OWN: [OnceLock<Known>; MAX_OWN] = [const { OnceLock::new() }; MAX_OWN];
+
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
-    let known = |name: &'static str, about, group, rules| Known {
-        name,
-        about: capital(about),
-        key: camel_case(name),
-        mark: format!("[REDACTED_{name}]"),
-        group,
-        rules,
-    };
+    let known = |name, about, group, rules| Known::new(Cow::Borrowed(name), about, group, rules);
     let mut all: Vec<Known> = Vec::new();
     for (topic, table) in pack::SECRETS {
         all.extend(table.iter().map(|spec| known(spec.name, spec.about, Group::Secrets(topic), spec.rules)));
@@ -90,6 +104,18 @@ fn capital(text: &str) -> String {
     text
 }
 
+/// The name that belongs to a key: `EMPLOYEE_NUMBER` of `employeeNumber`.
+fn name_of(key: &str) -> String {
+    let mut name = String::with_capacity(key.len() + 8);
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
 fn camel_case(name: &str) -> String {
     let mut key = String::with_capacity(name.len());
     let mut upper = false;
@@ -105,7 +131,7 @@ fn camel_case(name: &str) -> String {
 }
 
 impl Kind {
-    /// A value of a pattern that the policy brought.
+    /// A value of a pattern that a policy brought, where there are too many names of such.
     pub const CUSTOM: Self = Self(u16::MAX);
 
     /// Every kind of the pack.
@@ -114,10 +140,25 @@ impl Kind {
         (0..u16::try_from(KNOWN.len()).unwrap_or(u16::MAX)).map(Self)
     }
 
-    /// The kind of a name.
+    /// The kind of a name, of the pack's or of a policy's own.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        Self::all().find(|kind| kind.name() == name)
+        Self::each().find(|kind| kind.name() == name)
+    }
+
+    /// The kind of a policy's own, by its key there, which is none of the pack's: letters, the first a small one, and digits.
+    #[must_use]
+    pub fn of_own(key: &str) -> Self {
+        let name = name_of(key);
+        let new = || Known::new(Cow::Owned(name.clone()), ABOUT_OWN, GROUP_OF_OWN, &[]);
+        let place = OWN.iter().position(|own| own.get_or_init(new).name == name);
+        place.and_then(|place| u16::try_from(KNOWN.len() + place).ok()).map_or(Self::CUSTOM, Self)
+    }
+
+    /// Every kind of the pack, and of the policies' own.
+    pub(super) fn each() -> impl Iterator<Item = Self> {
+        let count = KNOWN.len() + OWN.iter().take_while(|own| own.get().is_some()).count();
+        (0..u16::try_from(count).unwrap_or(u16::MAX)).map(Self).chain([Self::CUSTOM])
     }
 
     /// The kind of a policy's key.
@@ -127,13 +168,14 @@ impl Kind {
     }
 
     fn known(self) -> Option<&'static Known> {
-        KNOWN.get(usize::from(self.0))
+        let number = usize::from(self.0);
+        KNOWN.get(number).or_else(|| OWN.get(number.checked_sub(KNOWN.len())?)?.get())
     }
 
     /// The name in metrics, logs and marks.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.known().map_or("CUSTOM", |known| known.name)
+        self.known().map_or("CUSTOM", |known| &known.name)
     }
 
     /// The name in a policy.
@@ -145,19 +187,19 @@ impl Kind {
     /// What it is, in a few words.
     #[must_use]
     pub fn about(self) -> &'static str {
-        self.known().map_or("A value of a pattern of the policy's own", |known| &known.about)
+        self.known().map_or(ABOUT_OWN, |known| &known.about)
     }
 
     /// The group to which it belongs.
     #[must_use]
     pub fn group(self) -> Group {
-        self.known().map_or(Group::Secrets("custom"), |known| known.group)
+        self.known().map_or(GROUP_OF_OWN, |known| known.group)
     }
 
     /// What stands in the place of a value.
     #[must_use]
     pub fn mark(self) -> &'static str {
-        self.known().map_or("[REDACTED]", |known| &known.mark)
+        self.known().map_or("[REDACTED_CUSTOM]", |known| &known.mark)
     }
 
     /// How many bytes a text may have at most that is open yet: that has begun as a value of this kind, and may still turn out to be none. A
@@ -176,7 +218,7 @@ impl Kind {
         longest.filter(|longest| *longest > 0)
     }
 
-    pub(super) fn rules(self) -> &'static [Rule] {
+    pub(super) fn rules(self) -> &'static [Rule<'static>] {
         self.known().map_or(&[], |known| known.rules)
     }
 
@@ -187,7 +229,7 @@ impl Kind {
 }
 
 /// The same of a rule.
-fn longest_of(rule: &Rule) -> Option<usize> {
+fn longest_of(rule: &Rule<'_>) -> Option<usize> {
     let is_judged_whole = rule.check.is_some() || rule.entropy > 0.0;
     let of_row = |row: &Vec<pattern::Run>| {
         let (last, before) = row.split_last()?;
@@ -225,5 +267,15 @@ mod tests {
             assert!(!kind.about().is_empty(), "{kind:?}");
             assert_eq!((Kind::of_name(kind.name()), Kind::of_key(kind.key())), (Some(kind), Some(kind)));
         }
+    }
+
+    #[test]
+    fn a_kind_of_a_policys_own_has_a_name_a_mark_and_a_number_for_good() {
+        let kind = Kind::of_own("employeeNumber");
+        assert_eq!((kind.name(), kind.key(), kind.mark()), ("EMPLOYEE_NUMBER", "employeeNumber", "[REDACTED_EMPLOYEE_NUMBER]"));
+        assert_eq!((Kind::of_own("employeeNumber"), Kind::of_name("EMPLOYEE_NUMBER")), (kind, Some(kind)));
+        // No other policy can name it.
+        assert_eq!((Kind::of_key("employeeNumber"), Kind::all().find(|other| *other == kind)), (None, None));
+        assert_eq!(Kind::of_own("a1B2c").name(), "A1_B2C");
     }
 }

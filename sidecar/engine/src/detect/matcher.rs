@@ -21,12 +21,14 @@
 
 use std::ops::Range;
 
+use super::allow::Allowed;
 use super::bend::LETTERS_BEFORE_BREAK;
 use super::compiled::{
     ASSIGNS, BENDS, BREAKS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, SIGNS, Step, Use, is_local_byte, is_word_byte,
 };
 use super::keywords::{START, State};
 use super::kind::Kind;
+use super::marks;
 use super::personal;
 use super::rule::{Ends, Starts};
 
@@ -139,12 +141,15 @@ pub(super) struct Place {
     pub(super) kind: Kind,
     /// How long that is.
     longest: usize,
+    /// It is a single value, which stands there as it is.
+    pub(super) is_plain: bool,
 }
 
 impl Place {
     /// The same values elsewhere.
     pub(super) fn moved(self, start: usize, end: usize) -> Self {
-        Self { start, end, ..self }
+        // (Where something is disguised, or encoded, it is longer.)
+        Self { start, end, is_plain: self.is_plain && end - start == self.end - self.start, ..self }
     }
 }
 
@@ -160,6 +165,7 @@ impl Places {
         let first = self.0.partition_point(|other| other.end <= place.start);
         let last = first + self.0[first..].iter().take_while(|other| other.start < place.end).count();
         for other in &self.0[first..last] {
+            place.is_plain &= other.is_plain && (other.start, other.end) == (place.start, place.end);
             place.start = place.start.min(other.start);
             place.end = place.end.max(other.end);
             // (Of equally long ones the kind that the pack has first.)
@@ -263,6 +269,8 @@ pub(super) struct Asked<'r> {
     pub(super) numbers: bool,
     pub(super) emails: bool,
     pub(super) addresses: bool,
+    /// Values that stay.
+    pub(super) allowed: &'r Allowed,
 }
 
 /// What is known of the bytes right before the next one.
@@ -537,7 +545,7 @@ impl Matcher {
             if is_whole && attempt.broken_at == 0 {
                 attempt.broken_at = place;
             }
-            self.keep(asked.rules, attempt);
+            self.keep(asked, attempt);
         }
         // An address doesn't begin on the line before.
         self.line = place;
@@ -606,7 +614,7 @@ impl Matcher {
             }
         }
         if let Some(swallowed) = self.swallowed.take() {
-            self.note(swallowed.start, place, swallowed.kind);
+            self.note_unchecked(swallowed.start, place, swallowed.kind);
         }
         let places = std::mem::take(&mut self.places);
         *self = Self { next: place, local_from: place, places, ..Self::default() };
@@ -670,7 +678,7 @@ impl Matcher {
                 if swallowed.bits == 0 {
                     let Swallowed { start, kind, .. } = *swallowed;
                     self.swallowed = None;
-                    self.note(start, place, kind);
+                    self.note_unchecked(start, place, kind);
                 }
             }
         }
@@ -680,7 +688,7 @@ impl Matcher {
                 continue;
             }
             match feed(asked.rules, &mut attempt, byte, place) {
-                Fate::GoesOn => self.keep(asked.rules, attempt),
+                Fate::GoesOn => self.keep(asked, attempt),
                 Fate::Ends => {}
                 Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
             }
@@ -730,7 +738,8 @@ impl Matcher {
         self.swallowed = endless;
     }
 
-    fn keep(&mut self, rules: &Rules, attempt: Attempt) {
+    fn keep(&mut self, asked: Asked<'_>, attempt: Attempt) {
+        let rules = asked.rules;
         if matches!(attempt.at, At::Step | At::Edge) {
             self.stepping.push(attempt);
             return;
@@ -742,7 +751,7 @@ impl Matcher {
             let compiled = &rules.compiled[usize::from(rules.rows[usize::from(row)].rule)];
             let mut crowd = self.running.iter_mut().filter(alike);
             if let Some(first) = crowd.next() {
-                if !compiled.is_checked() || first.unchecked {
+                if !compiled.is_checked() && asked.allowed.is_empty() || first.unchecked {
                     first.start = first.start.min(attempt.start);
                     return;
                 }
@@ -774,7 +783,7 @@ impl Matcher {
             if rules.number_pair == 1 << pair {
                 let start = place - 1;
                 if asked.numbers && !self.is_in_numbers {
-                    self.keep(rules, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
+                    self.keep(asked, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
                 }
                 continue;
             }
@@ -818,7 +827,7 @@ impl Matcher {
             if let Some((bit, max)) = run.filter(|(_, max)| *max as usize > read.len()) {
                 // All of it stands in the run.
                 let due = if max == u32::MAX { usize::MAX } else { start + max as usize };
-                self.keep(rules, Attempt { bit, due, ..attempt });
+                self.keep(asked, Attempt { bit, due, ..attempt });
                 continue;
             }
             let mut fate = Fate::GoesOn;
@@ -829,7 +838,7 @@ impl Matcher {
                 }
             }
             match fate {
-                Fate::GoesOn => self.keep(rules, attempt),
+                Fate::GoesOn => self.keep(asked, attempt),
                 Fate::Ends => {}
                 Fate::Matches(end) => self.matched(asked, window, &attempt, end, read.last().copied()),
             }
@@ -879,7 +888,7 @@ impl Matcher {
                 }
                 let mut attempt = begun(What::Row(*number), 0, place, place);
                 match settle(rules, &mut attempt, place, Some(byte)) {
-                    Fate::GoesOn => self.keep(rules, attempt),
+                    Fate::GoesOn => self.keep(asked, attempt),
                     Fate::Ends => {}
                     Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
                 }
@@ -922,7 +931,7 @@ impl Matcher {
                     }
                     let mut attempt = begun(What::Row(*row_number), 0, start, place + 1);
                     match settle(rules, &mut attempt, place + 1, None) {
-                        Fate::GoesOn => self.keep(rules, attempt),
+                        Fate::GoesOn => self.keep(asked, attempt),
                         Fate::Ends => {}
                         Fate::Matches(end) => self.matched(asked, window, &attempt, end, None),
                     }
@@ -930,17 +939,17 @@ impl Matcher {
                 Use::At if asked.emails => {
                     let local = window.run_before(place, (MAX_LOCAL + 1).min(place - self.line), is_local_byte);
                     if (1..=MAX_LOCAL).contains(&local) {
-                        self.keep(rules, begun(What::Email, rules.domain_bit, place - local, place));
+                        self.keep(asked, begun(What::Email, rules.domain_bit, place - local, place));
                     }
                 }
-                Use::Colon if asked.addresses => self.begin_address(rules, window, place),
+                Use::Colon if asked.addresses => self.begin_address(asked, window, place),
                 Use::At | Use::Colon => {}
             }
         }
     }
 
     /// A colon: an address may have begun before it.
-    fn begin_address(&mut self, rules: &Rules, window: Window<'_>, place: usize) {
+    fn begin_address(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize) {
         if self.running.iter().any(|attempt| attempt.what == What::Address) {
             return;
         }
@@ -952,7 +961,7 @@ impl Matcher {
         }
         let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
         if !is_in_word && place - start <= MAX_GROUP {
-            self.keep(rules, begun(What::Address, rules.hex_bit, start, place));
+            self.keep(asked, begun(What::Address, asked.rules.hex_bit, start, place));
         }
     }
 
@@ -967,15 +976,21 @@ impl Matcher {
             What::Row(row) => {
                 let rule = &asked.rules.compiled[usize::from(asked.rules.rows[usize::from(row)].rule)];
                 let least = asked.rules.rows[usize::from(row)].least;
-                if let Some(range) = value(rule, text, least, attempt.unchecked) {
-                    self.note(attempt.start + range.start, attempt.start + range.end, rule.kind);
+                if attempt.unchecked {
+                    self.note_unchecked(attempt.start, end, rule.kind);
+                } else if let Some(range) = value(rule, text, least) {
+                    let (from, to) = (attempt.start + range.start, attempt.start + range.end);
+                    // (Where a line broke it, what stands before it may be forgotten.)
+                    if is_broken || !marks::is_inside(window, from, to, end) {
+                        self.note(asked, window, from, to, rule.kind);
+                    }
                 }
             }
             What::Numbers => self.numbers(asked, window, attempt.start, end, after),
-            What::Value(kind) => self.note(attempt.start, end, kind),
+            What::Value(kind) => self.note(asked, window, attempt.start, end, kind),
             What::Email => {
                 if let Some(range) = personal::email(attempt.since - attempt.start, text) {
-                    self.note(attempt.start + range.start, attempt.start + range.end, kind_of("EMAIL"));
+                    self.note(asked, window, attempt.start + range.start, attempt.start + range.end, kind_of("EMAIL"));
                 }
             }
             What::Address => {
@@ -984,7 +999,7 @@ impl Matcher {
                 if let Some((name, range)) = found
                     && asked.wanted.has(kind_of(name))
                 {
-                    self.note(attempt.start + range.start, attempt.start + range.end, kind_of(name));
+                    self.note(asked, window, attempt.start + range.start, attempt.start + range.end, kind_of(name));
                 }
             }
         }
@@ -1011,7 +1026,7 @@ impl Matcher {
                 // With the letter behind it, which no other follows.
                 self.stepping.push(Attempt { at: At::Edge, ..begun(What::Value(kind), 0, from, from) });
             } else {
-                self.note(from, to, kind);
+                self.note(asked, window, from, to, kind);
             }
         });
     }
@@ -1040,12 +1055,19 @@ impl Matcher {
         if read.len() <= personal::LONGEST_RUN {
             attempt.due = attempt.due.min(attempt.start + personal::LONGEST_RUN + 1);
         }
-        self.keep(asked.rules, attempt);
+        self.keep(asked, attempt);
     }
 
-    /// Notes a value.
-    fn note(&mut self, start: usize, end: usize, kind: Kind) {
-        self.places.add(Place { start, end, kind, longest: end.saturating_sub(start) });
+    /// Notes a value, unless it is allowed.
+    fn note(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, end: usize, kind: Kind) {
+        if !asked.allowed.has(window.slice(start..end)) {
+            self.places.add(Place { start, end, kind, longest: end.saturating_sub(start), is_plain: true });
+        }
+    }
+
+    /// Notes what counts as a value whatever it is.
+    fn note_unchecked(&mut self, start: usize, end: usize, kind: Kind) {
+        self.places.add(Place { start, end, kind, longest: end.saturating_sub(start), is_plain: false });
     }
 }
 
@@ -1065,26 +1087,11 @@ fn is_before_value(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',')
 }
 
-/// Whether it is part of a mark that stands in the place of a value already.
-fn is_mark(value: &[u8]) -> bool {
-    let name = value.strip_prefix(b"[").unwrap_or(value).strip_prefix(b"REDACTED_");
-    let name = name.map(|name| name.strip_suffix(b"]").unwrap_or(name)).and_then(|name| std::str::from_utf8(name).ok());
-    // (A mark that a value comes back for has a number of up to four digits.)
-    let is_numbered = |number: &str| (1..=4).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
-    name.is_some_and(|name| {
-        let unnumbered = name.rsplit_once('_').filter(|(_, number)| is_numbered(number)).map(|(name, _)| name);
-        Kind::of_name(name).is_some() || unnumbered.is_some_and(|name| Kind::of_name(name).is_some())
-    })
-}
-
 /// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so
 /// that nobody hides a value by adding an example's word to it, or the same byte again and again.
-pub(super) fn value(rule: &Compiled, text: &[u8], least: usize, unchecked: bool) -> Option<Range<usize>> {
-    if unchecked {
-        return Some(0..text.len());
-    }
+pub(super) fn value(rule: &Compiled, text: &[u8], least: usize) -> Option<Range<usize>> {
     let range = rule.check.map_or(Some(0..text.len()), |check| check(text))?;
-    let value = text.get(range.clone()).filter(|value| !is_mark(value))?;
+    let value = text.get(range.clone()).filter(|value| !marks::is_mark(value))?;
     let first = &value[..least.saturating_sub(range.start).min(value.len())];
     let holds = |word: &[u8]| first.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
     let is_value = !rule.not.iter().any(|word| holds(word))

@@ -70,18 +70,20 @@ pub enum PatternError {
     #[error("it is no regular expression: {0}")]
     Syntax(String),
     /// It asks for something that a stream can't tell.
-    #[error("{0} can't be looked for in a stream")]
+    #[error("it has {0}")]
     Unsupported(&'static str),
     /// A run could end at more than one place.
     #[error(
-        "what follows '{0}' may begin as that goes on: repeat a class a fixed number of times, or let a byte follow that it doesn't have"
+        "what follows '{0}' may begin as that goes on, so that it isn't known where the one ends: repeat a class a fixed number of times, or let a character follow that it doesn't have"
     )]
     Ambiguous(String),
     /// It stands for too many rows, or for too long ones.
-    #[error("its alternatives and repetitions come to too much")]
+    #[error(
+        "its alternatives and repetitions come to too much: at most 64 ways to read it, each of at most 192 parts, repeated at most 4096 times"
+    )]
     TooLarge,
     /// It matches an empty text.
-    #[error("it matches an empty text")]
+    #[error("it matches an empty text: a value has at least two characters")]
     Empty,
 }
 
@@ -118,7 +120,11 @@ fn lower(hir: &Hir) -> Result<Vec<Vec<Run>>, PatternError> {
             };
             vec![vec![Run { set, min: 1, max: Some(1) }]]
         }
-        HirKind::Look(_) => return Err(PatternError::Unsupported("an anchor or a word boundary")),
+        HirKind::Look(_) => {
+            return Err(PatternError::Unsupported(
+                "an anchor or a word boundary, which can't be looked for in a stream: leave it out, since `ends` says where a value ends",
+            ));
+        }
         HirKind::Capture(capture) => lower(&capture.sub)?,
         HirKind::Concat(parts) => {
             let mut rows = vec![Vec::new()];
@@ -153,7 +159,9 @@ fn repeat(rows: &[Vec<Run>], min: u32, max: Option<u32>) -> Result<Vec<Vec<Run>>
         return Ok(if min == 0 { vec![Vec::new(), some] } else { vec![some] });
     }
     let Some(max) = max.filter(|max| *max <= 16) else {
-        return Err(PatternError::Unsupported("a group that repeats without an end"));
+        return Err(PatternError::Unsupported(
+            "a group that repeats without an end, or more than 16 times: say how often at most, as in (?:ab){1,8}",
+        ));
     };
     let mut all = Vec::new();
     let mut so_far = vec![Vec::new()];
@@ -199,7 +207,7 @@ fn check(row: &[Run]) -> Result<(), PatternError> {
         return Err(PatternError::TooLarge);
     }
     if row.iter().any(|run| run.set == ByteSet::EMPTY) {
-        return Err(PatternError::Unsupported("a class of no bytes"));
+        return Err(PatternError::Unsupported("a class that no character is in"));
     }
     match row.windows(2).find(|pair| pair[0].max != Some(pair[0].min) && pair[0].set.meets(&pair[1].set)) {
         None => Ok(()),

@@ -13,7 +13,7 @@ pub struct KindSpec {
     /// What it is, in a few words, for the reference.
     pub about: &'static str,
     /// How it is found: by any of these.
-    pub rules: &'static [Rule],
+    pub rules: &'static [Rule<'static>],
 }
 
 /// One way in which a kind is found.
@@ -28,14 +28,14 @@ pub struct KindSpec {
 /// A pattern begins with a text of at least two bytes that every match has (an alternative may have its own), unless the rule has
 /// `assigned_to`.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub struct Rule<'r> {
     /// What a value looks like.
-    pub pattern: &'static str,
+    pub pattern: &'r str,
     /// Parts of a name, whatever their case, to which the value is assigned (`NAME_token = "VALUE"`, `"name": "VALUE"`, `name => VALUE`).
     /// Only the value is replaced. Empty: the value speaks for itself.
-    pub assigned_to: &'static [&'static str],
+    pub assigned_to: &'r [&'r str],
     /// Words, whatever their case, one of which ends at most 48 bytes before the value. Empty: none is needed.
-    pub near: &'static [&'static str],
+    pub near: &'r [&'r str],
     /// Where it may begin.
     pub starts: Starts,
     /// Where it may end.
@@ -45,7 +45,7 @@ pub struct Rule {
     /// Which part of what the pattern matched is the value, if any is: checksums, allow-lists, and trimming.
     pub check: Option<Check>,
     /// Texts, whatever their case, that a value doesn't hold: those of examples and placeholders.
-    pub not: &'static [&'static str],
+    pub not: &'r [&'r str],
 }
 
 /// Which part of what a pattern matched is the value, if any is.
@@ -72,8 +72,8 @@ pub enum Ends {
 }
 
 /// A value that speaks for itself, wherever it stands.
-pub const TOKEN: Rule =
+pub const TOKEN: Rule<'static> =
     Rule { pattern: "", assigned_to: &[], near: &[], starts: Starts::Anywhere, ends: Ends::Run, entropy: 0.0, check: None, not: &[] };
 
 /// A value that is one since it is assigned to a name.
-pub const ASSIGNED: Rule = Rule { starts: Starts::Word, ends: Ends::Word, ..TOKEN };
+pub const ASSIGNED: Rule<'static> = Rule { starts: Starts::Word, ends: Ends::Word, ..TOKEN };

@@ -65,7 +65,7 @@ fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
                 let bytes: Vec<u8> = if readable.is_empty() { set.bytes().filter(u8::is_ascii).collect() } else { readable };
                 value.extend((0..count).filter_map(|_| bytes.get(chance.below(bytes.len())).copied()));
             }
-            let range = matcher::value(&rules.compiled[0], &value, row.least, false)?;
+            let range = matcher::value(&rules.compiled[0], &value, row.least)?;
             let text = String::from_utf8(value).ok()?;
             // Where only a part of the match is the value, the rest stands around it.
             Some((text.get(..range.start)?.to_owned(), text.get(range.clone())?.to_owned(), text.get(range.end..)?.to_owned()))

@@ -82,11 +82,6 @@ impl Search {
         sure.min(self.encoded.frontier(asked, window, sure))
     }
 
-    /// Whether no value is known that wasn't dropped, and none is swallowed.
-    pub(super) fn is_clear(&self) -> bool {
-        self.places.as_slice().is_empty() && self.swallowing().is_none()
-    }
-
     /// Where what is swallowed began.
     pub(super) fn swallowing(&self) -> Option<usize> {
         self.matcher.swallowing()

@@ -3,13 +3,17 @@
 //! The invariant: whatever the pieces, what comes out is the same, joined. Text is held back only while it may still be part of a
 //! value, and never more than [`HOLD_LIMIT`] of it, and a piece.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
+pub use super::allow::Allowed;
 use super::compiled::{Beside, RuleError, Rules};
 pub use super::kind::{Group, Kind};
+pub use super::marks::{Replacement, TokenKey};
 pub use super::matcher::HOLD_LIMIT;
-use super::matcher::{Asked, LOOK_BACK, Wanted, Window};
+use super::matcher::{Asked, LOOK_BACK, Place, Places, Wanted, Window};
+pub use super::own::{Pattern, Patterns, PatternsError};
 use super::personal;
 use super::rule::Rule;
 use super::search::Search;
@@ -31,11 +35,16 @@ pub struct SecretRules {
     rules: Arc<Rules>,
     wanted: Wanted,
     beside: Beside,
+    /// The policy's own.
+    own: Option<Patterns>,
+    allowed: Allowed,
+    replacements: Vec<(Wanted, Replacement)>,
+    key: Option<&'static TokenKey>,
 }
 
 impl std::fmt::Debug for SecretRules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(Kind::all().filter(|kind| self.wanted.has(*kind))).finish()
+        f.debug_list().entries(Kind::each().filter(|kind| self.wanted.has(*kind))).finish()
     }
 }
 
@@ -49,26 +58,65 @@ impl SecretRules {
             emails: named("EMAIL"),
             addresses: named("IP_ADDRESS") || named("MAC_ADDRESS"),
         };
-        Self { rules: Arc::clone(&PACK), wanted: Wanted::new(kinds), beside }
+        Self::of(Arc::clone(&PACK), kinds, beside)
+    }
+
+    fn of(rules: Arc<Rules>, kinds: &[Kind], beside: Beside) -> Self {
+        let (wanted, allowed) = (Wanted::new(kinds), Allowed::default());
+        Self { rules, wanted, beside, own: None, allowed, replacements: Vec::new(), key: None }
+    }
+
+    /// Values of these patterns are looked for as well.
+    #[must_use]
+    pub fn and(self, own: Patterns) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
+    /// These values stay.
+    #[must_use]
+    pub fn but(self, allowed: Allowed) -> Self {
+        Self { allowed, ..self }
+    }
+
+    /// What values are replaced by: as the first entry says that has their kind, else by the mark.
+    ///
+    /// The mark it is as well where a value was found in a disguise, or with others that it overlaps; where it ends in no digits, or is
+    /// short; and where there is no key for tokens.
+    #[must_use]
+    pub fn replacing<'k>(self, entries: impl IntoIterator<Item = (&'k [Kind], Replacement)>, key: Option<&'static TokenKey>) -> Self {
+        let replacements = entries.into_iter().map(|(kinds, with)| (Wanted::new(kinds), with)).collect();
+        Self { replacements, key, ..self }
     }
 
     /// Nothing but these rules, each with its kind: for measuring.
-    pub fn of_rules<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule)>) -> Result<Self, RuleError> {
-        let rules: Vec<(Kind, &Rule)> = rules.into_iter().collect();
+    pub fn of_rules<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule<'r>)>) -> Result<Self, RuleError> {
+        let rules: Vec<(Kind, &Rule<'_>)> = rules.into_iter().collect();
         let kinds: Vec<Kind> = rules.iter().map(|(kind, _)| *kind).collect();
         let beside = Beside::default();
-        Ok(Self { rules: Arc::new(Rules::new(rules, beside)?), wanted: Wanted::new(&kinds), beside })
+        Ok(Self::of(Arc::new(Rules::new(rules, beside)?), &kinds, beside))
     }
 
     /// How many bytes the tables take, about. Policies share those of the pack.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.rules.size()
+        self.rules.size() + self.own.as_ref().map_or(0, Patterns::size)
     }
 
     fn asked(&self) -> Asked<'_> {
         let Beside { numbers, emails, addresses } = self.beside;
-        Asked { rules: &self.rules, wanted: &self.wanted, numbers, emails, addresses }
+        Asked { rules: &self.rules, wanted: &self.wanted, numbers, emails, addresses, allowed: &self.allowed }
+    }
+
+    fn asked_of_own(&self) -> Option<Asked<'_>> {
+        self.own.as_ref().map(|own| own.asked(&self.allowed))
+    }
+
+    /// What stands in the place of a value, given the text there.
+    fn instead(&self, place: &Place, text: &str) -> Cow<'static, str> {
+        let with = self.replacements.iter().find(|(kinds, _)| kinds.has(place.kind)).map(|(_, with)| *with).unwrap_or_default();
+        let is_known = place.is_plain && text.len() == place.end - place.start;
+        let other = if is_known { with.of(place.kind, text, self.key) } else { None };
+        other.map_or(Cow::Borrowed(place.kind.mark()), Cow::Owned)
     }
 
     /// Where values stand in a text that is there as a whole: their kinds and their bytes, in order.
@@ -95,9 +143,75 @@ impl SecretRules {
     /// Whether a text holds nothing to redact.
     #[must_use]
     pub fn is_clean(self: &Arc<Self>, text: &str) -> bool {
-        let mut search = Search::default();
-        search.end(self.asked(), Window { bytes: text.as_bytes(), base: 0 });
+        let mut search = Searches::new(self);
+        search.end(self, Window { bytes: text.as_bytes(), base: 0 });
         search.places().as_slice().is_empty()
+    }
+}
+
+/// The search for what the pack knows, and the one for what the policy's own patterns find. What both find is one, as what one finds twice.
+#[derive(Clone, Debug)]
+struct Searches {
+    pack: Search,
+    own: Option<Box<Search>>,
+}
+
+impl Searches {
+    fn new(rules: &SecretRules) -> Self {
+        Self { pack: Search::default(), own: rules.own.as_ref().map(|_| Box::default()) }
+    }
+
+    fn both<'r>(&mut self, rules: &'r SecretRules) -> Option<(&mut Search, Asked<'r>)> {
+        self.own.as_deref_mut().zip(rules.asked_of_own())
+    }
+
+    fn read(&mut self, rules: &SecretRules, window: Window<'_>) {
+        self.pack.read(rules.asked(), window, false);
+        if let Some((own, asked)) = self.both(rules) {
+            own.read(asked, window, false);
+        }
+        self.join();
+    }
+
+    fn end(&mut self, rules: &SecretRules, window: Window<'_>) {
+        self.pack.end(rules.asked(), window);
+        if let Some((own, asked)) = self.both(rules) {
+            own.end(asked, window);
+        }
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(own) = &mut self.own {
+            self.pack.places().take_from(own.places());
+        }
+    }
+
+    /// Whether no value is known that wasn't dropped, and none is swallowed.
+    fn is_clear(&mut self) -> bool {
+        self.places().as_slice().is_empty() && self.swallowing().is_none()
+    }
+
+    fn frontier(&self, rules: &SecretRules, window: Window<'_>) -> usize {
+        let own = self.own.as_ref().zip(rules.asked_of_own()).map(|(own, asked)| own.frontier(asked, window));
+        self.pack.frontier(rules.asked(), window).min(own.unwrap_or(usize::MAX))
+    }
+
+    /// Where what is swallowed began.
+    fn swallowing(&self) -> Option<usize> {
+        self.pack.swallowing().into_iter().chain(self.own.as_ref().and_then(|own| own.swallowing())).min()
+    }
+
+    fn places(&mut self) -> &mut Places {
+        self.pack.places()
+    }
+
+    fn next(&self) -> usize {
+        self.pack.next()
+    }
+
+    fn allocated(&self) -> usize {
+        self.pack.allocated() + self.own.as_ref().map_or(0, |own| size_of::<Search>() + own.allocated())
     }
 }
 
@@ -105,7 +219,7 @@ impl SecretRules {
 #[derive(Clone, Debug)]
 pub struct Scanner {
     rules: Arc<SecretRules>,
-    search: Search,
+    search: Searches,
     /// What has arrived and is needed still: what wasn't given out, and some of what was.
     text: String,
     /// The place of its first byte in the whole text.
@@ -119,7 +233,7 @@ impl Scanner {
     /// A scanner at the beginning of a text.
     #[must_use]
     pub fn new(rules: Arc<SecretRules>) -> Self {
-        Self { rules, search: Search::default(), text: String::new(), base: 0, given: 0, torn: false }
+        Self { search: Searches::new(&rules), rules, text: String::new(), base: 0, given: 0, torn: false }
     }
 
     /// Takes the next piece, gives out what is sure, and calls `found` for each value that was replaced.
@@ -146,9 +260,9 @@ impl Scanner {
 
     fn push_chunk(&mut self, chunk: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
         self.text.push_str(chunk);
-        let (asked, window) = (self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
-        self.search.read(asked, window, false);
-        let frontier = self.search.frontier(asked, window);
+        let window = Window { bytes: self.text.as_bytes(), base: self.base };
+        self.search.read(&self.rules, window);
+        let frontier = self.search.frontier(&self.rules, window);
         if self.search.is_clear() {
             self.give_up_to(frontier, out);
         } else {
@@ -158,9 +272,9 @@ impl Scanner {
     }
 
     fn finish_noting(&mut self, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
-        self.search.end(self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
+        self.search.end(&self.rules, Window { bytes: self.text.as_bytes(), base: self.base });
         self.give(self.read(), out, found);
-        self.search = Search::default();
+        self.search = Searches::new(&self.rules);
         self.text.clear();
         (self.base, self.given) = (0, 0);
     }
@@ -174,7 +288,9 @@ impl Scanner {
             sure += 1;
             self.torn |= place.start < self.given;
             out.push_str(between(&self.text, self.base, self.given, place.start));
-            out.push_str(place.kind.mark());
+            // (Of what was given out already nothing is told.)
+            let from = place.start.max(self.given);
+            out.push_str(&self.rules.instead(place, between(&self.text, self.base, from, place.end)));
             found(place.kind, place.start..place.end);
             self.given = self.given.max(place.end);
         }
@@ -193,7 +309,13 @@ impl Scanner {
     /// Forgets text that nobody needs any more.
     fn forget(&mut self, frontier: usize) {
         // What is swallowed is not given out, whatever it is.
-        let needed = if self.search.swallowing().is_some() { frontier } else { self.given.min(frontier) };
+        let needed = match self.search.swallowing() {
+            Some(from) => match self.search.places().as_slice().first() {
+                Some(place) if place.end <= from => place.start.min(frontier),
+                _ => frontier,
+            },
+            None => self.given.min(frontier),
+        };
         let needed = needed.min(self.search.next().saturating_sub(LOOK_BACK));
         let unneeded = needed.saturating_sub(self.base);
         if unneeded > SLACK {
@@ -237,7 +359,7 @@ impl Scanner {
         let mut holds_a_value = false;
         if self.unsure() > 0 {
             let mut search = self.search.clone();
-            search.end(self.rules.asked(), Window { bytes: self.text.as_bytes(), base: self.base });
+            search.end(&self.rules, Window { bytes: self.text.as_bytes(), base: self.base });
             holds_a_value = search.places().as_slice().iter().any(|place| place.end > self.given);
         }
         holds_a_value

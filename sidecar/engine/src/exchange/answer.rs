@@ -125,6 +125,10 @@ impl Speaker {
     /// A text of the model's that is there as a whole: what was masked in the request comes back.
     fn judge_said(&mut self, text: &mut String) {
         self.judge_value(text);
+        self.restore(text);
+    }
+
+    fn restore(&self, text: &mut String) {
         if !self.masks.is_empty() && text.contains('[') {
             *text = self.masks.restored(text);
         }
@@ -143,6 +147,14 @@ impl Speaker {
 
     fn judge_said_tree(&mut self, json: &mut Json) {
         json.each_text_mut(&mut |text| self.judge_said(text));
+    }
+
+    /// What a call is called with: a value is known by the name that it has there, too.
+    fn judge_arguments_tree(&mut self, json: &mut Json) {
+        json.each_named_text_mut("", &mut |name, text| {
+            judge_named(&mut self.value, name, text, &mut self.tally);
+            self.restore(text);
+        });
     }
 
     /// The channel of a choice, by its place.
@@ -290,7 +302,7 @@ impl Speaker {
                 self.judge_value(id);
             }
             match &mut call.arguments {
-                Arguments::Value(value) => self.judge_said_tree(value),
+                Arguments::Value(value) => self.judge_arguments_tree(value),
                 Arguments::Text(text) => self.judge_arguments(text)?,
             }
             kept.push(call);
@@ -318,7 +330,7 @@ impl Speaker {
         }
         // Escapes inside the string could hide what it says, so it is read as what it is.
         let mut value = Json::read(text.as_bytes()).map_err(|_| unreadable_answer("a tool call's arguments are not JSON"))?;
-        self.judge_said_tree(&mut value);
+        self.judge_arguments_tree(&mut value);
         *text = value.to_string();
         Ok(())
     }
@@ -421,6 +433,30 @@ pub(super) fn judge_once(open: &mut [Open], text: &mut String, tally: &mut Tally
     judged.push_str(&finish_through(open, tally));
     if *text != judged {
         *text = judged;
+    }
+}
+
+/// Judges a text that is there as a whole, by itself, and once more behind the name that it is assigned to, as JSON writes it.
+fn judge_named(open: &mut [Open], name: &str, text: &mut String, tally: &mut Tally) {
+    let before = format!("{name}\": \"");
+    for Open { control, mode, text: reader } in open {
+        let mut times = 0;
+        let mut read = |text: &str, times: &mut u32| {
+            let mut out = String::with_capacity(text.len());
+            let mut found = |kind| {
+                *times += 1;
+                tally.violation(*control, kind, *mode, redacted(*mode));
+            };
+            reader.push(text, &mut out, &mut found);
+            reader.finish(&mut out, &mut found);
+            out
+        };
+        *text = read(text, &mut times);
+        // Where nothing is replaced, what was found would be found again.
+        if !name.is_empty() && (times == 0 || *mode != Mode::Monitor) {
+            let named = read(&[&before, text.as_str()].concat(), &mut times);
+            *text = named.strip_prefix(&before).map(str::to_owned).unwrap_or(named);
+        }
     }
 }
 

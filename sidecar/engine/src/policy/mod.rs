@@ -22,8 +22,8 @@ pub use moment::{Moment, MomentError};
 pub use network::{IpBlock, LabelSelector, NetworkSpec, Operator, Peer, Requirement};
 pub use rules::{CallerName, RuleSpec, WhenSpec};
 pub use sections::{
-    Cloud, From, ManagementSpec, ModelsSpec, Opening, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec, Requests, ToolsSpec,
-    UnknownFields,
+    Cloud, From, ManagementSpec, ModelsSpec, Opening, PatternEnd, PatternSpec, PromptInjectionSpec, ProtocolSpec, RedactionSpec, RegoSpec,
+    ReplaceWith, ReplacementSpec, Requests, ToolsSpec, UnknownFields,
 };
 
 pub use crate::verdict::{Mode, UnknownMode};

@@ -29,6 +29,17 @@ pub struct RedactionSpec {
     /// `llm-guard-sidecar check --kinds` lists them. Absent: every kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<String>>,
+    /// Kinds of your own, at most 64. They are looked for whatever `kinds` says, which may name them too.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub patterns: Option<Vec<PatternSpec>>,
+    /// Values that stay, of whatever kind, at most 256: exact ones, or with `*` for any characters, such as `*@example.com`. A value is
+    /// judged as a whole, and letters as they are written.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<String>>,
+    /// What stands in the place of values, at most 64 entries: the first that names a value's kind counts. Absent: the mark, such as
+    /// `[REDACTED_EMAIL]`.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub replacements: Option<Vec<ReplacementSpec>>,
     /// What becomes of those in requests. Absent: `count`.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub requests: Option<Requests>,
@@ -36,6 +47,64 @@ pub struct RedactionSpec {
     /// `[REDACTED_EMAIL_1]`. It takes `requests: redact`. Absent: it doesn't.
     #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub restore: Option<bool>,
+}
+
+/// A kind of the policy's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatternSpec {
+    /// What it is called: letters and digits, the first a small letter, at most 40. `employeeNumber` makes the mark
+    /// `[REDACTED_EMPLOYEE_NUMBER]`, and so it is called in metrics and logs.
+    pub name: String,
+    /// What a value looks like: a regular expression, at most 256 bytes.
+    pub pattern: String,
+    /// Words, whatever their case, one of which ends at most 48 bytes before a value. Absent: none is needed.
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub near: Option<Vec<String>>,
+    /// Where a value ends. Absent: `run`.
+    #[serde(default, deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub ends: Option<PatternEnd>,
+    /// The least Shannon entropy of a value, in bits a byte, from 0 to 8: so that a placeholder is none. Absent: any.
+    #[serde(default, deserialize_with = "entropy", skip_serializing_if = "Option::is_none")]
+    pub entropy: Option<f64>,
+}
+
+/// Where a value ends that a pattern finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum PatternEnd {
+    /// It takes in what follows without a gap: letters, digits, `_` and `-`.
+    Run,
+    /// It is one only where none of these follows.
+    Word,
+    /// Where the pattern ends, whatever follows.
+    Pattern,
+}
+
+/// What values of some kinds are replaced by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReplacementSpec {
+    /// Names as in `redaction.kinds`, those of `redaction.patterns` too.
+    pub kinds: Vec<String>,
+    /// What stands in the place of such a value.
+    pub with: ReplaceWith,
+}
+
+/// What stands in the place of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum ReplaceWith {
+    /// The mark: `[REDACTED_CREDIT_CARD]`.
+    Mark,
+    /// At most four digits with which the value ends: `[####1111]`.
+    LastDigits,
+    /// A token, the same for equal values: `[REDACTED_CREDIT_CARD_bcdfghjlmnqr]`.
+    Token,
 }
 
 /// What becomes of secrets and personal data in a request.
@@ -213,10 +282,13 @@ impl PromptInjectionSpec {
 impl RedactionSpec {
     /// As [`PromptInjectionSpec::over`].
     pub(super) fn over(self, below: &Self) -> Self {
-        let Self { mode, kinds, requests, restore } = self;
+        let Self { mode, kinds, patterns, allow, replacements, requests, restore } = self;
         Self {
             mode: mode.or(below.mode),
             kinds: kinds.or_else(|| below.kinds.clone()),
+            patterns: patterns.or_else(|| below.patterns.clone()),
+            allow: allow.or_else(|| below.allow.clone()),
+            replacements: replacements.or_else(|| below.replacements.clone()),
             requests: requests.or(below.requests),
             restore: restore.or(below.restore),
         }
@@ -224,8 +296,9 @@ impl RedactionSpec {
 
     /// Whether another section differs in nothing but its mode.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        let Self { mode: _, kinds, requests, restore } = self;
-        (kinds, requests, restore) == (&other.kinds, &other.requests, &other.restore)
+        let Self { mode: _, kinds, patterns, allow, replacements, requests, restore } = self;
+        (kinds, patterns, allow) == (&other.kinds, &other.patterns, &other.allow)
+            && (replacements, requests, restore) == (&other.replacements, &other.requests, &other.restore)
     }
 }
 
@@ -295,6 +368,12 @@ impl ProtocolSpec {
 /// Reads what may be left out, but not left empty-handed.
 pub(super) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Reads bits a byte, of which there are eight.
+fn entropy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let bits = f64::deserialize(deserializer)?;
+    if (0.0..=8.0).contains(&bits) { Ok(Some(bits)) } else { Err(serde::de::Error::custom("a byte has from 0 to 8 bits of entropy")) }
 }
 
 /// Reads a list that may be left out but not left empty-handed: a key with nothing behind it could mean everything or nothing.

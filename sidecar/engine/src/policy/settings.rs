@@ -14,6 +14,7 @@ use ed25519_dalek::{Signature, Signer, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use super::{GuardPolicy, Mode, Moment};
+use crate::detect::secrets::TokenKey;
 
 /// What the signature is over, before the text: a signature made for anything else means nothing here.
 pub const CONTEXT: &[u8] = b"llm-guard settings v1\n";
@@ -75,7 +76,7 @@ impl Exception {
     }
 }
 
-/// The modes that stand around a policy's own.
+/// What stands around a policy: the modes around its own, and what it may not say itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Stands in the place of the policy's mode, and no control goes above it.
@@ -89,6 +90,8 @@ pub struct Standing {
     pub floor: Option<Mode>,
     /// Nothing goes above it while an exception lasts, whatever all the others say, the floor too.
     pub exception: Option<Mode>,
+    /// What tokens are made with that stand in the place of values. None: marks stand there.
+    pub tokens: Option<&'static TokenKey>,
 }
 
 impl Standing {
@@ -348,7 +351,7 @@ mod tests {
         let all = || any.into_iter().flat_map(move |a| any.into_iter().map(move |b| (a, b)));
         let mut cases = 0;
         for ((own, policys), (mode, pod), (most, floor)) in all().flat_map(|a| all().flat_map(move |b| all().map(move |c| (a, b, c)))) {
-            let without = Standing { mode, pod, most, floor, exception: None };
+            let without = Standing { mode, pod, most, floor, ..Standing::default() };
             let held = without.resolve(own, policys);
             for exception in [Monitor, Soft, Hard] {
                 let excepted = Standing { exception: Some(exception), ..without }.resolve(own, policys);

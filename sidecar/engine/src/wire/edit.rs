@@ -6,12 +6,17 @@
 use super::answer::{Arguments, Call};
 use super::json::{Json, make_keys_unique};
 
-/// Gives what is to stand in the place of a text, where that is to be another.
-pub type Edit<'e> = dyn FnMut(&str) -> Option<String> + 'e;
+/// Gives what is to stand in the place of a text, where that is to be another. Before it comes the key that the text is the value of, or
+/// one of the values; empty where it has none.
+pub type Edit<'e> = dyn FnMut(&str, &str) -> Option<String> + 'e;
 
 /// A text.
 pub(super) fn text(text: &mut String, edit: &mut Edit<'_>) {
-    if let Some(other) = edit(text) {
+    named(text, "", edit);
+}
+
+fn named(text: &mut String, name: &str, edit: &mut Edit<'_>) {
+    if let Some(other) = edit(name, text) {
         *text = other;
     }
 }
@@ -23,32 +28,37 @@ pub(super) fn texts<'t>(texts: impl IntoIterator<Item = &'t mut String>, edit: &
 
 /// Every string of a value, keys among them.
 pub(super) fn tree(json: &mut Json, edit: &mut Edit<'_>) {
-    walk(json, false, edit);
+    walk(json, "", false, edit);
 }
 
-/// The same of what a model is shown: numbers, too, each of which becomes a string where it is changed.
+/// Every string of a value that stands under a name.
+pub(super) fn named_tree(json: &mut Json, name: &str, edit: &mut Edit<'_>) {
+    walk(json, name, false, edit);
+}
+
+/// Every string of what a model is shown: numbers, too, each of which becomes a string where it is changed.
 pub(super) fn shown_tree(json: &mut Json, edit: &mut Edit<'_>) {
-    walk(json, true, edit);
+    walk(json, "", true, edit);
 }
 
-fn walk(json: &mut Json, with_numbers: bool, edit: &mut Edit<'_>) {
+fn walk(json: &mut Json, name: &str, with_numbers: bool, edit: &mut Edit<'_>) {
     match json {
         Json::Null | Json::Bool(_) => {}
         Json::Number(number) => {
-            if let Some(other) = with_numbers.then(|| number.to_string()).and_then(|digits| edit(&digits)) {
+            if let Some(other) = with_numbers.then(|| number.to_string()).and_then(|digits| edit(name, &digits)) {
                 *json = Json::String(other);
             }
         }
-        Json::String(one) => text(one, edit),
-        Json::Array(items) => items.iter_mut().for_each(|item| walk(item, with_numbers, edit)),
+        Json::String(one) => named(one, name, edit),
+        Json::Array(items) => items.iter_mut().for_each(|item| walk(item, name, with_numbers, edit)),
         Json::Object(entries) => {
             let mut changed = false;
             for (key, value) in entries.iter_mut() {
-                if let Some(other) = edit(key) {
+                if let Some(other) = edit("", key) {
                     *key = other.into();
                     changed = true;
                 }
-                walk(value, with_numbers, edit);
+                walk(value, key, with_numbers, edit);
             }
             if changed {
                 make_keys_unique(entries);
@@ -76,8 +86,8 @@ pub(super) fn call(call: &mut Call, edit: &mut Edit<'_>) {
 pub(super) fn arguments(arguments: &mut String, edit: &mut Edit<'_>) {
     let Ok(mut value) = Json::read(arguments.as_bytes()) else { return text(arguments, edit) };
     let mut changed = false;
-    shown_tree(&mut value, &mut |said| {
-        let other = edit(said);
+    shown_tree(&mut value, &mut |name, said| {
+        let other = edit(name, said);
         changed |= other.is_some();
         other
     });

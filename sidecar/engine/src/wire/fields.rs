@@ -229,11 +229,11 @@ impl Rest {
     pub(super) fn edit(&mut self, edit: &mut Edit<'_>) {
         let mut changed = false;
         for (name, value) in &mut self.0 {
-            if let Some(other) = edit(name) {
+            if let Some(other) = edit("", name) {
                 *name = other.into();
                 changed = true;
             }
-            edit::tree(value, edit);
+            edit::named_tree(value, name, edit);
         }
         if changed {
             make_keys_unique(&mut self.0);

@@ -181,28 +181,33 @@ impl Json {
     /// Calls `each` for every string below, keys among them, and for every number's digits; it may change them. A number that it
     /// changes becomes a string. Keys that become equal get a number behind them, so that the object's keys stay unique.
     pub fn each_text_mut(&mut self, each: &mut dyn FnMut(&mut String)) {
+        self.each_named_text_mut("", &mut |_, text| each(text));
+    }
+
+    /// The same, each with the key that it is the value of, or one of the values; what has none with `name`, keys with none.
+    pub fn each_named_text_mut(&mut self, name: &str, each: &mut dyn FnMut(&str, &mut String)) {
         match self {
             Self::Null | Self::Bool(_) => {}
             Self::Number(number) => {
                 let digits = number.to_string();
                 let mut text = digits.clone();
-                each(&mut text);
+                each(name, &mut text);
                 if text != digits {
                     *self = Self::String(text);
                 }
             }
-            Self::String(text) => each(text),
-            Self::Array(items) => items.iter_mut().for_each(|item| item.each_text_mut(each)),
+            Self::String(text) => each(name, text),
+            Self::Array(items) => items.iter_mut().for_each(|item| item.each_named_text_mut(name, each)),
             Self::Object(entries) => {
                 let mut changed = false;
                 for (key, value) in entries.iter_mut() {
                     let mut text = key.to_string();
-                    each(&mut text);
+                    each("", &mut text);
                     if text != *key {
                         *key = text.into();
                         changed = true;
                     }
-                    value.each_text_mut(each);
+                    value.each_named_text_mut(key, each);
                 }
                 if changed {
                     make_keys_unique(entries);

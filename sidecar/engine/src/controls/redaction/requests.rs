@@ -1,14 +1,15 @@
 //! Secrets and personal data in what a client sends: counted, redacted before a model sees them, or refused.
 //!
-//! The invariant: of what goes on where they are redacted or refused, no text that [`Request::texts`] says holds a value. What can't be
-//! redacted, since it stands in a name or only where texts are joined, is refused.
+//! The invariant: of what goes on where they are redacted or refused, no text that [`Request::texts`] says holds a value, nor does one in
+//! JSON behind its key. What can't be redacted, since it stands in a name or only where texts are joined, is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Redaction;
 use crate::controls::{Finding, Masks, Remedy, refuse};
-use crate::detect::secrets::SecretRules;
+use crate::detect::secrets::{Kind, SecretRules};
 use crate::policy::{Mode, Requests};
 use crate::wire::Request;
 
@@ -16,10 +17,29 @@ use crate::wire::Request;
 const ROUNDS: usize = 8;
 
 /// The kinds of what a request says, whatever the server joins.
-fn kinds(rules: &Arc<SecretRules>, request: &dyn Request) -> BTreeSet<&'static str> {
+fn kinds(rules: &Arc<SecretRules>, request: &mut dyn Request) -> BTreeSet<&'static str> {
     let mut kinds = BTreeSet::new();
     request.texts(&mut |text| kinds.extend(rules.find(&text.text).into_iter().map(|(kind, _)| kind.name())));
+    request.edit_texts(&mut |name, text| {
+        kinds.extend(find_named(rules, name, text).into_iter().map(|(kind, _)| kind.name()));
+        None
+    });
     kinds
+}
+
+/// How JSON writes a name before the text that it is assigned.
+fn before(name: &str) -> String {
+    format!("{name}\": \"")
+}
+
+/// Values in a text that are known by the name that it is assigned to, as JSON writes it.
+fn find_named(rules: &Arc<SecretRules>, name: &str, text: &str) -> Vec<(Kind, Range<usize>)> {
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let before = before(name);
+    let places = rules.find(&[&before, text].concat()).into_iter();
+    places.filter_map(|(kind, place)| Some((kind, place.start.checked_sub(before.len())?..place.end - before.len()))).collect()
 }
 
 fn named<'k>(kinds: impl IntoIterator<Item = &'k &'static str>) -> String {
@@ -46,9 +66,9 @@ impl Redaction {
     /// Tells of each value, and changes nothing. What is found only where texts are joined, or in a name, is told once of each kind.
     fn count(&self, request: &mut dyn Request, said: &BTreeSet<&'static str>, remedy: &dyn Fn() -> Remedy, found: &mut dyn FnMut(Finding)) {
         let mut times: BTreeMap<&'static str, u64> = BTreeMap::new();
-        request.edit_texts(&mut |text| {
+        request.edit_texts(&mut |name, text| {
             // As they would be redacted, so that as many are told of.
-            let _ = self.without_values(text, None, &mut |kind| *times.entry(kind).or_default() += 1);
+            let _ = self.without_values(name, text, None, &mut |kind| *times.entry(kind).or_default() += 1);
             None
         });
         for kind in said {
@@ -64,8 +84,8 @@ impl Redaction {
             request.texts(&mut |text| masks.avoid(&text.text));
         }
         let mut masks = self.restores.then_some(masks);
-        request.edit_texts(&mut |text| {
-            self.without_values(text, masks.as_deref_mut(), &mut |kind| found(Finding { kind, remedy: Remedy::Redact }))
+        request.edit_texts(&mut |name, text| {
+            self.without_values(name, text, masks.as_deref_mut(), &mut |kind| found(Finding { kind, remedy: Remedy::Redact }))
         });
         let left = kinds(&self.rules, request);
         let message = || {
@@ -80,11 +100,14 @@ impl Redaction {
     }
 
     /// A text without its values, where it has any.
-    fn without_values(&self, text: &str, mut masks: Option<&mut Masks>, found: &mut dyn FnMut(&'static str)) -> Option<String> {
+    fn without_values(&self, name: &str, text: &str, mut masks: Option<&mut Masks>, found: &mut dyn FnMut(&'static str)) -> Option<String> {
         let mut mended: Option<String> = None;
         for _ in 0..ROUNDS {
             let text = mended.as_deref().unwrap_or(text);
-            let places = self.rules.find(text);
+            let (places, before) = match self.rules.find(text) {
+                none if none.is_empty() => (find_named(&self.rules, name, text), before(name)),
+                places => (places, String::new()),
+            };
             if places.is_empty() {
                 break;
             }
@@ -92,7 +115,8 @@ impl Redaction {
                 found(kind.name());
             }
             let Some(masks) = masks.as_deref_mut() else {
-                mended = Some(self.rules.redact(text, &mut |_| {}));
+                let whole = self.rules.redact(&[&before, text].concat(), &mut |_| {});
+                mended = Some(whole.strip_prefix(&before).map(str::to_owned).unwrap_or(whole));
                 continue;
             };
             let (mut out, mut given) = (String::with_capacity(text.len()), 0);

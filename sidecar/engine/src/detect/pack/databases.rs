@@ -6,7 +6,7 @@ use super::{KindSpec, Rule, assigned, exact, kind, names, token, word};
 const UUID: &str = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
 
 /// The password in an address. An `@` within it belongs escaped, so the first one ends it.
-const fn address(pattern: &'static str) -> Rule {
+const fn address(pattern: &'static str) -> Rule<'static> {
     token(pattern).whole().without(&[]).check(password_of_url)
 }
 

@@ -28,7 +28,7 @@ macro_rules! pem_end {
     };
 }
 
-const fn pem(pattern: &'static str) -> Rule {
+const fn pem(pattern: &'static str) -> Rule<'static> {
     token(pattern).whole().without(&[]).check(has_body)
 }
 

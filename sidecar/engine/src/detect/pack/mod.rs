@@ -66,26 +66,26 @@ const fn kind(name: &'static str, about: &'static str, rules: &'static [Rule]) -
 }
 
 /// A form that nothing else has, found behind and before anything.
-const fn token(pattern: &'static str) -> Rule {
+const fn token(pattern: &'static str) -> Rule<'static> {
     Rule { pattern, not: PLACEHOLDERS, ..TOKEN }
 }
 
 /// A form that other text may have by chance in the middle of a word.
-const fn word(pattern: &'static str) -> Rule {
+const fn word(pattern: &'static str) -> Rule<'static> {
     Rule { starts: Starts::Word, ..token(pattern) }
 }
 
 /// A form that is one by its length, too.
-const fn exact(pattern: &'static str) -> Rule {
+const fn exact(pattern: &'static str) -> Rule<'static> {
     Rule { ends: Ends::Word, ..word(pattern) }
 }
 
 /// A value of no form of its own, told by the name that it is assigned to.
-const fn assigned(assigned_to: &'static [&'static str], pattern: &'static str) -> Rule {
+const fn assigned(assigned_to: &'static [&'static str], pattern: &'static str) -> Rule<'static> {
     Rule { pattern, assigned_to, not: PLACEHOLDERS, ..ASSIGNED }
 }
 
-impl Rule {
+impl Rule<'_> {
     const fn entropy(self, entropy: f32) -> Self {
         Self { entropy, ..self }
     }

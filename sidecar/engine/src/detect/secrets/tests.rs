@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::detect::sample::{Sample, samples};
 
+mod own;
+
 fn all() -> Arc<SecretRules> {
     static ALL: LazyLock<Arc<SecretRules>> = LazyLock::new(|| Arc::new(SecretRules::new(&Kind::all().collect::<Vec<_>>())));
     Arc::clone(&ALL)
