@@ -50,6 +50,8 @@ const BEFORE_SIGN: usize = 4;
 const BEFORE_VALUE: u8 = 6;
 /// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
 const MAX_LOCAL: usize = 128;
+/// The fewest bytes of a password in a URL.
+const LEAST_PASSWORD: usize = 3;
 /// The most digits of a group of an IPv6 address (RFC 4291, 2.2).
 const MAX_GROUP: usize = 4;
 /// How often a stretch of digits and separators is looked at whether it has ended in separators.
@@ -938,7 +940,7 @@ impl Matcher {
                 }
                 Use::At if asked.emails => {
                     let local = window.run_before(place, (MAX_LOCAL + 1).min(place - self.line), is_local_byte);
-                    if (1..=MAX_LOCAL).contains(&local) {
+                    if (1..=MAX_LOCAL).contains(&local) && !is_password(asked, window, place) {
                         self.keep(asked, begun(What::Email, rules.domain_bit, place - local, place));
                     }
                 }
@@ -1069,6 +1071,19 @@ impl Matcher {
     fn note_unchecked(&mut self, start: usize, end: usize, kind: Kind) {
         self.places.add(Place { start, end, kind, longest: end.saturating_sub(start), is_plain: false });
     }
+}
+
+/// Whether an `@` ends the password of a URL (RFC 3986, 3.2.1), which is found by itself: so the host behind it makes no e-mail address.
+fn is_password(asked: Asked<'_>, window: Window<'_>, place: usize) -> bool {
+    let is_user = |byte: &u8| is_local_byte(*byte) || b"~!$&*;=|".contains(byte);
+    let before = window.run_before(place, LOOK_BACK - 4, |byte| is_user(&byte) || b"^#?,:()".contains(&byte));
+    let start = place - before;
+    if start < 3 || window.slice(start - 2..start) != b"//" || window.at(start - 3) != Some(b':') {
+        return false;
+    }
+    let read = window.slice(start..place);
+    let user = read.iter().position(|byte| *byte == b':').unwrap_or(read.len());
+    read.len() > user + LEAST_PASSWORD && read[..user].iter().all(is_user) && asked.wanted.has(kind_of("URL_PASSWORD"))
 }
 
 fn kind_of(name: &str) -> Kind {

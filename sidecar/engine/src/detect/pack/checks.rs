@@ -81,7 +81,10 @@ pub(super) fn password_of_url(bytes: &[u8]) -> Option<Range<usize>> {
     let begin = bytes.windows(3).position(|window| window == b"://")? + 3;
     let begin = begin + bytes[begin..].iter().position(|&byte| byte == b':')? + 1;
     let end = begin + bytes[begin..].iter().position(|&byte| byte == b'@')?;
-    (!is_placeholder(&bytes[begin..end])).then_some(begin..end)
+    let value = &bytes[begin..end];
+    // `$NAME`, `%s` and `quote(name)`; in the middle such signs are a password's.
+    let is_template = matches!(value, [b'$' | b'%', ..] | [.., b')']);
+    (!is_template && !is_stock(value)).then_some(begin..end)
 }
 
 /// The user and the password of an address: `scheme://USER:PASSWORD@`.
@@ -91,8 +94,14 @@ pub(super) fn user_of_url(bytes: &[u8]) -> Option<Range<usize>> {
     (!is_placeholder(&bytes[begin..end])).then_some(begin..end)
 }
 
-/// What people write where they don't write a password.
+/// What people write where they don't write a password: words, signs, variables and templates.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
+    let is_variable = |byte: &u8| matches!(byte, b'$' | b'{' | b'}' | b'<' | b'>' | b'[' | b']' | b'(' | b')');
+    is_stock(value) || value.iter().any(is_variable) || value.starts_with(b"%")
+}
+
+/// The words and the signs of those.
+fn is_stock(value: &[u8]) -> bool {
     const WORDS: &[&[u8]] = &[
         b"password",
         b"passwd",
@@ -141,9 +150,6 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
         || value.iter().all(|&byte| Some(byte) == first)
         || value.iter().all(|byte| matches!(byte, b'x' | b'X' | b'*' | b'.' | b'-' | b'_' | b'#' | b'?'))
-        // Variables and templates.
-        || value.iter().any(|byte| matches!(byte, b'$' | b'{' | b'}' | b'<' | b'>' | b'[' | b']' | b'(' | b')'))
-        || value.starts_with(b"%")
 }
 
 /// Credentials of basic authentication in base64: they hold a colon, and nothing that isn't text.

@@ -11,12 +11,15 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "URL_PASSWORD",
         "the password in an address of any scheme",
-        &[token(r"://[A-Za-z0-9._~%!$&*+;=|-]*:[A-Za-z0-9._~%!$&*+;=|^#?,-]{3,}@").whole().check(password_of_url)],
+        &[token(r"://[A-Za-z0-9._~%!$&*+;=|-]*:[A-Za-z0-9._~%!$&*+;=|^#?,:()-]{3,}@").whole().check(password_of_url)],
     ),
     kind(
         "BASIC_AUTH",
         "the credentials of a header for basic authentication",
-        &[token(r"(?i)Authorization(?:: | ?: ?|=|: ?')Basic [A-Za-z0-9+/]{8,}={0,3}").whole().without(&[]).check(basic)],
+        &[
+            token(r"(?i)Authorization(?:: | ?: ?|=|: ?')Basic [A-Za-z0-9+/]{8,}={0,3}").whole().without(&[]).check(basic),
+            token(r#"(?i)Authorization['"] ?[:,] ?['"]Basic [A-Za-z0-9+/]{8,}={0,3}"#).whole().without(&[]).check(basic),
+        ],
     ),
     kind(
         "BEARER_TOKEN",

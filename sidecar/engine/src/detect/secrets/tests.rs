@@ -153,6 +153,32 @@ fn values_that_overlap_are_one_and_nothing_of_either_stays() {
 }
 
 #[test]
+fn the_password_of_a_url_is_found_whole_and_its_host_is_no_mailbox() {
+    let secret = ["fo7Hgz", "C83dHg6", "feP"].concat();
+    for (scheme, kind) in [("https", "URL_PASSWORD"), ("postgres", "POSTGRES_URL")] {
+        for password in [secret.clone(), format!("te:{secret}"), format!("te,{secret}"), format!("t(e)H({secret}"), format!("t$e{secret}")] {
+            for host in ["ledger-db/x", "db.ledger.org:5432/x", "db.ledger.org"] {
+                let text = format!("at {scheme}://svc:{password}@{host}, they say");
+                let expected = format!("at {scheme}://svc:{}@{host}, they say", mark(kind));
+                assert_eq!(redacted(&text), expected, "{text}");
+                assert_eq!(in_pieces(&all(), &singly(&text)).0, expected, "{text}");
+            }
+        }
+    }
+    for stock in ["$DB_PASS", "%s", "quote(secret)", "xxxx", "changeme"] {
+        let text = format!("postgres://svc:{stock}@ledger-db/x");
+        assert_eq!(redacted(&text), text);
+    }
+    // What is no password may be somebody's address, and is one where passwords aren't looked for.
+    let address = sample("EMAIL");
+    for before in ["https://", "https://x.org/?to:", "x:", "//a:b ", "mailto:"] {
+        assert_eq!(redacted(&format!("{before}{address}")), format!("{before}{}", mark("EMAIL")), "{before}");
+    }
+    let emails = Arc::new(SecretRules::new(&[Kind::of_name("EMAIL").unwrap()]));
+    assert_eq!(in_pieces(&emails, &[&format!("https://a:b:{address}")]).0, format!("https://a:b:{}", mark("EMAIL")));
+}
+
+#[test]
 fn a_card_is_found_with_any_separator() {
     for separator in ["", " ", "-", "\n", "\u{2011}", "\u{a0}"] {
         assert_eq!(redacted(&["5555", "5555", "5555", "4444"].join(separator)), "[REDACTED_CREDIT_CARD]", "{separator:?}");
