@@ -700,9 +700,31 @@ fn a_call_that_is_there_as_a_whole_is_said_in_one_event_as_the_server_says_it() 
 
 // === what a policy says of values beside their kinds ===
 
+static KEY: LazyLock<TokenKey> = LazyLock::new(|| TokenKey::new(&[7; 32]).unwrap());
+
+#[test]
+fn what_is_known_by_its_key_alone_is_replaced_alike_in_requests_and_answers() {
+    let yaml = "apiVersion: llm-guard.io/v1alpha1\nkind: GuardPolicy\n\
+                spec: {mode: hard, redaction: {requests: redact, replacements: [{kinds: [password], with: token}]}}";
+    let standing = Standing { tokens: Some(&KEY), ..Standing::default() };
+    let policy = Policy::compile(&GuardPolicy::read(yaml).unwrap(), &standing).unwrap();
+    let secret = ["Tr0ub4", "dor-and", "-3x"].concat();
+    let arguments = json!({"password": secret}).to_string();
+    let message =
+        json!({"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "so?"}, message]});
+    let mut exchange = begin(&policy, "/v1/chat/completions");
+    let Ok(Forward::Encoded { body, .. }) = exchange.judge_request(body.to_string().as_bytes()) else { panic!("it goes on as it came") };
+    let told: Value = serde_json::from_slice(&body).unwrap();
+    let told = told.pointer("/messages/1/tool_calls/0/function/arguments").and_then(Value::as_str).unwrap();
+    assert!(told.starts_with("{\"password\":\"[REDACTED_PASSWORD_") && !told.contains(&secret), "{told}");
+    for way in WAYS.into_iter().filter(|way| way.carried("") != "") {
+        assert_eq!(unstreamed(&policy, way, &arguments), told, "{way:?}");
+    }
+}
+
 #[test]
 fn what_a_policy_says_of_values_holds_in_every_channel_at_every_split_and_in_requests() {
-    static KEY: LazyLock<TokenKey> = LazyLock::new(|| TokenKey::new(&[7; 32]).unwrap());
     let redaction = "{requests: redact, kinds: [personalData], patterns: [{name: employeeNumber, pattern: 'EMP-[0-9]{6}'}], allow: ['*@example.org'], \
                      replacements: [{kinds: [creditCard], with: lastDigits}, {kinds: [employeeNumber, personalData], with: token}]}";
     let of = |mode: Mode| {

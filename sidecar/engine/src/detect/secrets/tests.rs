@@ -156,7 +156,8 @@ fn values_that_overlap_are_one_and_nothing_of_either_stays() {
 fn the_password_of_a_url_is_found_whole_and_its_host_is_no_mailbox() {
     let secret = ["fo7Hgz", "C83dHg6", "feP"].concat();
     for (scheme, kind) in [("https", "URL_PASSWORD"), ("postgres", "POSTGRES_URL")] {
-        for password in [secret.clone(), format!("te:{secret}"), format!("te,{secret}"), format!("t(e)H({secret}"), format!("t$e{secret}")] {
+        for password in [secret.clone(), format!("te:{secret}"), format!("te,{secret}"), format!("t(e)H({secret}"), format!("t$e{secret}")]
+        {
             for host in ["ledger-db/x", "db.ledger.org:5432/x", "db.ledger.org"] {
                 let text = format!("at {scheme}://svc:{password}@{host}, they say");
                 let expected = format!("at {scheme}://svc:{}@{host}, they say", mark(kind));
