@@ -4,7 +4,8 @@
 //! first one; where that decodes to text, the run is followed to its end.
 
 use super::compiled::table;
-use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Places, Window};
+use super::matcher::{Asked, LOOK_BACK, Matcher, Window};
+use super::place::{Place, Places};
 
 /// The fewest characters that are looked at.
 const LEAST: usize = 12;

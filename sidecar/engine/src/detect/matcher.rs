@@ -19,18 +19,26 @@
 //! an amount is no prose, and what can't be judged doesn't pass. Of attempts of one row that are in the same endless run, the first stands for
 //! all, since it matches what they match; where a check may say no to it, up to [`MAX_CROWD`] are kept, and then none is asked any more.
 
+mod attempt;
+mod numbers;
+mod words;
+
 use std::ops::Range;
 
 use super::allow::Allowed;
 use super::bend::LETTERS_BEFORE_BREAK;
-use super::compiled::{
-    ASSIGNS, BENDS, BREAKS, Bits, Compiled, LONG, MAX_BEFORE, Meaning, Row, Rules, SIGNS, Step, Use, is_local_byte, is_word_byte,
-};
+use super::compiled::{ASSIGNS, BENDS, BREAKS, Bits, LONG, MAX_BEFORE, Meaning, Rules, SIGNS, Step, is_local_byte};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::marks;
 use super::personal;
-use super::rule::{Ends, Starts};
+use super::place::{Place, Places};
+use super::rule::Starts;
+use attempt::{At, Attempt, Fate, LEAST_REST, What, begun, feed, settle};
+use numbers::NUMBERS_STEP;
+use words::{MAX_GROUP, MAX_LOCAL, Memory, is_before_value};
+
+pub(super) use attempt::value;
 
 /// The most bytes that are held back while it is open whether they are part of a match.
 pub const HOLD_LIMIT: usize = 16 * 1024;
@@ -40,26 +48,6 @@ const LOOK_EVERY: usize = 1024;
 const MAX_CROWD: usize = 8;
 /// How many bytes before the next one have to be there still: what words and names before a value are told by.
 pub(super) const LOOK_BACK: usize = 144;
-/// How far before a value a word may end that a rule wants near.
-const NEAR: usize = 48;
-/// The most bytes of a name behind its part that a rule knows.
-const NAME_REST: usize = 24;
-/// The most quotes and blanks between a name and what assigns.
-const BEFORE_SIGN: usize = 4;
-/// The most quotes, blanks and signs between what assigns and the value.
-const BEFORE_VALUE: u8 = 6;
-/// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
-const MAX_LOCAL: usize = 128;
-/// The fewest bytes of a password in a URL.
-const LEAST_PASSWORD: usize = 3;
-/// The most digits of a group of an IPv6 address (RFC 4291, 2.2).
-const MAX_GROUP: usize = 4;
-/// How often a stretch of digits and separators is looked at whether it has ended in separators.
-const NUMBERS_STEP: usize = 16;
-/// The fewest bytes of a value's rest on another line.
-const LEAST_REST: usize = 12;
-/// How many words are remembered: more than fit in what is looked back on.
-const REMEMBERED: u8 = 16;
 
 /// The part of a text that is there.
 #[derive(Clone, Copy)]
@@ -87,161 +75,12 @@ impl<'t> Window<'t> {
     }
 }
 
-/// What follows which rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Row(u16),
-    Numbers,
-    Email,
-    Address,
-    /// A value of this kind, if no word goes on behind it.
-    Value(Kind),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    /// The next byte has to be the next step's.
-    Step,
-    /// In the run of a bit.
-    Run,
-    /// The pattern has ended, and no word byte may follow.
-    Edge,
-    /// The pattern has ended, and what follows without a gap belongs to it.
-    Tail,
-}
-
-/// One row, from one place on.
-#[derive(Clone, Copy, Debug)]
-struct Attempt {
-    what: What,
-    at: At,
-    step: u8,
-    bit: u8,
-    /// No check is asked any more.
-    unchecked: bool,
-    start: usize,
-    /// Where the run began. Of an e-mail address: where the `@` stands.
-    since: usize,
-    /// Where the run is as long as it may be.
-    due: usize,
-    /// Where a match was whole, if something broke it there; nought if nothing did.
-    broken_at: usize,
-}
-
-enum Fate {
-    GoesOn,
-    Ends,
-    Matches(usize),
-}
-
-/// A place where a value stands, or several that overlap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    /// The kind of the longest value.
-    pub(super) kind: Kind,
-    /// How long that is.
-    longest: usize,
-    /// It is a single value, which stands there as it is.
-    pub(super) is_plain: bool,
-}
-
-impl Place {
-    /// The same values elsewhere.
-    pub(super) fn moved(self, start: usize, end: usize) -> Self {
-        // (Where something is disguised, or encoded, it is longer.)
-        Self { start, end, is_plain: self.is_plain && end - start == self.end - self.start, ..self }
-    }
-}
-
-/// Places in order. What overlaps is one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Places(Vec<Place>);
-
-impl Places {
-    pub(super) fn add(&mut self, mut place: Place) {
-        if place.start >= place.end {
-            return;
-        }
-        let first = self.0.partition_point(|other| other.end <= place.start);
-        let last = first + self.0[first..].iter().take_while(|other| other.start < place.end).count();
-        for other in &self.0[first..last] {
-            place.is_plain &= other.is_plain && (other.start, other.end) == (place.start, place.end);
-            place.start = place.start.min(other.start);
-            place.end = place.end.max(other.end);
-            // (Of equally long ones the kind that the pack has first.)
-            if other.longest > place.longest || other.longest == place.longest && other.kind < place.kind {
-                (place.longest, place.kind) = (other.longest, other.kind);
-            }
-        }
-        self.0.splice(first..last, [place]);
-    }
-
-    pub(super) fn as_slice(&self) -> &[Place] {
-        &self.0
-    }
-
-    /// Takes the first ones out.
-    pub(super) fn drop_first(&mut self, count: usize) {
-        self.0.drain(..count.min(self.0.len()));
-    }
-
-    pub(super) fn take(&mut self) -> Vec<Place> {
-        std::mem::take(&mut self.0)
-    }
-
-    /// Takes all of another's.
-    pub(super) fn take_from(&mut self, other: &mut Self) {
-        other.0.drain(..).for_each(|place| self.add(place));
-    }
-
-    pub(super) fn allocated(&self) -> usize {
-        self.0.capacity() * size_of::<Place>()
-    }
-}
-
 /// Values that have no end yet, and of which nothing is held any more.
 #[derive(Clone, Copy, Debug)]
 struct Swallowed {
     start: usize,
     kind: Kind,
     bits: Bits,
-}
-
-/// A word that was seen.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    word: u16,
-    end: usize,
-}
-
-/// The last words that were seen.
-#[derive(Clone, Debug, Default)]
-struct Memory {
-    seen: [Seen; REMEMBERED as usize],
-    next: u8,
-    count: u8,
-}
-
-impl Memory {
-    fn note(&mut self, word: u16, end: usize) {
-        self.seen[usize::from(self.next)] = Seen { word, end };
-        self.next = (self.next + 1) % REMEMBERED;
-        self.count = (self.count + 1).min(REMEMBERED);
-    }
-
-    /// The same, where only the last time counts that a word was seen.
-    fn note_last(&mut self, word: u16, end: usize) {
-        match self.seen.iter_mut().take(self.count.into()).find(|seen| seen.word == word) {
-            Some(seen) => seen.end = end,
-            None => self.note(word, end),
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Seen> {
-        self.seen.iter().take(self.count.into())
-    }
 }
 
 /// The kinds that are looked for.
@@ -847,126 +686,6 @@ impl Matcher {
         }
     }
 
-    /// Whether a row's kind is looked for, and the words stand before a place that it asks for.
-    fn is_wanted(&self, asked: Asked<'_>, row: &Row, window: Window<'_>, start: usize) -> bool {
-        let rule = &asked.rules.compiled[usize::from(row.rule)];
-        if !asked.wanted.has(rule.kind) {
-            return false;
-        }
-        let is_word = |seen: &Seen| {
-            !asked.rules.words[usize::from(seen.word)].is_alphanumeric || window.at(seen.end).is_none_or(|byte| !byte.is_ascii_lowercase())
-        };
-        let is_near = |seen: &Seen| seen.end <= start && start - seen.end <= NEAR && rule.near.contains(&seen.word) && is_word(seen);
-        rule.near.is_empty() || start <= self.nears_until && self.nears.iter().any(is_near)
-    }
-
-    /// A sign that assigns: whether a name stands before it, and nothing else between.
-    fn expect(&mut self, window: Window<'_>, place: usize) {
-        let quotes = window.run_before(place, BEFORE_SIGN, |byte| {
-            byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|')
-        });
-        let rest = window.run_before(place - quotes, NAME_REST, is_name_byte);
-        let since = place - quotes - rest;
-        if self.names.iter().any(|seen| seen.end >= since) {
-            self.expecting = BEFORE_VALUE;
-            self.expected_since = since;
-        }
-    }
-
-    /// The first byte of what is assigned to names.
-    fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
-        self.expecting = 0;
-        let rules = asked.rules;
-        let since = self.expected_since;
-        let names = self.names.clone();
-        let words = || names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| &rules.words[usize::from(seen.word)]);
-        for (nth, word) in words().enumerate() {
-            for number in &word.assigned {
-                let row = &rules.rows[usize::from(*number)];
-                // (Several names of one rule are parts of one name.)
-                let is_begun = || words().take(nth).any(|earlier| earlier.assigned.contains(number));
-                if !row.may_begin_with(byte, rules) || !self.is_wanted(asked, row, window, place) || is_begun() {
-                    continue;
-                }
-                let mut attempt = begun(What::Row(*number), 0, place, place);
-                match settle(rules, &mut attempt, place, Some(byte)) {
-                    Fate::GoesOn => self.keep(asked, attempt),
-                    Fate::Ends => {}
-                    Fate::Matches(end) => self.matched(asked, window, &attempt, end, Some(byte)),
-                }
-            }
-        }
-    }
-
-    /// A word ends with the byte at a place.
-    fn word(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, number: u16) {
-        let rules = asked.rules;
-        let word = &rules.words[usize::from(number)];
-        let start = place + 1 - usize::from(word.length);
-        for (usage, letters) in &word.uses {
-            if letters.as_ref().is_some_and(|letters| window.slice(start..place + 1) != &**letters) {
-                continue;
-            }
-            match usage {
-                Use::Name => {
-                    self.names.note_last(number, place + 1);
-                    self.name_until = place + 1 + NAME_REST + BEFORE_SIGN;
-                }
-                // In the middle of another word it is another word.
-                Use::Near if start > 0 && word.is_alphanumeric && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric()) => {
-                }
-                Use::Near => {
-                    self.nears.note(number, place + 1);
-                    self.nears_until = place + 1 + NEAR;
-                    if word.near_pairs != 0 {
-                        self.near_until = place + 1 + NEAR + MAX_BEFORE;
-                        self.near_pairs |= word.near_pairs;
-                    }
-                }
-                Use::Begins(row_number) => {
-                    let row = &rules.rows[usize::from(*row_number)];
-                    let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                    if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word
-                        || !self.is_wanted(asked, row, window, start)
-                    {
-                        continue;
-                    }
-                    let mut attempt = begun(What::Row(*row_number), 0, start, place + 1);
-                    match settle(rules, &mut attempt, place + 1, None) {
-                        Fate::GoesOn => self.keep(asked, attempt),
-                        Fate::Ends => {}
-                        Fate::Matches(end) => self.matched(asked, window, &attempt, end, None),
-                    }
-                }
-                Use::At if asked.emails => {
-                    let local = window.run_before(place, (MAX_LOCAL + 1).min(place - self.line), is_local_byte);
-                    if (1..=MAX_LOCAL).contains(&local) && !is_password(asked, window, place) {
-                        self.keep(asked, begun(What::Email, rules.domain_bit, place - local, place));
-                    }
-                }
-                Use::Colon if asked.addresses => self.begin_address(asked, window, place),
-                Use::At | Use::Colon => {}
-            }
-        }
-    }
-
-    /// A colon: an address may have begun before it.
-    fn begin_address(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize) {
-        if self.running.iter().any(|attempt| attempt.what == What::Address) {
-            return;
-        }
-        let mut start = place - window.run_before(place, MAX_GROUP + 1, |byte| byte.is_ascii_hexdigit());
-        if start == place {
-            // `::` at the beginning.
-            let Some(before) = place.checked_sub(1).filter(|before| window.at(*before) == Some(b':')) else { return };
-            start = before;
-        }
-        let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
-        if !is_in_word && place - start <= MAX_GROUP {
-            self.keep(asked, begun(What::Address, asked.rules.hex_bit, start, place));
-        }
-    }
-
     /// An attempt has matched up to a place.
     fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
         let goes_on =
@@ -1007,59 +726,6 @@ impl Matcher {
         }
     }
 
-    /// Judges digits and what separates them, from a place to another.
-    fn numbers(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, end: usize, after: Option<u8>) {
-        let text = window.slice(start..end);
-        let before = window.slice(window.base.max(start.saturating_sub(personal::CONTEXT))..start);
-        // Underscores are Markdown's emphasis as well.
-        let after = after.filter(|byte| *byte != b'_');
-        let marks = before.iter().rev().take_while(|byte| **byte == b'_').count();
-        let before = &before[..before.len() - marks];
-        personal::numbers(text, before, after, &mut |name, range| {
-            let kind = kind_of(name);
-            // Behind a letter a number is part of a name, but where the letter ends an escape: then what is sure by itself counts.
-            let is_in_word = range.start == 0 && before.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-            let may_follow = |byte: &u8| name == "SSN" && !byte.is_ascii_digit() || name == "CREDIT_CARD" && !byte.is_ascii_hexdigit();
-            if !asked.wanted.has(kind) || is_in_word && !before.last().is_some_and(may_follow) {
-                return;
-            }
-            let (from, to) = (start + range.start, start + range.end);
-            if range.end > text.len() {
-                // With the letter behind it, which no other follows.
-                self.stepping.push(Attempt { at: At::Edge, ..begun(What::Value(kind), 0, from, from) });
-            } else {
-                self.note(asked, window, from, to, kind);
-            }
-        });
-    }
-
-    /// A stretch of digits and separators goes on: it ends where no digit has come for long, and where it is too long for one look another
-    /// begins in it.
-    fn numbers_go_on(&mut self, asked: Asked<'_>, window: Window<'_>, mut attempt: Attempt, place: usize) {
-        let read = window.slice(attempt.start..place + 1);
-        let gap = read.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
-        if gap > personal::LONGEST_GAP {
-            let end = place + 1 - gap;
-            self.numbers(asked, window, attempt.start, end, window.at(end));
-            return;
-        }
-        if read.len() > personal::LONGEST_RUN {
-            // What begins in the second half belongs to the next look.
-            let from = (personal::WINDOW_STEP..read.len()).find(|at| read[*at].is_ascii_digit() && !read[at - 1].is_ascii_digit());
-            let next = attempt.start + from.unwrap_or(read.len());
-            self.numbers(asked, window, attempt.start, place, window.at(place));
-            if from.is_none() {
-                return;
-            }
-            attempt.start = next;
-        }
-        attempt.due = place + 1 + NUMBERS_STEP;
-        if read.len() <= personal::LONGEST_RUN {
-            attempt.due = attempt.due.min(attempt.start + personal::LONGEST_RUN + 1);
-        }
-        self.keep(asked, attempt);
-    }
-
     /// Notes a value, unless it is allowed.
     fn note(&mut self, asked: Asked<'_>, window: Window<'_>, start: usize, end: usize, kind: Kind) {
         if !asked.allowed.has(window.slice(start..end)) {
@@ -1073,124 +739,8 @@ impl Matcher {
     }
 }
 
-/// Whether an `@` ends the password of a URL (RFC 3986, 3.2.1), which is found by itself: so the host behind it makes no e-mail address.
-fn is_password(asked: Asked<'_>, window: Window<'_>, place: usize) -> bool {
-    let is_user = |byte: &u8| is_local_byte(*byte) || b"~!$&*;=|".contains(byte);
-    let before = window.run_before(place, LOOK_BACK - 4, |byte| is_user(&byte) || b"^#?,:()".contains(&byte));
-    let start = place - before;
-    if start < 3 || window.slice(start - 2..start) != b"//" || window.at(start - 3) != Some(b':') {
-        return false;
-    }
-    let read = window.slice(start..place);
-    let user = read.iter().position(|byte| *byte == b':').unwrap_or(read.len());
-    read.len() > user + LEAST_PASSWORD && read[..user].iter().all(is_user) && asked.wanted.has(kind_of("URL_PASSWORD"))
-}
-
 fn kind_of(name: &str) -> Kind {
     Kind::of_name(name).unwrap_or(Kind::CUSTOM)
-}
-
-fn begun(what: What, bit: u8, start: usize, since: usize) -> Attempt {
-    Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX, broken_at: 0 }
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b' ' | b'\t' | b'.' | b'-')
-}
-
-fn is_before_value(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',')
-}
-
-/// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so
-/// that nobody hides a value by adding an example's word to it, or the same byte again and again.
-pub(super) fn value(rule: &Compiled, text: &[u8], least: usize) -> Option<Range<usize>> {
-    let range = rule.check.map_or(Some(0..text.len()), |check| check(text))?;
-    let value = text.get(range.clone()).filter(|value| !marks::is_mark(value))?;
-    let first = &value[..least.saturating_sub(range.start).min(value.len())];
-    let holds = |word: &[u8]| first.windows(word.len().max(1)).any(|part| part.eq_ignore_ascii_case(word));
-    let is_value = !rule.not.iter().any(|word| holds(word))
-        && (rule.entropy <= 0.0 || entropy(value) >= rule.entropy || entropy(first) >= rule.entropy);
-    is_value.then_some(range)
-}
-
-/// Shannon's entropy of a text's bytes, in bits a byte.
-#[expect(clippy::cast_precision_loss, reason = "a value has less than 2^24 bytes")]
-fn entropy(text: &[u8]) -> f32 {
-    let mut counts = [0u32; 256];
-    for byte in text {
-        counts[usize::from(*byte)] += 1;
-    }
-    let length = text.len() as f32;
-    counts.iter().filter(|count| **count > 0).map(|count| *count as f32 / length).map(|share| -share * share.log2()).sum()
-}
-
-/// An attempt goes on with the byte at a place.
-fn feed(rules: &Rules, attempt: &mut Attempt, byte: u8, place: usize) -> Fate {
-    let goes_on = rules.meanings[usize::from(byte)].goes_on >> attempt.bit & 1 != 0;
-    match attempt.at {
-        At::Step => settle(rules, attempt, place, Some(byte)),
-        At::Edge if is_word_byte(byte) => Fate::Ends,
-        At::Tail if goes_on => Fate::GoesOn,
-        At::Edge | At::Tail => Fate::Matches(place),
-        At::Run => {
-            let What::Row(row) = attempt.what else {
-                return if goes_on && place + 1 < attempt.due { Fate::GoesOn } else { Fate::Matches(place + usize::from(goes_on)) };
-            };
-            let Some(Step::Run { min, max, .. }) = rules.rows[usize::from(row)].steps.get(usize::from(attempt.step)) else {
-                return Fate::Ends;
-            };
-            let count = place - attempt.since;
-            if goes_on {
-                if count + 1 < *max as usize {
-                    return Fate::GoesOn;
-                }
-                attempt.step += 1;
-                settle(rules, attempt, place + 1, None)
-            } else if count < *min as usize {
-                Fate::Ends
-            } else {
-                attempt.step += 1;
-                settle(rules, attempt, place, Some(byte))
-            }
-        }
-    }
-}
-
-/// An attempt takes up its next step at a place, with the byte there if it is known.
-fn settle(rules: &Rules, attempt: &mut Attempt, place: usize, byte: Option<u8>) -> Fate {
-    let What::Row(row) = attempt.what else { return Fate::Ends };
-    let row = &rules.rows[usize::from(row)];
-    attempt.due = usize::MAX;
-    match (row.steps.get(usize::from(attempt.step)), byte) {
-        (Some(Step::Byte(_)), None) => attempt.at = At::Step,
-        (Some(Step::Byte(set)), Some(byte)) if set.contains(byte) => {
-            attempt.step += 1;
-            return settle(rules, attempt, place + 1, None);
-        }
-        (Some(Step::Run { bit, max, .. }), byte) => {
-            if byte.is_some_and(|byte| rules.meanings[usize::from(byte)].goes_on >> bit & 1 == 0) {
-                return Fate::Ends;
-            }
-            (attempt.at, attempt.bit, attempt.since) = (At::Run, *bit, place);
-            if *max != u32::MAX {
-                attempt.due = place + *max as usize;
-            }
-            if byte.is_some() && *max == 1 {
-                attempt.step += 1;
-                return settle(rules, attempt, place + 1, None);
-            }
-        }
-        (Some(Step::Byte(_)), Some(_)) => return Fate::Ends,
-        (None, byte) => match (rules.compiled[usize::from(row.rule)].ends, byte) {
-            (Ends::Pattern, _) => return Fate::Matches(place),
-            (Ends::Word, None) => attempt.at = At::Edge,
-            (Ends::Word, Some(byte)) => return if is_word_byte(byte) { Fate::Ends } else { Fate::Matches(place) },
-            (Ends::Run, Some(byte)) if !is_word_byte(byte) => return Fate::Matches(place),
-            (Ends::Run, _) => (attempt.at, attempt.bit, attempt.since) = (At::Tail, rules.tail_bit, place),
-        },
-    }
-    Fate::GoesOn
 }
 
 #[cfg(test)]

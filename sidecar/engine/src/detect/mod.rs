@@ -14,6 +14,7 @@ mod own;
 pub mod pack;
 mod pattern;
 mod personal;
+mod place;
 mod reading;
 pub mod rule;
 pub mod sample;

@@ -4,7 +4,8 @@
 //! had begun there; it ends far behind the last bend, once it says the same as the text itself.
 
 use super::bend::{self, Bend};
-use super::matcher::{Asked, LOOK_BACK, Matcher, Place, Window};
+use super::matcher::{Asked, LOOK_BACK, Matcher, Window};
+use super::place::Place;
 use super::search::counts;
 
 /// How far behind the last bend both readings are the same, whatever stands there: nothing looks back further.

@@ -5,7 +5,8 @@
 use super::bend::{self, Bend, LETTERS_BEFORE_BREAK};
 use super::compiled::{is_local_byte, is_word_byte};
 use super::encoded::Encoded;
-use super::matcher::{Asked, Matcher, Places, Window};
+use super::matcher::{Asked, Matcher, Window};
+use super::place::Places;
 use super::reading::Reading;
 
 /// Where the search is.

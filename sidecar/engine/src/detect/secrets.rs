@@ -12,9 +12,10 @@ use super::compiled::{Beside, RuleError, Rules};
 pub use super::kind::{Group, Kind};
 pub use super::marks::{Replacement, TokenKey};
 pub use super::matcher::HOLD_LIMIT;
-use super::matcher::{Asked, LOOK_BACK, Place, Places, Wanted, Window};
+use super::matcher::{Asked, LOOK_BACK, Wanted, Window};
 pub use super::own::{Pattern, Patterns, PatternsError};
 use super::personal;
+use super::place::{Place, Places};
 use super::rule::Rule;
 use super::search::Search;
 

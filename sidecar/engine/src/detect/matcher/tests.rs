@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 
+use super::attempt::entropy;
+use super::words::NEAR;
 use super::*;
-use crate::detect::compiled::Beside;
-use crate::detect::rule::{ASSIGNED, Rule, TOKEN};
+use crate::detect::compiled::{Beside, is_word_byte};
+use crate::detect::rule::{ASSIGNED, Ends, Rule, TOKEN};
 
 /// Rules of every form there is.
 const RULES: &[Rule] = &[
