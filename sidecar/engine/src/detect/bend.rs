@@ -1,6 +1,8 @@
 //! What may stand in the middle of a value and isn't part of it, or stands for a character of it: invisible characters, escapes, marks of
 //! Markdown, ends of lines.
 
+use super::compiled::is_word_byte;
+
 /// What a text says at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bend {
@@ -16,6 +18,8 @@ pub(super) enum Bend {
     Line(usize),
     /// A byte of ASCII, by so many bytes.
     Byte(u8, usize),
+    /// The same of what stands between words, where its spelling looks like a letter or a digit of the next one: `\n`, `%20`.
+    Gap(u8, usize),
 }
 
 /// Whether a text may say something else at this byte than the byte itself.
@@ -39,6 +43,13 @@ const INDENTATION: usize = 16;
 
 /// What stands at the beginning of these bytes. `whole`: no more will come.
 pub(super) fn at(bytes: &[u8], whole: bool) -> Bend {
+    match read(bytes, whole) {
+        Bend::Byte(byte, length) if !is_word_byte(byte) && bytes[length - 1].is_ascii_alphanumeric() => Bend::Gap(byte, length),
+        bend => bend,
+    }
+}
+
+fn read(bytes: &[u8], whole: bool) -> Bend {
     let open = if whole { Bend::Plain } else { Bend::Open };
     match bytes {
         [] => open,
@@ -87,8 +98,9 @@ fn escape(rest: &[u8], open: Bend) -> Bend {
         // Within a string within a string the backslash has one of its own.
         [b'\\', ..] => match rest.iter().take(MOST_BACKSLASHES).position(|byte| *byte != b'\\') {
             None if rest.len() < MOST_BACKSLASHES => open,
-            Some(more) if matches!(rest[more], b'u' | b'x') => match escape(&rest[more..], open) {
+            Some(more) if matches!(rest[more], b'u' | b'x' | b'n' | b'r' | b't') => match escape(&rest[more..], open) {
                 Bend::Byte(byte, length) => Bend::Byte(byte, length + more),
+                Bend::Gap(byte, length) => Bend::Gap(byte, length + more),
                 Bend::Nothing(length) => Bend::Nothing(length + more),
                 other => other,
             },
@@ -109,6 +121,7 @@ fn escape(rest: &[u8], open: Bend) -> Bend {
             None if rest.iter().all(u8::is_ascii_hexdigit) => open,
             None => Bend::Plain,
         },
+        [b'n' | b'r' | b't', ..] => Bend::Gap(b' ', 2),
         [byte, ..] if byte.is_ascii_punctuation() && *byte != b'\\' => ascii((*byte).into(), 2),
         _ => Bend::Plain,
     }
@@ -185,9 +198,12 @@ mod tests {
             ("\\u{41}", Bend::Byte(b'A', 6)),
             ("\\x5fz", Bend::Byte(b'_', 4)),
             ("\\_", Bend::Byte(b'_', 2)),
-            ("\\n", Bend::Plain),
+            ("\\n", Bend::Gap(b' ', 2)),
+            ("%20", Bend::Gap(b' ', 3)),
+            ("\\u0022", Bend::Gap(b'"', 6)),
+            ("&quot;", Bend::Byte(b'"', 6)),
             ("\\\\", Bend::Plain),
-            ("\\\\n", Bend::Plain),
+            ("\\\\n", Bend::Gap(b' ', 3)),
             ("\\\\u0041", Bend::Byte(b'A', 7)),
             ("\\\\\\\\x41", Bend::Byte(b'A', 7)),
             ("\\\n  x", Bend::Line(4)),

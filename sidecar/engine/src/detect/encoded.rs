@@ -4,7 +4,8 @@
 //! first one; where that decodes to text, the run is followed to its end.
 
 use super::compiled::table;
-use super::matcher::{Asked, LOOK_BACK, Matcher, Window};
+use super::kind::Kind;
+use super::matcher::{Asked, HOLD_LIMIT, LOOK_BACK, Matcher, Window};
 use super::place::{Place, Places};
 
 /// The fewest characters that are looked at.
@@ -116,9 +117,18 @@ struct Decoding {
     lines: Vec<(usize, usize)>,
     /// A line's end stands before the next character.
     is_broken: bool,
+    /// From where on all is a value, since too much would have to be held back.
+    swallowed: Option<(usize, Kind)>,
 }
 
 impl Decoding {
+    /// Up to where it is sure what the run says.
+    fn frontier(&self, asked: Asked<'_>) -> usize {
+        let place = self.matcher.frontier(asked, Window { bytes: &self.said, base: self.base });
+        // (A byte that isn't whole yet may begin something.)
+        self.place_of(place * 8 / self.code.bits())
+    }
+
     fn place_of(&self, character: usize) -> usize {
         let line = self.lines.iter().rev().find(|(from, _)| *from <= character).copied().unwrap_or_default();
         line.1 + (character - line.0)
@@ -141,7 +151,9 @@ impl Decoding {
     fn moved(&self, place: Place) -> Place {
         let bits = self.code.bits();
         let (first, behind) = (place.start * 8 / bits, (place.end * 8).div_ceil(bits));
-        place.moved(self.place_of(first), self.place_of(behind.saturating_sub(1)) + 1)
+        // (Where it is swallowed, where the lines before began is forgotten.)
+        let least = self.swallowed.map_or(0, |(start, _)| start);
+        place.moved(self.place_of(first).max(least), (self.place_of(behind.saturating_sub(1)) + 1).max(least))
     }
 }
 
@@ -219,24 +231,42 @@ impl Encoded {
         self.cursor = self.run;
         self.decoding = Some(Box::new(Decoding {
             code,
-            matcher: Matcher::default(),
+            matcher: Matcher::of_another(),
             said: Vec::new(),
             base: 0,
             bits: Bits::default(),
             characters: 0,
             lines: vec![(0, self.run)],
             is_broken: false,
+            swallowed: None,
         }));
     }
 
     fn close(&mut self, asked: Asked<'_>, found: &mut Places) {
         if let Some(mut decoding) = self.decoding.take() {
             decoding.matcher.end(asked, Window { bytes: &decoding.said, base: decoding.base });
+            if let Some((start, kind)) = decoding.swallowed {
+                found.add(Place::unchecked(start, self.cursor, kind));
+            }
             let places = decoding.matcher.places().take();
             for place in places {
                 found.add(decoding.moved(place));
             }
         }
+    }
+
+    /// Sees to it that no more is held back than may be, at a place of the text. What has begun is a value then, and so is the run's rest.
+    pub(super) fn bound(&mut self, asked: Asked<'_>) {
+        let Some(decoding) = self.decoding.as_deref_mut().filter(|decoding| decoding.swallowed.is_none()) else { return };
+        let sure = decoding.frontier(asked);
+        if self.cursor - sure.min(self.cursor) > HOLD_LIMIT {
+            decoding.swallowed = decoding.matcher.oldest(asked.rules).map(|kind| (sure, kind));
+        }
+    }
+
+    /// Where what is swallowed began.
+    pub(super) fn swallowing(&self) -> Option<usize> {
+        self.decoding.as_deref().and_then(|decoding| decoding.swallowed).map(|(start, _)| start)
     }
 
     /// The text ends.
@@ -248,9 +278,7 @@ impl Encoded {
     pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>, sure: usize) -> usize {
         let end = window.base + window.bytes.len();
         if let Some(decoding) = &self.decoding {
-            let place = decoding.matcher.frontier(asked, Window { bytes: &decoding.said, base: decoding.base });
-            // (A byte that isn't whole yet may begin something.)
-            return decoding.place_of(place * 8 / decoding.code.bits()).min(end);
+            return if decoding.swallowed.is_some() { end } else { decoding.frontier(asked).min(end) };
         }
         if self.is_noise {
             return end;

@@ -34,7 +34,7 @@ use super::marks;
 use super::personal;
 use super::place::{Place, Places};
 use super::rule::Starts;
-use attempt::{At, Attempt, Fate, LEAST_REST, What, begun, feed, settle};
+use attempt::{At, Attempt, Fate, What, begun, feed, is_rest, settle};
 use numbers::NUMBERS_STEP;
 use words::{MAX_GROUP, MAX_LOCAL, Memory, is_before_value};
 
@@ -42,6 +42,8 @@ pub(super) use attempt::value;
 
 /// The most bytes that are held back while it is open whether they are part of a match.
 pub const HOLD_LIMIT: usize = 16 * 1024;
+/// How long an attempt lasts at most in another reading of a text, of which there is more in the text itself.
+const OTHER_LIMIT: usize = 2 * HOLD_LIMIT;
 /// How often it is looked for attempts that last too long.
 const LOOK_EVERY: usize = 1024;
 /// The most attempts of one row in one endless run.
@@ -189,6 +191,8 @@ pub(super) struct Matcher {
     /// Attempts that are in a run.
     running: Vec<Attempt>,
     swallowed: Option<Swallowed>,
+    /// How long an attempt lasts at most.
+    limit: usize,
     names: Memory,
     nears: Memory,
     /// Up to which place one of them is near.
@@ -220,6 +224,7 @@ impl Default for Matcher {
             stepping: Vec::new(),
             running: Vec::new(),
             swallowed: None,
+            limit: HOLD_LIMIT,
             names: Memory::default(),
             nears: Memory::default(),
             nears_until: 0,
@@ -343,9 +348,20 @@ impl Matcher {
         asked.rules.keywords.pending(self.ahead.state) >= letters || self.stepping.iter().chain(&self.running).any(counts)
     }
 
+    /// One for what a text encodes. Who holds the text back ends what lasts too long there.
+    pub(super) fn of_another() -> Self {
+        Self { limit: OTHER_LIMIT, ..Self::default() }
+    }
+
+    /// The kind of what was begun first.
+    pub(super) fn oldest(&self, rules: &Rules) -> Option<Kind> {
+        let begun = self.stepping.iter().chain(&self.running).min_by_key(|attempt| attempt.start);
+        self.swallowed.map(|swallowed| swallowed.kind).or_else(|| begun.map(|attempt| kind_begun(rules, attempt)))
+    }
+
     /// The same without what was found, for another reading.
     pub(super) fn without_places(&self) -> Self {
-        let mut other = Self { places: Places::default(), swallowed: None, ..self.clone() };
+        let mut other = Self { places: Places::default(), swallowed: None, limit: OTHER_LIMIT, ..self.clone() };
         other.sum_up(self.next.saturating_sub(1));
         other
     }
@@ -354,6 +370,11 @@ impl Matcher {
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let is_idle = |matcher: &Self| matcher.stepping.is_empty() && matcher.running.is_empty() && matcher.expecting == 0;
         self.ahead == other.ahead && is_idle(self) && is_idle(other)
+    }
+
+    /// Whether nothing has begun that may be a value.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stepping.is_empty() && self.running.is_empty() && self.swallowed.is_none()
     }
 
     /// A line ends here, which may break a value in two, and may end it: what is whole so far is a value for sure, and goes on if what
@@ -458,7 +479,7 @@ impl Matcher {
             self.note_unchecked(swallowed.start, place, swallowed.kind);
         }
         let places = std::mem::take(&mut self.places);
-        *self = Self { next: place, local_from: place, places, ..Self::default() };
+        *self = Self { next: place, local_from: place, places, limit: self.limit, ..Self::default() };
     }
 
     /// What a byte changes.
@@ -555,15 +576,10 @@ impl Matcher {
     fn look_for_the_endless(&mut self, rules: &Rules, place: usize) {
         let mut endless: Option<Swallowed> = self.swallowed;
         self.running.retain(|attempt| {
-            if place + 1 - attempt.start < HOLD_LIMIT {
+            if place + 1 - attempt.start < self.limit {
                 return true;
             }
-            let kind = match attempt.what {
-                What::Row(row) => rules.compiled[usize::from(rules.rows[usize::from(row)].rule)].kind,
-                What::Email => kind_of("EMAIL"),
-                What::Numbers | What::Address => kind_of("IP_ADDRESS"),
-                What::Value(kind) => kind,
-            };
+            let kind = kind_begun(rules, attempt);
             let bits = 1 << attempt.bit | 1 << rules.unbroken_bit;
             match &mut endless {
                 Some(swallowed) => {
@@ -688,9 +704,8 @@ impl Matcher {
 
     /// An attempt has matched up to a place.
     fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
-        let goes_on =
-            |rest: &[u8]| rest.len() >= LEAST_REST && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic);
-        let is_broken = attempt.broken_at != 0 && !goes_on(window.slice(attempt.broken_at..end));
+        let is_broken =
+            attempt.broken_at != 0 && !is_rest(window.slice(attempt.start..attempt.broken_at), window.slice(attempt.broken_at..end), after);
         let end = if is_broken { attempt.broken_at } else { end };
         let text = window.slice(attempt.start..end);
         match attempt.what {
@@ -735,7 +750,17 @@ impl Matcher {
 
     /// Notes what counts as a value whatever it is.
     fn note_unchecked(&mut self, start: usize, end: usize, kind: Kind) {
-        self.places.add(Place { start, end, kind, longest: end.saturating_sub(start), is_plain: false });
+        self.places.add(Place::unchecked(start, end, kind));
+    }
+}
+
+/// The kind of a value of which no more is known than that it has begun.
+fn kind_begun(rules: &Rules, attempt: &Attempt) -> Kind {
+    match attempt.what {
+        What::Row(row) => rules.compiled[usize::from(rules.rows[usize::from(row)].rule)].kind,
+        What::Email => kind_of("EMAIL"),
+        What::Numbers | What::Address => kind_of("IP_ADDRESS"),
+        What::Value(kind) => kind,
     }
 }
 

@@ -13,7 +13,7 @@ use super::rule::{Ends, Rule, Starts, TOKEN};
 /// The most bytes that the tables of a policy's patterns take.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 /// The most bytes that all ways to read them come to, as long as each may become that has an end: a text made to hurt keeps as many begun.
-const MAX_LENGTH: usize = 8 * 1024;
+const MAX_LENGTH: usize = 4 * 1024;
 
 /// A pattern of a policy's own.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +173,7 @@ mod tests {
         assert!(compile(&many[..told.0]).is_ok());
         // One that is long alone, and several that are together.
         assert_eq!(compile(&["A-[ -~]{4000}"]).map(|_| ()), Ok(()));
-        let (place, said) = compile(&["A-[ -~]{4000}", "B-[ -~]{4000}", "C-[0-9]{4}", "D-[a-z]{3000}"]).map(|_| ()).unwrap_err();
+        let (place, said) = compile(&["A-[ -~]{2000}", "B-[ -~]{2000}", "C-[0-9]{4}", "D-[a-z]{3000}"]).map(|_| ()).unwrap_err();
         assert!(place == 3 && said.contains("repetitions"), "{place}: {said}");
         // A few dozen of the usual ones have room.
         let usual: Vec<String> = (0..64).map(|number| format!("PRJ{number}-[0-9]{{4,8}}")).collect();

@@ -5,6 +5,7 @@
 
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
+use regex_syntax::utf8::Utf8Sequences;
 
 /// The most rows that one pattern may stand for.
 const MAX_ROWS: usize = 64;
@@ -111,14 +112,26 @@ fn lower(hir: &Hir) -> Result<Vec<Vec<Run>>, PatternError> {
             vec![literal.0.iter().map(one).collect()]
         }
         HirKind::Class(class) => {
-            let set = match class {
-                Class::Bytes(bytes) => ByteSet::of(|byte| bytes.iter().any(|range| (range.start()..=range.end()).contains(&byte))),
-                // (Without Unicode there are none, but for those that are ASCII.)
-                Class::Unicode(chars) => ByteSet::of(|byte| {
-                    byte.is_ascii() && chars.iter().any(|range| (range.start()..=range.end()).contains(&char::from(byte)))
-                }),
-            };
-            vec![vec![Run { set, min: 1, max: Some(1) }]]
+            let one = |set| Run { set, min: 1, max: Some(1) };
+            match class {
+                Class::Bytes(bytes) => {
+                    vec![vec![one(ByteSet::of(|byte| bytes.iter().any(|range| (range.start()..=range.end()).contains(&byte))))]]
+                }
+                // What alternatives of one character each are taken for.
+                Class::Unicode(chars) => {
+                    let of_ascii = |byte: u8| chars.iter().any(|range| (range.start()..=range.end()).contains(&char::from(byte)));
+                    let ascii = ByteSet::of(|byte| byte.is_ascii() && of_ascii(byte));
+                    let mut rows = if ascii == ByteSet::EMPTY { Vec::new() } else { vec![vec![one(ascii)]] };
+                    let beyond = chars.iter().filter(|range| !range.end().is_ascii());
+                    for sequence in beyond.flat_map(|range| Utf8Sequences::new(range.start().max('\u{80}'), range.end())) {
+                        rows.push(sequence.as_slice().iter().map(|range| one(ByteSet::of(|byte| range.matches(byte)))).collect());
+                    }
+                    if rows.len() > MAX_ROWS {
+                        return Err(PatternError::TooLarge);
+                    }
+                    rows
+                }
+            }
         }
         HirKind::Look(_) => {
             return Err(PatternError::Unsupported(
@@ -246,6 +259,14 @@ mod tests {
         assert!(matches!(rows("a*?("), Err(PatternError::Syntax(_))));
         assert!(matches!(rows("a?"), Err(PatternError::Empty)));
         assert!(matches!(rows("(?:a?b?c?d?e?f?g?){2}"), Err(PatternError::TooLarge)));
+    }
+
+    #[test]
+    fn alternatives_of_one_character_each_are_all_there() {
+        let spelled = |row: &Vec<Run>| row.iter().flat_map(|run| run.set.bytes().take(1)).collect::<Vec<u8>>();
+        let all = |pattern: &str| rows(pattern).unwrap().iter().map(spelled).collect::<Vec<_>>();
+        assert_eq!(all("K(?:Ö|O)L"), [b"KOL".to_vec(), "KÖL".into()]);
+        assert_eq!(all("(?:№|#|é)x"), [b"#x".to_vec(), "éx".into(), "№x".into()]);
     }
 
     #[test]

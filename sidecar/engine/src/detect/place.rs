@@ -18,6 +18,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// What counts as a value whatever it is.
+    pub(super) fn unchecked(start: usize, end: usize, kind: Kind) -> Self {
+        Self { start, end, kind, longest: end.saturating_sub(start), is_plain: false }
+    }
+
     /// The same values elsewhere.
     pub(super) fn moved(self, start: usize, end: usize) -> Self {
         // (Where something is disguised, or encoded, it is longer.)

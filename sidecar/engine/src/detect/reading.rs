@@ -4,7 +4,8 @@
 //! had begun there; it ends far behind the last bend, once it says the same as the text itself.
 
 use super::bend::{self, Bend};
-use super::matcher::{Asked, LOOK_BACK, Matcher, Window};
+use super::kind::Kind;
+use super::matcher::{Asked, HOLD_LIMIT, LOOK_BACK, Matcher, Window};
 use super::place::Place;
 use super::search::counts;
 
@@ -33,6 +34,8 @@ pub(super) struct Reading {
     cursor: usize,
     /// Where the text bent last.
     last: usize,
+    /// From where on all is a value, since too much would have to be held back.
+    swallowed: Option<(usize, Kind)>,
 }
 
 impl Reading {
@@ -46,6 +49,7 @@ impl Reading {
             turns: Vec::new(),
             cursor: at,
             last: at,
+            swallowed: None,
         }
     }
 
@@ -68,7 +72,7 @@ impl Reading {
                 }
                 Bend::Plain => {}
                 Bend::Nothing(length) | Bend::Mark(length) => self.turn(0, length),
-                Bend::Byte(byte, length) => {
+                Bend::Byte(byte, length) | Bend::Gap(byte, length) => {
                     self.turn(0, 0);
                     self.said.push(byte);
                     self.turn(1, length);
@@ -116,8 +120,39 @@ impl Reading {
 
     /// Up to where it is sure what the reading says.
     pub(super) fn frontier(&self, asked: Asked<'_>) -> usize {
+        if self.swallowed.is_some() {
+            return self.last;
+        }
         let place = self.matcher.frontier(asked, Window { bytes: &self.said, base: self.base });
         if place == self.matcher.next() { self.cursor } else { self.start(place) }
+    }
+
+    /// Sees to it that no more is held back than may be, at a place of the text. What has begun is a value then, and so is all up to the
+    /// last bend, and as long as anything is under way. Says whether the reading is over.
+    pub(super) fn bound(&mut self, asked: Asked<'_>, matcher: &Matcher) -> bool {
+        if self.swallowed.is_some() {
+            if !self.matcher.is_idle() {
+                self.last = self.cursor;
+            }
+            return self.is_plain(matcher);
+        }
+        let sure = self.frontier(asked);
+        if self.cursor - sure.min(self.cursor) <= HOLD_LIMIT {
+            return false;
+        }
+        self.swallowed = self.matcher.oldest(asked.rules).map(|kind| (sure, kind));
+        // (So far apart a few letters are no beginning.)
+        self.swallowed.is_none()
+    }
+
+    /// Where what is swallowed began.
+    pub(super) fn swallowing(&self) -> Option<usize> {
+        self.swallowed.map(|(start, _)| start)
+    }
+
+    /// What was swallowed, up to a place, or to the last bend.
+    pub(super) fn take_swallowed(&mut self, end: Option<usize>) -> Option<Place> {
+        self.swallowed.take().map(|(start, kind)| Place::unchecked(start, end.unwrap_or(self.last), kind))
     }
 
     /// The text ends.
@@ -129,12 +164,21 @@ impl Reading {
     /// What was found, by its place in the text.
     pub(super) fn take_places(&mut self) -> Vec<Place> {
         let places = self.matcher.places().take();
-        places.into_iter().map(|place| place.moved(self.start(place.start), self.end(place.end))).collect()
+        // (Where it is swallowed, what was passed over before is forgotten.)
+        let first = self.swallowing().unwrap_or_default();
+        places.into_iter().map(|place| place.moved(self.start(place.start).max(first), self.end(place.end).max(first))).collect()
     }
 
-    /// Whether it says nothing that the text itself doesn't say, from here on.
+    /// Whether it says nothing that the text itself doesn't say, from here on, and nothing is swallowed.
     pub(super) fn is_over(&self, matcher: &Matcher) -> bool {
-        self.cursor == matcher.next() && self.cursor >= self.last + FAR && self.matcher.is_like(matcher)
+        self.swallowed.is_none() && self.is_plain(matcher)
+    }
+
+    fn is_plain(&self, matcher: &Matcher) -> bool {
+        self.matcher.swallowing().is_none()
+            && self.cursor == matcher.next()
+            && self.cursor >= self.last + FAR
+            && self.matcher.is_like(matcher)
     }
 
     /// Forgets what nobody needs any more.

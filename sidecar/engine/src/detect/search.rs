@@ -9,6 +9,9 @@ use super::matcher::{Asked, Matcher, Window};
 use super::place::Places;
 use super::reading::Reading;
 
+/// How often it is looked whether too much is held back.
+const BOUND_EVERY: usize = 1024;
+
 /// Where the search is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Search {
@@ -22,6 +25,32 @@ impl Search {
     /// Reads what is there. `whole`: no more will come.
     #[inline]
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
+        let end = window.base + window.bytes.len();
+        let mut place = (self.matcher.next() + 1).next_multiple_of(BOUND_EVERY);
+        while place <= end {
+            let part = Window { bytes: &window.bytes[..place - window.base], ..window };
+            self.read_part(asked, part, false);
+            self.bound(asked);
+            place += BOUND_EVERY;
+        }
+        self.read_part(asked, window, whole);
+    }
+
+    /// Sees to it that no more is held back than may be. It is done at places that the text alone determines.
+    fn bound(&mut self, asked: Asked<'_>) {
+        if let Some(reading) = &mut self.reading
+            && reading.bound(asked, &self.matcher)
+        {
+            if let Some(place) = reading.take_swallowed(None) {
+                self.places.add(place);
+            }
+            self.reading = None;
+        }
+        self.encoded.bound(asked);
+    }
+
+    #[inline]
+    fn read_part(&mut self, asked: Asked<'_>, window: Window<'_>, whole: bool) {
         let from = self.matcher.next();
         if self.reading.is_some() || self.matcher.read_to_bend(asked, window, from) {
             self.read_bent(asked, window, whole);
@@ -67,7 +96,9 @@ impl Search {
         self.read(asked, window, true);
         if let Some(mut reading) = self.reading.take() {
             reading.finish(asked, window);
-            for place in reading.take_places() {
+            let found = reading.take_places();
+            let swallowed = reading.take_swallowed(Some(window.base + window.bytes.len()));
+            for place in found.into_iter().chain(swallowed) {
                 self.places.add(place);
             }
         }
@@ -85,7 +116,8 @@ impl Search {
 
     /// Where what is swallowed began.
     pub(super) fn swallowing(&self) -> Option<usize> {
-        self.matcher.swallowing()
+        let others = [self.reading.as_ref().and_then(|reading| reading.swallowing()), self.encoded.swallowing()];
+        self.matcher.swallowing().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// The places of values that were not dropped, in order.
@@ -110,6 +142,7 @@ impl Search {
 pub(super) fn counts(bend: Bend, matcher: &Matcher, asked: Asked<'_>, window: Window<'_>) -> bool {
     match bend {
         Bend::Open | Bend::Plain => false,
+        Bend::Gap(..) => true,
         Bend::Byte(byte, _) => {
             is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=') || matcher.is_under_way(asked, 1, true, true)
         }

@@ -455,7 +455,10 @@ fn judge_named(open: &mut [Open], name: &str, text: &mut String, tally: &mut Tal
         // Where nothing is replaced, what was found would be found again.
         if !name.is_empty() && (times == 0 || *mode != Mode::Monitor) {
             let named = read(&[&before, text.as_str()].concat(), &mut times);
-            *text = named.strip_prefix(&before).map(str::to_owned).unwrap_or(named);
+            // (Where the name itself holds a value, what it is assigned was judged by itself.)
+            if let Some(named) = named.strip_prefix(&before) {
+                *text = named.to_owned();
+            }
         }
     }
 }

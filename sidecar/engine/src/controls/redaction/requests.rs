@@ -114,15 +114,19 @@ impl Redaction {
             for (kind, _) in &places {
                 found(kind.name());
             }
-            let Some(masks) = masks.as_deref_mut() else {
-                let whole = self.rules.redact(&[&before, text].concat(), &mut |_| {});
-                mended = Some(whole.strip_prefix(&before).map(str::to_owned).unwrap_or(whole));
+            let whole = masks.is_none().then(|| self.rules.redact(&[&before, text].concat(), &mut |_| {}));
+            // (Where the name itself holds a value, it is another in what comes out.)
+            if let Some(whole) = whole.as_deref().and_then(|whole| whole.strip_prefix(&before)) {
+                mended = Some(whole.to_owned());
                 continue;
-            };
+            }
             let (mut out, mut given) = (String::with_capacity(text.len()), 0);
             for (kind, place) in places {
                 out.push_str(text.get(given..place.start).unwrap_or_default());
-                out.push_str(&masks.mark(kind.name(), text.get(place.clone()).unwrap_or_default()));
+                match masks.as_deref_mut() {
+                    Some(masks) => out.push_str(&masks.mark(kind.name(), text.get(place.clone()).unwrap_or_default())),
+                    None => out.push_str(kind.mark()),
+                }
                 given = place.end;
             }
             out.push_str(text.get(given..).unwrap_or_default());

@@ -56,7 +56,29 @@ pub(super) enum Fate {
 }
 
 /// The fewest bytes of a value's rest on another line.
-pub(super) const LEAST_REST: usize = 12;
+const LEAST_REST: usize = 12;
+
+/// Whether what stands on another line is a value's rest: it is long, of letters and digits, and is no name, time or number of its own.
+pub(super) fn is_rest(first: &[u8], rest: &[u8], after: Option<u8>) -> bool {
+    let is_name = || {
+        rest.split(|byte| !byte.is_ascii_alphanumeric()).all(|word| {
+            let letters = word.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+            let is_one_case = |fits: fn(&u8) -> bool| word[usize::from(letters > 0)..letters].iter().all(fits);
+            word[letters..].iter().all(u8::is_ascii_digit) && (is_one_case(u8::is_ascii_lowercase) || is_one_case(u8::is_ascii_uppercase))
+        })
+    };
+    // A hash, or a UUID, behind what is neither.
+    let is_hex = |text: &[u8]| text.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
+    let last = &first[first.len().saturating_sub(LEAST_REST)..];
+    rest.len() >= LEAST_REST
+        && rest.iter().any(u8::is_ascii_digit)
+        && rest.iter().any(u8::is_ascii_alphabetic)
+        && !rest.trim_ascii_end().contains(&b'(')
+        && !matches!(after, Some(b'(' | b'=' | b':'))
+        && !rest.split(|byte| *byte == b'=').nth(1).is_some_and(|value| value.first().is_some_and(u8::is_ascii_alphanumeric))
+        && !is_name()
+        && (!is_hex(rest) || is_hex(last))
+}
 
 pub(super) fn begun(what: What, bit: u8, start: usize, since: usize) -> Attempt {
     Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX, broken_at: 0 }

@@ -12,7 +12,9 @@ const NAME_REST: usize = 24;
 /// The most quotes and blanks between a name and what assigns.
 const BEFORE_SIGN: usize = 4;
 /// The most quotes, blanks and signs between what assigns and the value.
-const BEFORE_VALUE: u8 = 6;
+const BEFORE_VALUE: u8 = 8;
+/// The bytes of U+00A0, U+200B, and of quotation marks such as U+201C and U+201E.
+const TYPOGRAPHIC: [u8; 9] = [0xC2, 0xA0, 0xE2, 0x80, 0x8B, 0x9C, 0x9E, 0x98, 0x99];
 /// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
 pub(super) const MAX_LOCAL: usize = 128;
 /// The fewest bytes of a password in a URL.
@@ -74,7 +76,7 @@ impl Matcher {
     /// A sign that assigns: whether a name stands before it, and nothing else between.
     pub(super) fn expect(&mut self, window: Window<'_>, place: usize) {
         let quotes = window.run_before(place, BEFORE_SIGN, |byte| {
-            byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|')
+            byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b']' | b'?' | b'|' | b'*')
         });
         let rest = window.run_before(place - quotes, NAME_REST, is_name_byte);
         let since = place - quotes - rest;
@@ -87,6 +89,10 @@ impl Matcher {
     /// The first byte of what is assigned to names.
     pub(super) fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
         self.expecting = 0;
+        // What is called with something else than a text is code.
+        if place > 0 && window.at(place - 1) == Some(b'(') {
+            return;
+        }
         let rules = asked.rules;
         let since = self.expected_since;
         let names = self.names.clone();
@@ -197,5 +203,7 @@ fn is_name_byte(byte: u8) -> bool {
 }
 
 pub(super) fn is_before_value(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',')
+    byte.is_ascii_whitespace()
+        || matches!(byte, b'"' | b'\'' | b'`' | b'=' | b'\\' | b'(' | b'>' | b':' | b',' | b'*')
+        || TYPOGRAPHIC.contains(&byte)
 }

@@ -180,6 +180,54 @@ fn the_password_of_a_url_is_found_whole_and_its_host_is_no_mailbox() {
 }
 
 #[test]
+fn what_stands_before_a_value_makes_it_no_part_of_a_word() {
+    let stripe = ["sk_li", "ve_4eC39HqLyjW", "DarjtT1zdp7dc"].concat();
+    let address = ["203.0", "113.77"].join(".");
+    let values = [
+        (stripe.as_str(), "STRIPE_SECRET_KEY"),
+        (&sample("JWT_TOKEN"), "JWT_TOKEN"),
+        (&sample("SSN"), "SSN"),
+        (&sample("CREDIT_CARD"), "CREDIT_CARD"),
+        (&address, "IP_ADDRESS"),
+    ]
+    .map(|(value, name)| (value.to_owned(), mark(name)));
+    for (value, mark) in &values {
+        for before in ["a\\n", "{\"t\":\"a\\t", "a\\\\n", "?q=%20", "%22", "{\\u0022", "a\\x20", "x%0A"] {
+            for after in ["", "\"", " and so on", "\\n", "%22"] {
+                let text = format!("{before}{value}{after}");
+                let expected = format!("{before}{mark}{after}");
+                assert_eq!(redacted(&text), expected, "{text}");
+                assert_eq!(in_pieces(&all(), &singly(&text)).0, expected, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_to_which_a_password_is_assigned_may_be_set_in_any_type() {
+    let secret = ["Zq9xLp4v", "B7nK2mT5"].concat();
+    let mark = mark("PASSWORD");
+    for (before, after) in [
+        ("**Password:** ", ""),
+        ("**password**: ", ", and"),
+        ("* __Password__: `", "`"),
+        ("password: \u{201c}", "\u{201d}"),
+        ("Passwd=\u{a0}", ""),
+        ("password: \u{200b}", " "),
+        ("setPassword(\"", "\")"),
+        ("DB_PASSWORD=", "\nPOSTGRES_PORT=5432\nHOST=x"),
+        ("password=", "\n\nusername_2024 is next"),
+        ("password: ", "\n2024-01-01T00:00:00Z started"),
+        ("password: ", "\nprocess_order_v2(order)"),
+    ] {
+        assert_eq!(redacted(&format!("{before}{secret}{after}")), format!("{before}{mark}{after}"));
+    }
+    for code in ["password.translate(_trans_36)", "password(self_1.value_2)"] {
+        assert_eq!(redacted(code), code);
+    }
+}
+
+#[test]
 fn a_card_is_found_with_any_separator() {
     for separator in ["", " ", "-", "\n", "\u{2011}", "\u{a0}"] {
         assert_eq!(redacted(&["5555", "5555", "5555", "4444"].join(separator)), "[REDACTED_CREDIT_CARD]", "{separator:?}");
@@ -341,6 +389,49 @@ fn what_is_held_back_is_bounded_and_prose_is_not_held_back() {
     assert_eq!(out, "Hello, world. ");
     scanner.push("Grüße", &mut out, &mut |_| {});
     assert_eq!(out, "Hello, world. Grüß");
+}
+
+#[test]
+fn a_disguise_of_any_length_is_held_back_no_longer_than_a_value_and_hides_nothing() {
+    let rules = all();
+    let token = sample("GITHUB_TOKEN");
+    let each = |say: &dyn Fn(char) -> String| token.chars().map(say).collect::<String>();
+    let nobody_sees = "\u{200b}".repeat(700);
+    let key: String = ["-----BEGIN ", "PRIVATE KEY-----\n"].concat()
+        + &"QmFzZTY0bGluZXNvZmFrZXl0aGF0aXNub25l\n".repeat(900)
+        + "-----END PRIVATE KEY-----";
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let wrapped = |text: &str| text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>();
+    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let disguises = [
+        each(&|c| format!("{c}{nobody_sees}")),
+        hex(&key),
+        percent(&key),
+        base64(&key),
+        wrapped(&base64(&key)),
+        wrapped(&hex(&key)),
+        format!("{}{}{}", &token[..9], "\u{200b}".repeat(9000), &token[9..]),
+        format!("{}{}", &token[..2], "\u{200b}".repeat(9000)),
+    ];
+    for disguised in &disguises {
+        let text = format!("it is {disguised} and so on{}", ", as we said before".repeat(80));
+        let expected = redacted(&text);
+        assert!(expected.len() < 9000 || disguised.starts_with("gh\u{200b}"), "{} of {}", expected.len(), text.len());
+        assert!(expected.starts_with("it is ") && expected.ends_with(&text[text.len() - 99..]), "{disguised:.40}: {expected:.300}");
+        for size in [1, 7, 1000, 5000] {
+            let (mut scanner, mut out) = (Scanner::new(Arc::clone(&rules)), String::new());
+            let mut rest = text.as_str();
+            while !rest.is_empty() {
+                let (piece, more) = rest.split_at(rest.ceil_char_boundary(size.min(rest.len())));
+                rest = more;
+                scanner.push(piece, &mut out, &mut |_| {});
+                assert!(scanner.held() <= HOLD_LIMIT + CHUNK, "{} bytes are held back", scanner.held());
+            }
+            scanner.finish(&mut out, &mut |_| {});
+            assert_eq!((scanner.is_torn(), &out), (false, &expected), "{disguised:.40} in pieces of {size}");
+        }
+    }
 }
 
 #[test]
