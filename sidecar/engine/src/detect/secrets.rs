@@ -309,13 +309,13 @@ impl Scanner {
 
     /// Forgets text that nobody needs any more.
     fn forget(&mut self, frontier: usize) {
-        // What is swallowed is not given out, whatever it is.
-        let needed = match self.search.swallowing() {
-            Some(from) => match self.search.places().as_slice().first() {
-                Some(place) if place.end <= from => place.start.min(frontier),
-                _ => frontier,
-            },
-            None => self.given.min(frontier),
+        // What is swallowed is not given out, whatever it is, nor is anything of values that overlap; a single one is looked at once more.
+        let swallowing = self.search.swallowing();
+        let needed = match (swallowing, self.search.places().as_slice().first()) {
+            (Some(from), Some(place)) if place.end <= from => place.start.min(frontier),
+            (Some(_), _) => frontier,
+            (None, Some(place)) if !place.is_plain && place.start <= self.given => place.end.min(frontier),
+            (None, _) => self.given.min(frontier),
         };
         let needed = needed.min(self.search.next().saturating_sub(LOOK_BACK));
         let unneeded = needed.saturating_sub(self.base);
