@@ -11,6 +11,8 @@ use llm_guard_engine::detect::secrets::{Allowed, HOLD_LIMIT, Kind, Pattern, Patt
 
 /// How many bytes of a value in a row tell that something of it stays: fewer stand in a text by chance.
 const TELLING: usize = 6;
+/// How often a text pauses at most.
+const PAUSES: usize = 2048;
 /// How much is read at once, and may be held back beside what is open.
 const CHUNK: usize = 4 * 1024;
 
@@ -108,13 +110,18 @@ fn whole(text: &str) -> String {
 fn in_pieces(rules: &Arc<SecretRules>, text: &str, sizes: &[u8], pauses: bool) -> (String, bool) {
     let (mut scanner, mut out) = (Scanner::new(Arc::clone(rules)), String::new());
     let (mut rest, mut sizes) = (text, sizes.iter().cycle());
-    while !rest.is_empty() {
+    // (A pause takes as long as what is held back is.)
+    let every = text.len().div_ceil(PAUSES);
+    for number in 0.. {
+        if rest.is_empty() {
+            break;
+        }
         let size = sizes.next().map_or(rest.len(), |size| usize::from(*size).max(1));
         let (piece, more) = rest.split_at(rest.ceil_char_boundary(size));
         rest = more;
         scanner.push(piece, &mut out, &mut |_| {});
         assert!(scanner.held() <= HOLD_LIMIT + CHUNK, "{} bytes are held back", scanner.held());
-        if pauses {
+        if pauses && number % every == 0 {
             scanner.pause(&mut out);
         }
     }
