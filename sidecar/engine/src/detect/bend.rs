@@ -77,7 +77,12 @@ fn read(bytes: &[u8], whole: bool) -> Bend {
 /// The beginning of another line: blanks, and what Markdown and e-mails quote with.
 fn line(rest: &[u8], before: usize, whole: bool) -> Bend {
     let blanks = rest.iter().take(INDENTATION).take_while(|byte| matches!(byte, b' ' | b'\t' | b'>')).count();
-    if blanks == rest.len() && blanks < INDENTATION && !whole { Bend::Open } else { Bend::Line(before + blanks) }
+    match rest.get(blanks) {
+        None if blanks < INDENTATION && !whole => Bend::Open,
+        // An empty line ends all.
+        Some(b'\n' | b'\r') => Bend::Plain,
+        _ => Bend::Line(before + blanks),
+    }
 }
 
 fn ascii(code: u32, length: usize) -> Bend {
@@ -218,6 +223,8 @@ mod tests {
             ("`x", Bend::Mark(1)),
             ("\r\n  x", Bend::Line(4)),
             ("\n> x", Bend::Line(3)),
+            ("\n \nx", Bend::Plain),
+            ("\r\n\r\nx", Bend::Plain),
             ("\u{200b}x", Bend::Nothing(3)),
             ("\u{ad}x", Bend::Nothing(2)),
             ("\u{e0041}x", Bend::Nothing(4)),

@@ -73,6 +73,8 @@ pub(super) struct Row {
     pub(super) rule: u16,
     /// How many bytes a match has at least.
     pub(super) least: usize,
+    /// It has no beginning of its own: what is assigned to a name is judged by it.
+    pub(super) is_assigned: bool,
     pub(super) steps: Box<[Step]>,
 }
 
@@ -499,7 +501,7 @@ impl Builder {
                 _ => Step::Run { bit: self.set(set)?, min, max: max.unwrap_or(u32::MAX) },
             });
         }
-        self.rows.push(Row { rule, least, steps: steps.into() });
+        self.rows.push(Row { rule, least, is_assigned: !of.assigned_to.is_empty(), steps: steps.into() });
         Ok(pair)
     }
 

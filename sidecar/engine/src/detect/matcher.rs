@@ -34,7 +34,7 @@ use super::marks;
 use super::personal;
 use super::place::{Place, Places};
 use super::rule::Starts;
-use attempt::{At, Attempt, Fate, What, begun, feed, is_rest, settle};
+use attempt::{At, Attempt, Fate, What, begun, feed, is_hash_alone, is_rest, settle};
 use numbers::NUMBERS_STEP;
 use words::{MAX_GROUP, MAX_LOCAL, Memory, is_before_value};
 
@@ -44,6 +44,8 @@ pub(super) use attempt::value;
 pub const HOLD_LIMIT: usize = 16 * 1024;
 /// How long an attempt lasts at most in another reading of a text, of which there is more in the text itself.
 const OTHER_LIMIT: usize = 2 * HOLD_LIMIT;
+/// The fewest digits of a hash, in hexadecimal.
+const HASH: usize = 32;
 /// How often it is looked for attempts that last too long.
 const LOOK_EVERY: usize = 1024;
 /// The most attempts of one row in one endless run.
@@ -404,8 +406,17 @@ impl Matcher {
                 }
                 _ => false,
             };
-            if is_whole && attempt.broken_at == 0 {
-                attempt.broken_at = place;
+            // A word that is assigned and short is all there is: `password = None`.
+            if let What::Row(row) = attempt.what {
+                let row = &asked.rules.rows[usize::from(row)];
+                if !is_whole && row.is_assigned && row.least <= attempt::LEAST_REST {
+                    continue;
+                }
+            }
+            if attempt.broken_at == 0 {
+                (attempt.broken_at, attempt.was_whole) = (place, is_whole);
+            } else if is_whole && !attempt.was_whole {
+                (attempt.broken_at, attempt.was_whole) = (place, true);
             }
             self.keep(asked, attempt);
         }
@@ -705,7 +716,15 @@ impl Matcher {
     /// An attempt has matched up to a place.
     fn matched(&mut self, asked: Asked<'_>, window: Window<'_>, attempt: &Attempt, end: usize, after: Option<u8>) {
         let is_broken =
-            attempt.broken_at != 0 && !is_rest(window.slice(attempt.start..attempt.broken_at), window.slice(attempt.broken_at..end), after);
+            attempt.was_whole && !is_rest(window.slice(attempt.start..attempt.broken_at), window.slice(attempt.broken_at..end), after);
+        // What isn't whole without the next line isn't with a hash that stands there.
+        if attempt.broken_at != 0
+            && !attempt.was_whole
+            && end - attempt.broken_at >= HASH
+            && is_hash_alone(window.slice(attempt.start..attempt.broken_at), window.slice(attempt.broken_at..end))
+        {
+            return;
+        }
         let end = if is_broken { attempt.broken_at } else { end };
         let text = window.slice(attempt.start..end);
         match attempt.what {

@@ -45,8 +45,10 @@ pub(super) struct Attempt {
     pub(super) since: usize,
     /// Where the run is as long as it may be.
     pub(super) due: usize,
-    /// Where a match was whole, if something broke it there; nought if nothing did.
+    /// Where the end of a line broke it: the first, or the one behind which it was whole; nought if none did.
     pub(super) broken_at: usize,
+    /// It was whole there.
+    pub(super) was_whole: bool,
 }
 
 pub(super) enum Fate {
@@ -56,7 +58,7 @@ pub(super) enum Fate {
 }
 
 /// The fewest bytes of a value's rest on another line.
-const LEAST_REST: usize = 12;
+pub(super) const LEAST_REST: usize = 12;
 
 /// Whether what stands on another line is a value's rest: it is long, of letters and digits, and is no name, time or number of its own.
 pub(super) fn is_rest(first: &[u8], rest: &[u8], after: Option<u8>) -> bool {
@@ -67,9 +69,6 @@ pub(super) fn is_rest(first: &[u8], rest: &[u8], after: Option<u8>) -> bool {
             word[letters..].iter().all(u8::is_ascii_digit) && (is_one_case(u8::is_ascii_lowercase) || is_one_case(u8::is_ascii_uppercase))
         })
     };
-    // A hash, or a UUID, behind what is neither.
-    let is_hex = |text: &[u8]| text.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-    let last = &first[first.len().saturating_sub(LEAST_REST)..];
     rest.len() >= LEAST_REST
         && rest.iter().any(u8::is_ascii_digit)
         && rest.iter().any(u8::is_ascii_alphabetic)
@@ -77,11 +76,17 @@ pub(super) fn is_rest(first: &[u8], rest: &[u8], after: Option<u8>) -> bool {
         && !matches!(after, Some(b'(' | b'=' | b':'))
         && !rest.split(|byte| *byte == b'=').nth(1).is_some_and(|value| value.first().is_some_and(u8::is_ascii_alphanumeric))
         && !is_name()
-        && (!is_hex(rest) || is_hex(last))
+        && !is_hash_alone(first, rest)
+}
+
+/// Whether a hash, or a UUID, stands on another line behind what is neither.
+pub(super) fn is_hash_alone(first: &[u8], rest: &[u8]) -> bool {
+    let is_hex = |text: &[u8]| text.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
+    is_hex(rest) && !is_hex(&first[first.len().saturating_sub(LEAST_REST)..])
 }
 
 pub(super) fn begun(what: What, bit: u8, start: usize, since: usize) -> Attempt {
-    Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX, broken_at: 0 }
+    Attempt { what, at: At::Run, step: 0, bit, unchecked: false, start, since, due: usize::MAX, broken_at: 0, was_whole: false }
 }
 
 /// Which part of what a pattern matched is a value. `least` is how long a match is at least: of a longer one that may be anything, so

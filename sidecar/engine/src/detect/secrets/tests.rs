@@ -222,7 +222,14 @@ fn a_name_to_which_a_password_is_assigned_may_be_set_in_any_type() {
     ] {
         assert_eq!(redacted(&format!("{before}{secret}{after}")), format!("{before}{mark}{after}"));
     }
-    for code in ["password.translate(_trans_36)", "password(self_1.value_2)"] {
+    for code in [
+        "password.translate(_trans_36)",
+        "password(self_1.value_2)",
+        "self._password = None\n\n    @classmethod\n    def f1(cls):",
+        "self._password = None\n    @property\n    def f1(self):",
+        "#BindPasswd: secret\n#KeyByKey",
+        "usr/lib/openssh/ssh-sk-helper\n9166c8ce7c1d9bcc2a343b15913edc1d  usr/lib/x",
+    ] {
         assert_eq!(redacted(code), code);
     }
 }
