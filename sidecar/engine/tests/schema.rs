@@ -93,7 +93,7 @@ secrets (`keys`, `ai`, `cloud`, `code`, `databases`, `messaging`, `monitoring`, 
 through a stream character by character, so that it has to be plain where each part ends: a class repeats a fixed number of times
 (`[a-z]{8}`), or a character follows that it doesn't have (`[a-z]+-`). A pattern that can't be followed is refused with its place and with
 what to write instead. One that begins with at least two characters (`EMP-`) is found anywhere; any other (`[0-9]{2}-`) where no letter,
-digit or `_` stands before it. Its values are found in the disguises below. A guard remembers 1,024 names of such kinds while it runs;
+digit or `_` stands before it. For `near` and `(?i)` A to Z alone have a case. Its values are found in the disguises below. A guard remembers 1,024 names of such kinds while it runs;
 what a policy names beyond that is `[REDACTED_CUSTOM]`.
 
 `allow` is asked of each value as it was found, from its first character to its last, and of what a disguise says. So an entry keeps
@@ -107,20 +107,23 @@ with the same key make the same tokens. Who has the key can find out what a toke
 in the place of a value that was in a disguise, of several that overlap, and of one that ends in no digit. In a request whose values come
 back (`restore`) numbered marks stand for all.
 
-A value is known by its own form (what it begins with, its length, its check digits), by the name to which it is assigned, or by a word
-near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values are found in disguise, too:
+A value is known by its own form (what it begins with, its length, its check digits), by the name to which it is assigned (in the
+arguments of a call, its key), or by a word near it. What looks like a placeholder stays (`xxxxxxxx`, `your_…`). Values are found in
+disguise, too:
 
 | disguise | what is found |
 | --- | --- |
 | base64 (either alphabet) and hexadecimal, also behind `0x` | what a run of at least 12 characters says from its first one on, also where it is wrapped in lines of 60 characters or more, indented or not |
-| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, wide forms (`Ａ`), a backslash before punctuation | every value, some or all of whose characters are written so; JSON's escapes also in a string within a string, with the backslash doubled |
+| `%41`, `\\u0041`, `\\x41`, `\\u{41}`, `&#65;`, `&#x41;`, wide forms (`Ａ`), a backslash before punctuation | every value, some or all of whose characters are written so; JSON's escapes also in a string within a string, with the backslash doubled; `\\n` and `%20` before a value are none of it |
 | invisible characters (zero-width, soft hyphens, tags) | every value, however often they stand in it |
-| Markdown's `*`, `` ` `` and `~` | every value that they interrupt, but for numbers |
-| ends of lines, with a backslash before, indentation and `>` behind | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them |
+| Markdown's `*`, `` ` `` and `~` | every value that they interrupt behind its third character, but for numbers, and for what stands before an address's `@` |
+| ends of lines, with a backslash before, indentation and `>` behind | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them, and neither a name, an assignment, a call nor a time |
 
 Not found is what is disguised twice, such as base64 in base64 or behind `%`; a base64 text in the middle of a run, behind other letters,
-digits or `/`; values in other codes (octal, base32, rot13), backwards, spelled out, or told in words. An e-mail address that a line's end
-breaks may stay, and a number over two lines is found only as far as its groups are separated there.
+digits or `/`; values in other codes (octal, base32, rot13), between the colours of a terminal, backwards, spelled out, or told in words. Of
+a password with blanks, quotes, `$`, `,`, `;` or brackets in it only what stands before the first of them is known, if that is long enough
+for one. An e-mail address that a line's end breaks may stay, and a number over two lines is found only as far as its groups are separated
+there.
 
 A stream holds back what may still become a value: how much of each kind, [kinds.md](kinds.md) says. What looks like one for 16 KiB counts
 as one, and is replaced to its end.

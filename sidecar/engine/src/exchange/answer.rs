@@ -457,7 +457,7 @@ fn judge_named(open: &mut [Open], name: &str, text: &mut String, tally: &mut Tal
             let named = read(&[&before, text.as_str()].concat(), &mut times);
             // (Where the name itself holds a value, what it is assigned was judged by itself.)
             if let Some(named) = named.strip_prefix(&before) {
-                *text = named.to_owned();
+                named.clone_into(text);
             }
         }
     }

@@ -407,8 +407,10 @@ fn a_disguise_of_any_length_is_held_back_no_longer_than_a_value_and_hides_nothin
     let key: String = ["-----BEGIN ", "PRIVATE KEY-----\n"].concat()
         + &"QmFzZTY0bGluZXNvZmFrZXl0aGF0aXNub25l\n".repeat(900)
         + "-----END PRIVATE KEY-----";
-    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let spell =
+        |text: &str, byte: &dyn Fn(u8) -> String| text.bytes().flat_map(|one| byte(one).into_bytes()).map(char::from).collect::<String>();
+    let hex = |text: &str| spell(text, &|byte| format!("{byte:02x}"));
+    let percent = |text: &str| spell(text, &|byte| format!("%{byte:02X}"));
     let wrapped = |text: &str| text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>();
     let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let disguises = [
