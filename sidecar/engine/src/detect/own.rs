@@ -23,11 +23,11 @@ pub struct Pattern<'p> {
     /// What a value looks like, as [`Rule`] has it. One that begins with a text of at least two characters is found anywhere, any other
     /// only where no letter, digit or underscore stands before it.
     pub pattern: &'p str,
-    /// As [`Rule::near`].
+    /// Words one of which has to stand before a value.
     pub near: &'p [&'p str],
     /// Where a value ends.
     pub ends: Ends,
-    /// As [`Rule::entropy`].
+    /// The least entropy of a value, in bits a byte; nought: any.
     pub entropy: f32,
 }
 
