@@ -114,6 +114,14 @@ impl Search {
         sure.min(self.encoded.frontier(asked, window, sure))
     }
 
+    /// Whether no value is known that wasn't dropped, and none is swallowed nor disguised.
+    pub(super) fn is_clear(&self) -> bool {
+        self.places.as_slice().is_empty()
+            && self.matcher.swallowing().is_none()
+            && self.reading.is_none()
+            && self.encoded.swallowing().is_none()
+    }
+
     /// Where what is swallowed began.
     pub(super) fn swallowing(&self) -> Option<usize> {
         let others = [self.reading.as_ref().and_then(|reading| reading.swallowing()), self.encoded.swallowing()];

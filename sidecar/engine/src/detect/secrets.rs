@@ -189,8 +189,8 @@ impl Searches {
     }
 
     /// Whether no value is known that wasn't dropped, and none is swallowed.
-    fn is_clear(&mut self) -> bool {
-        self.places().as_slice().is_empty() && self.swallowing().is_none()
+    fn is_clear(&self) -> bool {
+        self.pack.is_clear() && self.own.as_ref().is_none_or(|own| own.is_clear())
     }
 
     fn frontier(&self, rules: &SecretRules, window: Window<'_>) -> usize {
@@ -266,10 +266,11 @@ impl Scanner {
         let frontier = self.search.frontier(&self.rules, window);
         if self.search.is_clear() {
             self.give_up_to(frontier, out);
+            self.forget_before(self.given.min(frontier));
         } else {
             self.give(frontier, out, found);
+            self.forget(frontier);
         }
-        self.forget(frontier);
     }
 
     fn finish_noting(&mut self, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
@@ -317,6 +318,10 @@ impl Scanner {
             (None, Some(place)) if !place.is_plain && place.start <= self.given => place.end.min(frontier),
             (None, _) => self.given.min(frontier),
         };
+        self.forget_before(needed);
+    }
+
+    fn forget_before(&mut self, needed: usize) {
         let needed = needed.min(self.search.next().saturating_sub(LOOK_BACK));
         let unneeded = needed.saturating_sub(self.base);
         if unneeded > SLACK {
