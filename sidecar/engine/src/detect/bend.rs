@@ -105,7 +105,6 @@ fn escape(rest: &[u8], open: Bend) -> Bend {
             None if rest.len() < MOST_BACKSLASHES => open,
             Some(more) if matches!(rest[more], b'u' | b'x' | b'n' | b'r' | b't') => match escape(&rest[more..], open) {
                 Bend::Byte(byte, length) => Bend::Byte(byte, length + more),
-                Bend::Gap(byte, length) => Bend::Gap(byte, length + more),
                 Bend::Nothing(length) => Bend::Nothing(length + more),
                 other => other,
             },
@@ -126,7 +125,7 @@ fn escape(rest: &[u8], open: Bend) -> Bend {
             None if rest.iter().all(u8::is_ascii_hexdigit) => open,
             None => Bend::Plain,
         },
-        [b'n' | b'r' | b't', ..] => Bend::Gap(b' ', 2),
+        [b'n' | b'r' | b't', ..] => Bend::Byte(b' ', 2),
         [byte, ..] if byte.is_ascii_punctuation() && *byte != b'\\' => ascii((*byte).into(), 2),
         _ => Bend::Plain,
     }

@@ -284,8 +284,7 @@ impl Encoded {
             return end;
         }
         // Where the run can't begin before what isn't sure.
-        let before = sure.checked_sub(1).filter(|before| *before >= self.run && sure < end);
-        if before.is_none_or(|before| window.slice(before..sure).iter().any(|byte| !is_encoding(*byte))) && sure < end {
+        if sure < end && (sure <= self.run || window.slice(sure - 1..sure).iter().any(|byte| !is_encoding(*byte))) {
             return end;
         }
         let run = window.run_before(end, LEAST, is_encoding).min(end - self.run);

@@ -72,7 +72,7 @@ pub(super) fn is_rest(first: &[u8], rest: &[u8], after: Option<u8>) -> bool {
     rest.len() >= LEAST_REST
         && rest.iter().any(u8::is_ascii_digit)
         && rest.iter().any(u8::is_ascii_alphabetic)
-        && !rest.trim_ascii_end().contains(&b'(')
+        && !rest.contains(&b'(')
         && !matches!(after, Some(b'(' | b'=' | b':'))
         && !rest.split(|byte| *byte == b'=').nth(1).is_some_and(|value| value.first().is_some_and(u8::is_ascii_alphanumeric))
         && !is_name()

@@ -89,6 +89,10 @@ impl Matcher {
     /// The first byte of what is assigned to names.
     pub(super) fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
         self.expecting = 0;
+        // No value begins within a character.
+        if byte & 0xC0 == 0x80 {
+            return;
+        }
         // What is called with something else than a text is code.
         if place > 0 && window.at(place - 1) == Some(b'(') {
             return;

@@ -235,6 +235,18 @@ fn a_name_to_which_a_password_is_assigned_may_be_set_in_any_type() {
 }
 
 #[test]
+fn no_value_begins_within_a_character() {
+    for sign in ["\u{ad}", "\u{a3}", "\u{2026}", "\u{20ac}", "\u{e9}"] {
+        for value in ["x", "luX4ZOFY", "Zq9xLp4vB7"] {
+            let text = format!("snowflake_password = {sign}\"{value}\" and {sign}");
+            let (out, _) = in_pieces(&all(), &[&text]);
+            assert!(out.starts_with(&format!("snowflake_password = {sign}")) && out.ends_with(&format!(" and {sign}")), "{text}: {out}");
+            assert_eq!(in_pieces(&all(), &singly(&text)).0, out);
+        }
+    }
+}
+
+#[test]
 fn a_card_is_found_with_any_separator() {
     for separator in ["", " ", "-", "\n", "\u{2011}", "\u{a0}"] {
         assert_eq!(redacted(&["5555", "5555", "5555", "4444"].join(separator)), "[REDACTED_CREDIT_CARD]", "{separator:?}");
