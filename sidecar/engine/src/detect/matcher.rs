@@ -72,6 +72,11 @@ impl<'t> Window<'t> {
         self.bytes.get(from..range.end.saturating_sub(self.base)).unwrap_or_default()
     }
 
+    /// Whether a letter, a digit or `_` stands before a place.
+    fn is_in_word(&self, place: usize) -> bool {
+        place > 0 && self.at(place - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    }
+
     /// How many bytes that fit stand before a place, up to a number.
     pub(super) fn run_before(&self, place: usize, most: usize, fits: impl Fn(u8) -> bool) -> usize {
         let before = self.slice(self.base.max(place.saturating_sub(most))..place);
@@ -673,7 +678,7 @@ impl Matcher {
         let rules = asked.rules;
         let read = window.slice(start..place + 1);
         let Some(first) = read.first() else { return };
-        let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_in_word = window.is_in_word(start);
         // The runs that all of it goes on with: most rows begin with a run that isn't one of them.
         let common = read.iter().fold(Bits::MAX, |bits, byte| bits & rules.meanings[usize::from(*byte)].goes_on);
         for number in rows {

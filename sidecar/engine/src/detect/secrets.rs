@@ -31,6 +31,12 @@ static PACK: LazyLock<Arc<Rules>> = LazyLock::new(|| {
     Arc::new(Rules::new(rules, beside).expect("the pack is a constant, and a test compiles it"))
 });
 
+/// How JSON writes a name before the text that is assigned to it: so rules know a value by its name.
+#[must_use]
+pub fn assigning(name: &str) -> String {
+    format!("{name}\": \"")
+}
+
 /// The rules of some kinds, ready to scan with.
 pub struct SecretRules {
     rules: Arc<Rules>,
@@ -302,6 +308,8 @@ impl Scanner {
     }
 
     fn give_up_to(&mut self, place: usize, out: &mut String) {
+        // (Nothing is lost where it should stand within a character.)
+        let place = self.base + self.text.floor_char_boundary(place.saturating_sub(self.base));
         if place > self.given {
             out.push_str(between(&self.text, self.base, self.given, place));
             self.given = place;

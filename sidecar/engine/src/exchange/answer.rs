@@ -13,6 +13,7 @@ use super::Tally;
 use super::restore::Restorer;
 use super::shadow::ShadowJudge;
 use crate::controls::{AnswerText, Control, Masks, Policy, Remedy};
+use crate::detect::secrets::assigning;
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
@@ -429,16 +430,12 @@ fn is_base64(text: &str) -> bool {
 
 /// Judges a text that is there as a whole.
 pub(super) fn judge_once(open: &mut [Open], text: &mut String, tally: &mut Tally) {
-    let mut judged = push_through(open, text, tally);
-    judged.push_str(&finish_through(open, tally));
-    if *text != judged {
-        *text = judged;
-    }
+    judge_named(open, "", text, tally);
 }
 
 /// Judges a text that is there as a whole, by itself, and once more behind the name that it is assigned to, as JSON writes it.
 fn judge_named(open: &mut [Open], name: &str, text: &mut String, tally: &mut Tally) {
-    let before = format!("{name}\": \"");
+    let before = assigning(name);
     for Open { control, mode, text: reader } in open {
         let mut times = 0;
         let mut read = |text: &str, times: &mut u32| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Redaction;
 use crate::controls::{Finding, Masks, Remedy, refuse};
-use crate::detect::secrets::{Kind, SecretRules};
+use crate::detect::secrets::{Kind, SecretRules, assigning};
 use crate::policy::{Mode, Requests};
 use crate::wire::Request;
 
@@ -27,17 +27,12 @@ fn kinds(rules: &Arc<SecretRules>, request: &mut dyn Request) -> BTreeSet<&'stat
     kinds
 }
 
-/// How JSON writes a name before the text that it is assigned.
-fn before(name: &str) -> String {
-    format!("{name}\": \"")
-}
-
 /// Values in a text that are known by the name that it is assigned to, as JSON writes it.
 fn find_named(rules: &Arc<SecretRules>, name: &str, text: &str) -> Vec<(Kind, Range<usize>)> {
     if name.is_empty() {
         return Vec::new();
     }
-    let before = before(name);
+    let before = assigning(name);
     let places = rules.find(&[&before, text].concat()).into_iter();
     places.filter_map(|(kind, place)| Some((kind, place.start.checked_sub(before.len())?..place.end - before.len()))).collect()
 }
@@ -105,7 +100,7 @@ impl Redaction {
         for _ in 0..ROUNDS {
             let text = mended.as_deref().unwrap_or(text);
             let (places, before) = match self.rules.find(text) {
-                none if none.is_empty() => (find_named(&self.rules, name, text), before(name)),
+                none if none.is_empty() => (find_named(&self.rules, name, text), assigning(name)),
                 places => (places, String::new()),
             };
             if places.is_empty() {

@@ -146,8 +146,7 @@ impl Matcher {
                 }
                 Use::Begins(row_number) => {
                     let row = &rules.rows[usize::from(*row_number)];
-                    let is_in_word = start > 0 && window.at(start - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                    if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word
+                    if window.is_in_word(start) && rules.compiled[usize::from(row.rule)].starts == Starts::Word
                         || !self.is_wanted(asked, row, window, start)
                     {
                         continue;
