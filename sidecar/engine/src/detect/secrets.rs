@@ -308,9 +308,9 @@ impl Scanner {
     }
 
     fn give_up_to(&mut self, place: usize, out: &mut String) {
-        // (Nothing is lost where it should stand within a character.)
-        let place = self.base + self.text.floor_char_boundary(place.saturating_sub(self.base));
-        if place > self.given {
+        if place > self.given.max(self.base) {
+            // (Nothing is lost where it should stand within a character.)
+            let place = self.base + self.text.floor_char_boundary(place - self.base);
             out.push_str(between(&self.text, self.base, self.given, place));
             self.given = place;
         }
