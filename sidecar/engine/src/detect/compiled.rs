@@ -120,8 +120,6 @@ pub(super) enum Use {
     Begins(u16),
     /// An address has it in the middle: `@`.
     At,
-    /// An address has it in the middle: `:`.
-    Colon,
 }
 
 /// A use of a word, with its very letters where case makes a difference.
@@ -158,6 +156,8 @@ pub(super) struct Rules {
     pub(super) near_pairs: u64,
     /// The pair that numbers begin with, if they are looked for.
     pub(super) number_pair: u64,
+    /// The pair of a colon in an address and what stands before it, if they are looked for.
+    pub(super) colon_pair: u64,
     pub(super) number_bit: u8,
     pub(super) domain_bit: u8,
     pub(super) hex_bit: u8,
@@ -269,8 +269,8 @@ struct Pair {
     second: ByteSet,
     /// How many bytes of the rows stand before the second.
     before: u8,
-    /// Nothing that could belong to a name stands before the rows.
-    is_word: bool,
+    /// Where one byte of the rows stands before the second: what doesn't stand before that.
+    not_behind: ByteSet,
     /// The rows want a word near.
     is_near: bool,
 }
@@ -300,7 +300,11 @@ impl Pair {
             first: sets[before - 1],
             second: sets[before],
             before: u8::try_from(before).map_err(|_| RuleError::TooShort)?,
-            is_word: rule.starts == Starts::Word,
+            not_behind: if rule.starts == Starts::Word {
+                ByteSet::of(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            } else {
+                ByteSet::EMPTY
+            },
             is_near: !rule.near.is_empty(),
         })
     }
@@ -349,22 +353,26 @@ impl Rules {
         }
         let mut number_pair = 0;
         if beside.numbers {
-            // Behind a letter, too, and behind another digit only if that began none: `x1111 2222`.
+            // Behind a letter, too: `x1111 2222`. What begins behind a digit began with that.
             let first = ByteSet::of(super::personal::begins_numbers);
             number_pair = 1
                 << builder.pair(Pair {
                     first,
                     second: ByteSet::of(super::personal::is_number_byte),
                     before: 1,
-                    is_word: false,
+                    not_behind: ByteSet::of(|byte| byte.is_ascii_digit()),
                     is_near: false,
                 })?;
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));
         }
+        let mut colon_pair = 0;
         if beside.addresses {
-            builder.words.entry(b":".to_vec()).or_default().uses.push((Use::Colon, None));
+            let colon = |byte| byte == b':';
+            let first = ByteSet::of(|byte| byte.is_ascii_hexdigit() || colon(byte));
+            colon_pair =
+                1 << builder.pair(Pair { first, second: ByteSet::of(colon), before: 1, not_behind: ByteSet::EMPTY, is_near: false })?;
         }
         let mut meanings = builder.meanings();
         let Builder { sets, rows, mut rules, words, near, pairs, long } = builder;
@@ -395,6 +403,7 @@ impl Rules {
             near_pairs: (0..).zip(&pairs).map(|(bit, (pair, _))| u64::from(pair.is_near) << bit).sum(),
             pairs: pairs.into_iter().map(|(pair, rows)| (rows.into(), pair.before)).collect(),
             number_pair,
+            colon_pair,
             number_bit,
             domain_bit,
             hex_bit,
@@ -514,7 +523,7 @@ impl Builder {
             for (bit, (pair, _)) in self.pairs.iter().enumerate() {
                 meaning.first |= u64::from(pair.first.contains(byte)) << bit;
                 meaning.second |= u64::from(pair.second.contains(byte)) << bit;
-                let blocks = pair.is_word && pair.before == 1 && (byte.is_ascii_alphanumeric() || byte == b'_');
+                let blocks = pair.before == 1 && pair.not_behind.contains(byte);
                 meaning.allows &= !(u64::from(blocks) << bit);
             }
             meaning.alphanumeric = if byte.is_ascii_alphanumeric() { u32::MAX } else { 0 };

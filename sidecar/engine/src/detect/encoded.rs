@@ -176,6 +176,7 @@ impl Encoded {
     }
 
     /// Reads up to the end of what is there; what is found is added to `found`.
+    #[inline(never)]
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>, found: &mut Places) {
         let end = window.base + window.bytes.len();
         while self.cursor < end {
@@ -280,11 +281,11 @@ impl Encoded {
         if let Some(decoding) = &self.decoding {
             return if decoding.swallowed.is_some() { end } else { decoding.frontier(asked).min(end) };
         }
-        if self.is_noise {
+        if self.is_noise || !window.bytes.last().is_some_and(|byte| is_encoding(*byte)) {
             return end;
         }
         // Where the run can't begin before what isn't sure.
-        if sure < end && (sure <= self.run || window.slice(sure - 1..sure).iter().any(|byte| !is_encoding(*byte))) {
+        if sure < end && (sure <= self.run || window.at(sure - 1).is_some_and(|byte| !is_encoding(byte))) {
             return end;
         }
         let run = window.run_before(end, LEAST, is_encoding).min(end - self.run);

@@ -45,7 +45,8 @@ impl Keywords {
     /// The next state, by where the byte's column begins.
     #[inline]
     pub(super) fn step(&self, state: State, column: u32) -> State {
-        self.next[(column + state) as usize].into()
+        // (The column is found while the state isn't known yet.)
+        self.next[column as usize..][state as usize].into()
     }
 
     /// Where the column of a byte begins.

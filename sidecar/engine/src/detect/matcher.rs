@@ -63,7 +63,7 @@ pub(super) struct Window<'t> {
 }
 
 impl<'t> Window<'t> {
-    fn at(&self, place: usize) -> Option<u8> {
+    pub(super) fn at(&self, place: usize) -> Option<u8> {
         self.bytes.get(place.checked_sub(self.base)?).copied()
     }
 
@@ -146,12 +146,14 @@ impl Ahead {
 
     /// Passes over bytes with which nothing begins and nothing ends, and says over how many. This is most of the work, so that it takes a
     /// few loads a byte, and one branch. `RUNS`: some attempt is in a run.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: a call costs as much as a few bytes, and most pieces are of few")]
     fn pass<const RUNS: bool>(&mut self, rules: &Rules, bytes: &[u8], open: u64, alive: Bits) -> usize {
-        let mut ahead = *self;
-        let mut passed = 0;
-        for byte in bytes {
+        let Self { mut state, mut armed, mut allowed, mut length } = *self;
+        let mut rest = bytes.iter();
+        while let Some(byte) = rest.as_slice().first() {
             let meaning = &rules.meanings[usize::from(*byte)];
-            let mut stops = ahead.armed & meaning.second & open;
+            let mut stops = armed & meaning.second & open;
             if RUNS {
                 let ended = alive & !meaning.goes_on;
                 // The halves of the bits that run out, one laid over the other.
@@ -159,21 +161,27 @@ impl Ahead {
                 let ended = ended as u64 | (ended >> 64) as u64;
                 stops |= ended;
             }
-            let before = ahead;
-            ahead.take(rules, meaning);
-            if stops != 0 && (RUNS || stops != BREAKS || rules.keywords.pending(before.state) >= LETTERS_BEFORE_BREAK) {
-                ahead = before;
+            if stops != 0 && (RUNS || !is_passed_over(rules, state, stops)) {
                 break;
             }
-            if ahead.length as usize == LONG || rules.keywords.ends_word(ahead.state) {
-                ahead = before;
+            let next = rules.keywords.step(state, meaning.column);
+            let count = length.wrapping_add(1) & meaning.alphanumeric;
+            if count as usize == LONG || rules.keywords.ends_word(next) {
                 break;
             }
-            passed += 1;
+            (state, length, armed, allowed) = (next, count, meaning.first & allowed, meaning.allows);
+            rest.next();
         }
-        *self = ahead;
+        let passed = bytes.len() - rest.len();
+        *self = Self { state, armed, allowed, length };
         passed
     }
+}
+
+/// Whether nothing stops but the end of a line, or a mark, with no word under way that may go on behind it.
+#[cold]
+fn is_passed_over(rules: &Rules, state: State, stops: u64) -> bool {
+    stops == BREAKS && rules.keywords.pending(state) < LETTERS_BEFORE_BREAK
 }
 
 /// Where the rules are in a text.
@@ -251,6 +259,11 @@ impl Matcher {
         self.next
     }
 
+    /// Where the bytes begin that may stand before an address's `@`, if they do so up to the next byte, and are few enough.
+    pub(super) fn local_part(&self, asked: Asked<'_>, upto: usize) -> Option<usize> {
+        (asked.emails && upto - self.local_from <= MAX_LOCAL).then_some(self.local_from)
+    }
+
     /// Reads what of a text has not been read, to the end of what is there. Of what was read the last [`LOOK_BACK`] bytes have to be there,
     /// and all from [`Self::frontier`] on.
     pub(super) fn read(&mut self, asked: Asked<'_>, window: Window<'_>) {
@@ -303,7 +316,10 @@ impl Matcher {
                     return true;
                 }
             }
-            let fired = ahead.armed & meaning.second & counted;
+            let mut fired = ahead.armed & meaning.second & counted;
+            if fired & rules.number_pair != 0 && !self.begins_numbers(asked, window, place) {
+                fired &= !rules.number_pair;
+            }
             ahead.take(rules, meaning);
             self.ahead = ahead;
             if self.is_heeded(rules, meaning, place, fired) {
@@ -337,6 +353,11 @@ impl Matcher {
             || self.expecting > 0
             || meaning.second & ASSIGNS != 0 && place <= self.name_until
             || rules.keywords.ends_word(self.ahead.state)
+    }
+
+    /// Whether the two bytes up to a place begin numbers that have to be followed.
+    fn begins_numbers(&self, asked: Asked<'_>, window: Window<'_>, place: usize) -> bool {
+        asked.numbers && !self.is_in_numbers && !numbers::is_short(asked.rules, window, place - 1)
     }
 
     /// The pairs that count now: some do only near a word.
@@ -432,8 +453,16 @@ impl Matcher {
 
     /// Up to where it is sure what the text says: no value begins before that but those in [`Self::places`].
     pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
-        let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
         let word = self.next - asked.rules.keywords.pending(self.ahead.state).min(self.next);
+        let is_idle = self.stepping.is_empty() && self.running.is_empty();
+        if is_idle
+            && self.local_from < self.next
+            && let Some(local) = self.local_part(asked, self.next)
+        {
+            // Nothing else begins before what may be an address's.
+            return local.min(word);
+        }
+        let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
         let pair = self.next - usize::from(self.ahead.armed & !SIGNS != 0).min(self.next);
         let before = |most: usize, fits: fn(u8) -> bool| match window.run_before(self.next, most + 1, fits) {
             length if length > most => self.next,
@@ -655,8 +684,12 @@ impl Matcher {
             fired &= fired - 1;
             if rules.number_pair == 1 << pair {
                 let start = place - 1;
-                if asked.numbers && !self.is_in_numbers {
-                    self.keep(asked, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
+                self.keep(asked, Attempt { due: start + NUMBERS_STEP, ..begun(What::Numbers, rules.number_bit, start, start) });
+                continue;
+            }
+            if rules.colon_pair == 1 << pair {
+                if asked.addresses {
+                    self.begin_address(asked, window, place);
                 }
                 continue;
             }
@@ -679,26 +712,25 @@ impl Matcher {
         let read = window.slice(start..place + 1);
         let Some(first) = read.first() else { return };
         let is_in_word = window.is_in_word(start);
-        // The runs that all of it goes on with: most rows begin with a run that isn't one of them.
-        let common = read.iter().fold(Bits::MAX, |bits, byte| bits & rules.meanings[usize::from(*byte)].goes_on);
+        let mut common = None;
         for number in rows {
             let row = &rules.rows[usize::from(*number)];
-            if !row.may_begin_with(*first, rules) {
+            if is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word || !row.may_begin_with(*first, rules) {
                 continue;
             }
             let run = match row.steps.first() {
                 Some(Step::Run { bit, min, max }) if *min as usize >= read.len() => Some((*bit, *max)),
                 _ => None,
             };
-            if run.is_some_and(|(bit, _)| common >> bit & 1 == 0)
-                || is_in_word && rules.compiled[usize::from(row.rule)].starts == Starts::Word
-                || !self.is_wanted(asked, row, window, start)
-            {
+            // The runs that all of it goes on with: most rows begin with a run that isn't one of them.
+            let all = |byte: &u8| rules.meanings[usize::from(*byte)].goes_on;
+            let mut common = || *common.get_or_insert_with(|| read.iter().map(all).fold(Bits::MAX, |bits, more| bits & more));
+            if run.is_some_and(|(bit, _)| common() >> bit & 1 == 0) || !self.is_wanted(asked, row, window, start) {
                 continue;
             }
             let mut attempt = begun(What::Row(*number), 0, start, start);
             if let Some((bit, max)) = run.filter(|(_, max)| *max as usize > read.len()) {
-                // All of it stands in the run.
+                // All of it stands there.
                 let due = if max == u32::MAX { usize::MAX } else { start + max as usize };
                 self.keep(asked, Attempt { bit, due, ..attempt });
                 continue;

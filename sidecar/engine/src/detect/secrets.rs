@@ -267,6 +267,9 @@ impl Scanner {
 
     fn push_chunk(&mut self, chunk: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
         self.text.push_str(chunk);
+        if self.search.pack.may_wait(self.rules.asked(), chunk.as_bytes(), self.read(), self.given) {
+            return;
+        }
         let window = Window { bytes: self.text.as_bytes(), base: self.base };
         self.search.read(&self.rules, window);
         let frontier = self.search.frontier(&self.rules, window);
@@ -310,9 +313,12 @@ impl Scanner {
     fn give_up_to(&mut self, place: usize, out: &mut String) {
         if place > self.given.max(self.base) {
             // (Nothing is lost where it should stand within a character.)
-            let place = self.base + self.text.floor_char_boundary(place - self.base);
-            out.push_str(between(&self.text, self.base, self.given, place));
-            self.given = place;
+            let from = self.given.saturating_sub(self.base);
+            let whole = |end: usize| self.text.get(from..end);
+            if let Some(part) = whole(place - self.base).or_else(|| whole(self.text.floor_char_boundary(place - self.base))) {
+                out.push_str(part);
+                self.given = self.base + from + part.len();
+            }
         }
     }
 

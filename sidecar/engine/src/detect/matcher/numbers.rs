@@ -1,11 +1,23 @@
 //! Stretches of digits and what separates them, in which [`personal::numbers`] finds values.
 
+use super::super::compiled::{BENDS, BREAKS, Rules};
 use super::super::personal;
 use super::attempt::{At, Attempt, What, begun};
 use super::{Asked, Matcher, Window, kind_of};
 
 /// How often a stretch of digits and separators is looked at whether it has ended in separators.
 pub(super) const NUMBERS_STEP: usize = 16;
+
+/// Whether digits that begin at a place are known to be too few for any number, so that they needn't be followed. Where their end isn't
+/// there yet, or may stand for something else, it isn't known.
+pub(super) fn is_short(rules: &Rules, window: Window<'_>, start: usize) -> bool {
+    let ahead = window.slice(start..(start + personal::SHORTEST_RUN).min(window.base + window.bytes.len()));
+    let end = ahead.iter().map(|byte| &rules.meanings[usize::from(*byte)]).find(|meaning| {
+        // (What may bend may stand for a digit, or for nothing.)
+        meaning.goes_on >> rules.number_bit & 1 == 0 || meaning.second & (BENDS | BREAKS) != 0
+    });
+    end.is_some_and(|meaning| meaning.second & (BENDS | BREAKS) == 0)
+}
 
 impl Matcher {
     /// Judges digits and what separates them, from a place to another.

@@ -164,8 +164,7 @@ impl Matcher {
                         self.keep(asked, begun(What::Email, rules.domain_bit, place - local, place));
                     }
                 }
-                Use::Colon if asked.addresses => self.begin_address(asked, window, place),
-                Use::At | Use::Colon => {}
+                Use::At => {}
             }
         }
     }
