@@ -755,10 +755,12 @@ fn what_a_policy_says_of_values_holds_in_every_channel_at_every_split_and_in_req
 }
 
 /// Values of no form of their own, each with the key that tells what it is, and what is left of it.
-fn assigned() -> [(&'static str, String, &'static str); 4] {
+fn assigned() -> [(&'static str, String, &'static str); 6] {
     let letters = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz9Kq7Rt5";
     [
         ("password", ["Tr0ub4", "dor-and", "-3x"].concat(), "[REDACTED_PASSWORD]"),
+        ("db_password", ["correct \"horse\", ", "$battery; ", "staple"].concat(), "[REDACTED_PASSWORD]"),
+        ("passphrase", ["\u{fc}ber", " alle ", "\\Berge"].concat(), "[REDACTED_PASSWORD]"),
         ("aws_secret_access_key", letters.to_owned(), "[REDACTED_AWS_SECRET_KEY]"),
         ("Authorization", format!("Bearer {letters}"), "Bearer [REDACTED_BEARER_TOKEN]"),
         ("ssn", ["536", "22", "8726"].concat(), "[REDACTED_SSN]"),

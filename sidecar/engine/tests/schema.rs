@@ -120,9 +120,9 @@ disguise, too:
 | ends of lines, with a backslash before, indentation and `>` behind | what a secret lacks yet is looked for on the next line; what follows one that is whole belongs to it where it looks its rest: at least 12 characters, letters and digits among them, and neither a name, an assignment, a call nor a time |
 
 Not found is what is disguised twice, such as base64 in base64 or behind `%`; a base64 text in the middle of a run, behind other letters,
-digits or `/`; values in other codes (octal, base32, rot13), between the colours of a terminal, backwards, spelled out, or told in words. Of
-a password with blanks, quotes, `$`, `,`, `;` or brackets in it only what stands before the first of them is known, if that is long enough
-for one. An e-mail address that a line's end breaks may stay, and a number over two lines is found only as far as its groups are separated
+digits or `/`; values in other codes (octal, base32, rot13), between the colours of a terminal, backwards, spelled out, or told in words. A
+password of any signs is known between quotes behind its name, up to a blank, and as what a call's argument of that name says; elsewhere only
+what stands before the first blank, quote, `$`, `,`, `;` or bracket of it, if that is long enough for one. An e-mail address that a line's end breaks may stay, and a number over two lines is found only as far as its groups are separated
 there.
 
 A stream holds back what may still become a value: how much of each kind, [kinds.md](kinds.md) says. What looks like one for 16 KiB counts

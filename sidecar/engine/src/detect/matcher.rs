@@ -39,6 +39,7 @@ use numbers::NUMBERS_STEP;
 use words::{MAX_GROUP, MAX_LOCAL, Memory, is_before_value};
 
 pub(super) use attempt::value;
+pub(super) use words::{AROUND_ARGUMENT, BEFORE_ARGUMENT};
 
 /// The most bytes that are held back while it is open whether they are part of a match.
 pub const HOLD_LIMIT: usize = 16 * 1024;

@@ -58,6 +58,10 @@ pub enum Starts {
     Anywhere,
     /// Not behind a letter, a digit or an underscore.
     Word,
+    /// Behind this byte. (For what is assigned to a name.)
+    Behind(u8),
+    /// Where what a call's argument says begins, if the argument's name ends with one that the rule knows. (The same.)
+    Argument,
 }
 
 /// Where a value may end.

@@ -5,7 +5,7 @@
 use super::compiled::{Beside, Row, Rules, Step};
 use super::kind::Kind;
 use super::matcher;
-use super::rule::Rule;
+use super::rule::{Rule, Starts};
 
 /// How often a value is drawn until one has the entropy and the check digits that its rule asks for.
 const TRIES: u64 = 4_000;
@@ -43,12 +43,17 @@ pub fn samples(kind: Kind, seed: u64) -> Vec<Sample> {
 
 fn of_rule(kind: Kind, rule: &Rule, seed: u64) -> Vec<Sample> {
     // Drawn as if it stood alone, so that its rows begin with their first byte.
-    let alone = Rule { assigned_to: &["x"], near: &[], ..*rule };
+    let alone = Rule { assigned_to: &["x"], near: &[], starts: Starts::Word, ..*rule };
     let Ok(rules) = Rules::new([(kind, &alone)], Beside::default()) else { return Vec::new() };
     let near = rule.near.first().map(|word| format!("{word} ")).unwrap_or_default();
-    let (before, after) = match rule.assigned_to.first() {
-        Some(name) => (format!("{near}{name} = \""), "\"".to_owned()),
-        None => (near, " ".to_owned()),
+    let (before, after) = match (rule.assigned_to.first(), rule.starts) {
+        (Some(name), Starts::Argument) => {
+            let around = char::from(matcher::AROUND_ARGUMENT);
+            (format!("{near}{around}{name}{}", matcher::BEFORE_ARGUMENT), String::new())
+        }
+        (Some(name), Starts::Behind(byte)) => (format!("{near}{name} = {}", char::from(byte)), String::new()),
+        (Some(name), Starts::Anywhere | Starts::Word) => (format!("{near}{name} = \""), "\"".to_owned()),
+        (None, _) => (near, " ".to_owned()),
     };
     let draw = |row: &Row| {
         (0..TRIES).find_map(|attempt| {

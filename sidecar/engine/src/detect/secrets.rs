@@ -12,7 +12,7 @@ use super::compiled::{Beside, RuleError, Rules};
 pub use super::kind::{Group, Kind};
 pub use super::marks::{Replacement, TokenKey};
 pub use super::matcher::HOLD_LIMIT;
-use super::matcher::{Asked, LOOK_BACK, Wanted, Window};
+use super::matcher::{AROUND_ARGUMENT, Asked, BEFORE_ARGUMENT, LOOK_BACK, Wanted, Window};
 pub use super::own::{Pattern, Patterns, PatternsError};
 use super::personal;
 use super::place::{Place, Places};
@@ -31,10 +31,44 @@ static PACK: LazyLock<Arc<Rules>> = LazyLock::new(|| {
     Arc::new(Rules::new(rules, beside).expect("the pack is a constant, and a test compiles it"))
 });
 
-/// How JSON writes a name before the text that is assigned to it: so rules know a value by its name.
-#[must_use]
-pub fn assigning(name: &str) -> String {
-    format!("{name}\": \"")
+/// A text with the name that it is assigned to, as JSON writes them: so rules know a value by its name.
+///
+/// Signs that text doesn't have stand around both, by which rules can tell what is all of it.
+#[derive(Debug)]
+pub struct Named {
+    said: String,
+    /// Where the text begins in that.
+    begin: usize,
+}
+
+impl Named {
+    /// None where there is no name.
+    #[must_use]
+    pub fn new(name: &str, text: &str) -> Option<Self> {
+        let around = char::from(AROUND_ARGUMENT);
+        let before = format!("{around}{name}{BEFORE_ARGUMENT}");
+        (!name.is_empty()).then(|| Self { said: format!("{before}{text}{around}"), begin: before.len() })
+    }
+
+    /// All that is to be judged.
+    #[must_use]
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// What of a place in that is in the text.
+    #[must_use]
+    pub fn place(&self, place: &Range<usize>) -> Option<Range<usize>> {
+        let end = (self.said.len() - 1).min(place.end);
+        Some(place.start.checked_sub(self.begin)?..end.checked_sub(self.begin)?)
+    }
+
+    /// The text in what came of it; none where the name isn't there any more, since it holds a value itself.
+    #[must_use]
+    pub fn text_in<'t>(&self, redacted: &'t str) -> Option<&'t str> {
+        let text = redacted.strip_prefix(&self.said[..self.begin])?;
+        Some(text.strip_suffix(char::from(AROUND_ARGUMENT)).unwrap_or(text))
+    }
 }
 
 /// The rules of some kinds, ready to scan with.
@@ -301,9 +335,11 @@ impl Scanner {
             out.push_str(between(&self.text, self.base, self.given, place.start));
             // (Of what was given out already nothing is told.)
             let from = place.start.max(self.given);
-            out.push_str(&self.rules.instead(place, between(&self.text, self.base, from, place.end)));
-            found(place.kind, place.start..place.end);
-            self.given = self.given.max(place.end);
+            // What is as long as a rule allows may end within a character.
+            let end = self.base + self.text.ceil_char_boundary(place.end.saturating_sub(self.base));
+            out.push_str(&self.rules.instead(place, between(&self.text, self.base, from, end)));
+            found(place.kind, place.start..end);
+            self.given = self.given.max(end);
         }
         places.drop_first(sure);
         let open = places.as_slice().first().map(|place| place.start).into_iter().chain(swallowing).min();
@@ -409,7 +445,7 @@ impl Scanner {
     }
 }
 
-/// A part of a text of which the first byte stands at `base`. Values end with characters.
+/// A part of a text of which the first byte stands at `base`.
 fn between(text: &str, base: usize, from: usize, to: usize) -> &str {
     text.get(from.saturating_sub(base)..to.saturating_sub(base)).unwrap_or_default()
 }

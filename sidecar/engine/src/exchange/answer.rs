@@ -13,7 +13,7 @@ use super::Tally;
 use super::restore::Restorer;
 use super::shadow::ShadowJudge;
 use crate::controls::{AnswerText, Control, Masks, Policy, Remedy};
-use crate::detect::secrets::assigning;
+use crate::detect::secrets::Named;
 use crate::verdict::{Action, ControlId, Mode, Refusal};
 use crate::wire::embeddings::around_vectors;
 use crate::wire::framing::{FrameReader, Framing};
@@ -435,7 +435,6 @@ pub(super) fn judge_once(open: &mut [Open], text: &mut String, tally: &mut Tally
 
 /// Judges a text that is there as a whole, by itself, and once more behind the name that it is assigned to, as JSON writes it.
 fn judge_named(open: &mut [Open], name: &str, text: &mut String, tally: &mut Tally) {
-    let before = assigning(name);
     for Open { control, mode, text: reader } in open {
         let mut times = 0;
         let mut read = |text: &str, times: &mut u32| {
@@ -450,11 +449,13 @@ fn judge_named(open: &mut [Open], name: &str, text: &mut String, tally: &mut Tal
         };
         *text = read(text, &mut times);
         // Where nothing is replaced, what was found would be found again.
-        if !name.is_empty() && (times == 0 || *mode != Mode::Monitor) {
-            let named = read(&[&before, text.as_str()].concat(), &mut times);
+        if (times == 0 || *mode != Mode::Monitor)
+            && let Some(named) = Named::new(name, text)
+        {
+            let said = read(named.said(), &mut times);
             // (Where the name itself holds a value, what it is assigned was judged by itself.)
-            if let Some(named) = named.strip_prefix(&before) {
-                named.clone_into(text);
+            if let Some(said) = named.text_in(&said) {
+                said.clone_into(text);
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Redaction;
 use crate::controls::{Finding, Masks, Remedy, refuse};
-use crate::detect::secrets::{Kind, SecretRules, assigning};
+use crate::detect::secrets::{Kind, Named, SecretRules};
 use crate::policy::{Mode, Requests};
 use crate::wire::Request;
 
@@ -29,12 +29,8 @@ fn kinds(rules: &Arc<SecretRules>, request: &mut dyn Request) -> BTreeSet<&'stat
 
 /// Values in a text that are known by the name that it is assigned to, as JSON writes it.
 fn find_named(rules: &Arc<SecretRules>, name: &str, text: &str) -> Vec<(Kind, Range<usize>)> {
-    if name.is_empty() {
-        return Vec::new();
-    }
-    let before = assigning(name);
-    let places = rules.find(&[&before, text].concat()).into_iter();
-    places.filter_map(|(kind, place)| Some((kind, place.start.checked_sub(before.len())?..place.end - before.len()))).collect()
+    let Some(named) = Named::new(name, text) else { return Vec::new() };
+    rules.find(named.said()).into_iter().filter_map(|(kind, place)| Some((kind, named.place(&place)?))).collect()
 }
 
 fn named<'k>(kinds: impl IntoIterator<Item = &'k &'static str>) -> String {
@@ -99,9 +95,9 @@ impl Redaction {
         let mut mended: Option<String> = None;
         for _ in 0..ROUNDS {
             let text = mended.as_deref().unwrap_or(text);
-            let (places, before) = match self.rules.find(text) {
-                none if none.is_empty() => (find_named(&self.rules, name, text), assigning(name)),
-                places => (places, String::new()),
+            let (places, named) = match self.rules.find(text) {
+                none if none.is_empty() => (find_named(&self.rules, name, text), Named::new(name, text)),
+                places => (places, None),
             };
             if places.is_empty() {
                 break;
@@ -109,11 +105,17 @@ impl Redaction {
             for (kind, _) in &places {
                 found(kind.name());
             }
-            let whole = masks.is_none().then(|| self.rules.redact(&[&before, text].concat(), &mut |_| {}));
-            // (Where the name itself holds a value, it is another in what comes out.)
-            if let Some(whole) = whole.as_deref().and_then(|whole| whole.strip_prefix(&before)) {
-                mended = Some(whole.to_owned());
-                continue;
+            if masks.is_none() {
+                let redact = |text: &str| self.rules.redact(text, &mut |_| {});
+                let whole = match named {
+                    None => Some(redact(text)),
+                    Some(named) => named.text_in(&redact(named.said())).map(str::to_owned),
+                };
+                // (Where the name itself holds a value, it is another in what comes out.)
+                if whole.is_some() {
+                    mended = whole;
+                    continue;
+                }
             }
             let (mut out, mut given) = (String::with_capacity(text.len()), 0);
             for (kind, place) in places {

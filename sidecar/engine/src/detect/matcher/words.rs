@@ -15,6 +15,10 @@ const BEFORE_SIGN: usize = 4;
 const BEFORE_VALUE: u8 = 8;
 /// The bytes of U+00A0, U+200B, and of quotation marks such as U+201C and U+201E.
 const TYPOGRAPHIC: [u8; 9] = [0xC2, 0xA0, 0xE2, 0x80, 0x8B, 0x9C, 0x9E, 0x98, 0x99];
+/// What stands before an argument's name and behind what it says: the record separator, which no text has.
+pub(in super::super) const AROUND_ARGUMENT: u8 = 0x1E;
+/// What stands between an argument's name and what it says.
+pub(in super::super) const BEFORE_ARGUMENT: &str = "\": \"";
 /// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
 pub(super) const MAX_LOCAL: usize = 128;
 /// The fewest bytes of a password in a URL.
@@ -100,13 +104,21 @@ impl Matcher {
         let rules = asked.rules;
         let since = self.expected_since;
         let names = self.names.clone();
-        let words = || names.iter().filter(|seen| seen.end >= since && seen.end <= place).map(|seen| &rules.words[usize::from(seen.word)]);
-        for (nth, word) in words().enumerate() {
+        let words = || {
+            let names = names.iter().filter(|seen| seen.end >= since && seen.end <= place);
+            names.map(|seen| (&rules.words[usize::from(seen.word)], seen.end))
+        };
+        for (nth, (word, end)) in words().enumerate() {
             for number in &word.assigned {
                 let row = &rules.rows[usize::from(*number)];
                 // (Several names of one rule are parts of one name.)
-                let is_begun = || words().take(nth).any(|earlier| earlier.assigned.contains(number));
-                if !row.may_begin_with(byte, rules) || !self.is_wanted(asked, row, window, place) || is_begun() {
+                let starts = |name_end| match rules.compiled[usize::from(row.rule)].starts {
+                    Starts::Anywhere | Starts::Word => true,
+                    Starts::Behind(byte) => place > 0 && window.at(place - 1) == Some(byte),
+                    Starts::Argument => is_argument(window, name_end, place),
+                };
+                let is_begun = || words().take(nth).any(|(earlier, end)| earlier.assigned.contains(number) && starts(end));
+                if !row.may_begin_with(byte, rules) || !starts(end) || !self.is_wanted(asked, row, window, place) || is_begun() {
                     continue;
                 }
                 let mut attempt = begun(What::Row(*number), 0, place, place);
@@ -198,6 +210,12 @@ fn is_password(asked: Asked<'_>, window: Window<'_>, place: usize) -> bool {
     let read = window.slice(start..place);
     let user = read.iter().position(|byte| *byte == b':').unwrap_or(read.len());
     read.len() > user + LEAST_PASSWORD && read[..user].iter().all(is_user) && asked.wanted.has(kind_of("URL_PASSWORD"))
+}
+
+/// Whether what a call's argument says begins at a place, and its name ends at another.
+fn is_argument(window: Window<'_>, name_end: usize, place: usize) -> bool {
+    let name = window.slice(window.base.max(name_end.saturating_sub(LOOK_BACK - BEFORE_ARGUMENT.len()))..name_end);
+    window.slice(name_end..place) == BEFORE_ARGUMENT.as_bytes() && name.contains(&AROUND_ARGUMENT)
 }
 
 fn is_name_byte(byte: u8) -> bool {

@@ -25,7 +25,7 @@ pub(super) fn behind_quote(bytes: &[u8]) -> Option<Range<usize>> {
 }
 
 /// How much of a text goes from a small letter to another, in hundredths: words do nearly always, what is random seldom.
-fn words(bytes: &[u8]) -> usize {
+pub(super) fn words(bytes: &[u8]) -> usize {
     let small = bytes.windows(2).filter(|pair| pair.iter().all(u8::is_ascii_lowercase)).count();
     small * 100 / bytes.len().saturating_sub(1).max(1)
 }
@@ -101,7 +101,7 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
 }
 
 /// The words and the signs of those.
-fn is_stock(value: &[u8]) -> bool {
+pub(super) fn is_stock(value: &[u8]) -> bool {
     const WORDS: &[&[u8]] = &[
         b"password",
         b"passwd",

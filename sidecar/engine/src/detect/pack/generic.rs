@@ -3,8 +3,8 @@
 //! These are the ones that text without any secret resembles. So a name has to say what the value is without a doubt, and a value has
 //! to look as if a program or a careful person had made it: no variable, no placeholder, no word.
 
-use super::checks::{basic, behind_space, chosen, is_placeholder, password, password_of_url};
-use super::{KindSpec, assigned, kind, token, word};
+use super::checks::{basic, behind_space, chosen, is_placeholder, is_stock, password, password_of_url, words};
+use super::{KindSpec, Rule, Starts, assigned, kind, token, word};
 use std::ops::Range;
 
 pub(super) const KINDS: &[KindSpec] = &[
@@ -51,28 +51,13 @@ pub(super) const KINDS: &[KindSpec] = &[
     kind(
         "PASSWORD",
         "a password that is assigned to a name",
-        &[assigned(
-            &[
-                "password",
-                "passwd",
-                "passphrase",
-                "db_pass",
-                "dbpass",
-                "admin_pass",
-                "root_pass",
-                "user_pass",
-                "smtp_pass",
-                "ftp_pass",
-                "ssh_pass",
-                "sudo_pass",
-                "mysql_pwd",
-                "db_pwd",
-                "pgpass",
-            ],
-            r"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}",
-        )
-        .entropy(2.8)
-        .check(assigned_password)],
+        &[
+            assigned(PASSWORDS, r"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}").entropy(2.8).check(assigned_password),
+            quoted(PASSWORDS, b'"', r#"[^"\\\s]{8,128}""#).entropy(2.8).check(quoted_password),
+            quoted(PASSWORDS, b'\'', r"[^'\\\s]{8,128}'").entropy(2.8).check(quoted_password),
+            quoted(PASSWORDS, b'`', r"[^`\\\s]{8,128}`").entropy(2.8).check(quoted_password),
+            argument_of(PASSWORDS, r"[^\x1E]{4,1024}\x1E").check(said_password),
+        ],
     ),
     kind(
         "CLIENT_SECRET",
@@ -230,6 +215,35 @@ pub(super) const KINDS: &[KindSpec] = &[
     ),
 ];
 
+/// Names of passwords.
+const PASSWORDS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "db_pass",
+    "dbpass",
+    "admin_pass",
+    "root_pass",
+    "user_pass",
+    "smtp_pass",
+    "ftp_pass",
+    "ssh_pass",
+    "sudo_pass",
+    "mysql_pwd",
+    "db_pwd",
+    "pgpass",
+];
+
+/// A value that is assigned to a name between quotes: all there is up to the second.
+const fn quoted(assigned_to: &'static [&'static str], quote: u8, pattern: &'static str) -> Rule<'static> {
+    Rule { starts: Starts::Behind(quote), ..assigned(assigned_to, pattern).whole() }
+}
+
+/// What a call's argument of a name says.
+const fn argument_of(assigned_to: &'static [&'static str], pattern: &'static str) -> Rule<'static> {
+    Rule { starts: Starts::Argument, ..assigned(assigned_to, pattern).whole() }
+}
+
 /// What stands behind the last white space, if it looks as if it had been made.
 fn credential(bytes: &[u8]) -> Option<Range<usize>> {
     let value = behind_space(bytes)?;
@@ -267,6 +281,61 @@ fn variable(bytes: &[u8]) -> Option<Range<usize>> {
 
 /// Behind a name like `password` stand expressions, paths and types more often than passwords.
 fn assigned_password(bytes: &[u8]) -> Option<Range<usize>> {
-    let is_path = bytes.contains(&b'/') || bytes.windows(2).any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
-    if is_path { None } else { password(bytes) }
+    // `OID_SIG_WITH_SHA256`
+    let is_constant = bytes.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
+        && bytes.split(|byte| *byte == b'_').nth(2).is_some();
+    if is_reference(bytes) || is_constant { None } else { password(bytes) }
+}
+
+/// `VALUE"`: no template, no reference, no pattern and no rule for passwords.
+fn quoted_password(bytes: &[u8]) -> Option<Range<usize>> {
+    let value = &bytes[..bytes.len() - 1];
+    let holds = |part: &[u8]| value.windows(part.len()).any(|window| window == part);
+    let is_template =
+        is_template(value) || [&b"${"[..], b"$(", b"{{", b"#{", b"%(", b"(?", b"<%", b"%{", b"a-z", b"0-9"].into_iter().any(holds);
+    let letters = value.iter().any(u8::is_ascii_alphabetic);
+    let signs = value.iter().any(|byte| b"!@#%^&*+?~$".contains(byte));
+    let others = signs || value.iter().any(u8::is_ascii_digit);
+    // `required|min:8`, `a=b,c=1`: words and numbers.
+    let is_list = || !signs && value.iter().any(|byte| b"|:,;=()[]{}<>".contains(byte)) && are_names(value);
+    (letters && others && !is_stock(value) && !is_template && !is_reference(value) && !is_list()).then_some(0..value.len())
+}
+
+/// What an argument says that is called so is one, but for what stands in the place of one.
+fn said_password(bytes: &[u8]) -> Option<Range<usize>> {
+    let value = &bytes[..bytes.len() - 1];
+    (!is_stock(value) && !is_template(value)).then_some(0..value.len())
+}
+
+/// `${NAME}`, `{{ name }}`, `<name>`, `$NAME`, `%s`.
+fn is_template(value: &[u8]) -> bool {
+    let is_variable = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    match value {
+        [b'$', b'{', .., b'}'] | [b'{', .., b'}'] | [b'<', .., b'>'] | [b'[', .., b']'] | [b'(', .., b')'] | [b'%', .., b'%'] => true,
+        [b'$', name @ ..] => {
+            is_variable(name) && (name.iter().all(|byte| !byte.is_ascii_lowercase()) || !name.iter().any(u8::is_ascii_digit))
+        }
+        [b'%', rest @ ..] => rest.len() <= 2,
+        _ => false,
+    }
+}
+
+/// A path, an address or a member of something: names with points or slashes between them.
+fn is_reference(value: &[u8]) -> bool {
+    let joins = value.contains(&b'/') || value.windows(2).any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
+    joins && are_names(value)
+}
+
+/// Names and what stands between them.
+fn are_names(value: &[u8]) -> bool {
+    value.split(|byte| !byte.is_ascii_alphanumeric()).all(is_name)
+}
+
+/// A number, or a word with one behind it: nothing in which letters of both cases are mixed, but as names do.
+fn is_name(word: &[u8]) -> bool {
+    let letters = word.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let (letters, digits) = word.split_at(letters);
+    let is_of = |case: fn(&u8) -> bool| letters.iter().all(case);
+    let is_mixed = || words(letters) < 50 && letters.len() > 1;
+    digits.iter().all(u8::is_ascii_digit) && (is_of(u8::is_ascii_lowercase) || is_of(u8::is_ascii_uppercase) || !is_mixed())
 }

@@ -228,6 +228,7 @@ fn a_name_to_which_a_password_is_assigned_may_be_set_in_any_type() {
         "self._password = None\n\n    @classmethod\n    def f1(cls):",
         "self._password = None\n    @property\n    def f1(self):",
         "#BindPasswd: secret\n#KeyByKey",
+        "CHALLENGE_PASSWORD, OID_SIG_ECDSA_WITH_SHA256, x",
         "usr/lib/openssh/ssh-sk-helper\n9166c8ce7c1d9bcc2a343b15913edc1d  usr/lib/x",
     ] {
         assert_eq!(redacted(code), code);
@@ -243,6 +244,76 @@ fn no_value_begins_within_a_character() {
             assert!(out.starts_with(&format!("snowflake_password = {sign}")) && out.ends_with(&format!(" and {sign}")), "{text}: {out}");
             assert_eq!(in_pieces(&all(), &singly(&text)).0, out);
         }
+    }
+}
+
+#[test]
+fn where_a_disguise_ends_does_not_depend_on_the_pieces() {
+    for idle in [200, 230, 300, 400] {
+        let text = format!("\\u0061 {}x://a:{}@h and so on", "lorem ".repeat(idle / 6), "k7".repeat(HOLD_LIMIT));
+        let out = redacted(&text);
+        for pieces in [singly(&text), text.as_bytes().chunks(7).map(|piece| std::str::from_utf8(piece).unwrap()).collect()] {
+            assert_eq!(in_pieces(&all(), &pieces).0, out, "{idle}");
+        }
+    }
+}
+
+#[test]
+fn values_end_with_characters() {
+    let (before, mark) = ("key=\"ClearTextPassword\" value=\"", mark("NUGET_PASSWORD"));
+    for shift in ["", "x", "xy"] {
+        for sign in ["\u{e9}", "\u{20ac}", "\u{1f600}"] {
+            let text = format!("{before}{shift}{} end", sign.repeat(60));
+            let out = redacted(&text);
+            assert!(out.starts_with(&format!("{before}{mark}{sign}")) && out.ends_with(&format!("{sign} end")), "{text}: {out}");
+            assert_eq!(in_pieces(&all(), &singly(&text)).0, out);
+            assert!(all().find(&text).iter().all(|(_, place)| text.get(place.clone()).is_some()));
+        }
+    }
+}
+
+#[test]
+fn a_password_between_quotes_is_found_whatever_signs_it_has() {
+    let mark = mark("PASSWORD");
+    for value in [
+        ["pa$$w", "0rd,x"],
+        ["Winter$", "2024!"],
+        ["f(8k)[Qz", "]{d}e1"],
+        ["$ecret", "1;2,3"],
+        ["kJ8/2mN+", "x=="],
+        ["it~s/M1n", "e.ok9K"],
+        ["\u{fc}ber$", "Gut7"],
+        ["x<y>z&", "Q4|w"],
+    ] {
+        let secret = value.concat();
+        for quote in ["\"", "'", "`"] {
+            for (before, after) in [("\"password\": ", ", \"x\": 1"), ("DB_PASSWORD=", "\n"), ("login(password=", ")"), ("passwd: ", "")] {
+                let text = format!("{before}{quote}{secret}{quote}{after}");
+                let expected = format!("{before}{quote}{mark}{quote}{after}");
+                assert_eq!(redacted(&text), expected, "{text}");
+                assert_eq!(in_pieces(&all(), &singly(&text)).0, expected, "{text}");
+            }
+        }
+        // In a string within a string.
+        let text = format!("{{\"text\": \"{{\\\"password\\\": \\\"{secret}\\\"}}\"}}");
+        assert_eq!(redacted(&text), text.replace(&secret, mark), "{text}");
+    }
+    for code in [
+        "password: \"${DB_PASSWORD_1}\"",
+        "password: \"$DB_PASSWORD_1\"",
+        "password=\"$(pass show db/1)\"",
+        "password=\"{{password1}}\"",
+        "'password': '%(password1)s'",
+        "\"password\": \"<your-password-1>\"",
+        "'password' => 'required|min:8|confirmed'",
+        "\"password\": \"^[a-zA-Z0-9!]{8,}$\"",
+        "password: \"/run/secrets/db-password-1\"",
+        "\"password\": \"config.database.password1\"",
+        "password: 'auth/passwordField2.label'",
+        "password_url = \"https://example.org/reset/v2?next=home\"",
+        "\"password\": \"Password (again)\"",
+    ] {
+        assert_eq!(redacted(code), code);
     }
 }
 
