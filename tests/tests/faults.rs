@@ -843,6 +843,34 @@ fn bodies_that_are_more_than_the_guard_may_hold_together_are_turned_away_and_lea
 }
 
 #[test]
+fn while_large_bodies_are_judged_others_are_served() -> Outcome {
+    let server = FaultyServer::start(is_well)?;
+    let mut guard = guard_before(&server, "hard", &[])?;
+    // Full of what has to be looked at: dates that look like the numbers of people.
+    let body = Api::Chat.request(&"078-05-1120 is one, 1999-12-31 4111 1111 1111 1112 none; ".repeat(100_000), false);
+    let request = raw::post("/api/chat", &body);
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let large = || -> io::Result<u16> {
+            let status = ask(&guard, &request)?.status();
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(status)
+        };
+        let large: Vec<_> = (0..6).map(|_| scope.spawn(large)).collect();
+        // They arrive, and are at work.
+        wait_until("all large bodies have arrived", PROMPT, || Ok(guard.metric("llm_guard_connections_open", &[])? > 5.5))?;
+        let small = (0..20).map(|_| Ok(ask_api(&guard, Api::Chat, false)?.status())).collect::<io::Result<Vec<u16>>>()?;
+        let so_far = done.load(Ordering::SeqCst);
+        assert!(small.iter().all(|status| *status == 200) && so_far < 3, "{so_far} large ones were done first");
+        for large in large {
+            assert_eq!(large.join().map_err(|_| "it panicked")??, 200);
+        }
+        Ok::<(), Box<dyn Error>>(())
+    })?;
+    lives_on(&mut guard, &server)
+}
+
+#[test]
 fn a_body_over_32_mib_passes_in_monitor_as_it_is_and_is_counted() -> Outcome {
     let server = FaultyServer::start(is_well)?;
     let mut guard = guard_before(&server, "monitor", &[])?;

@@ -157,8 +157,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Two threads at most: the guard's work is short, and the cores are the model's. Short is a word: a body of 32 MiB takes its time,
-/// and whoever sends several keeps both threads busy.
+/// Two threads at most: the guard's work is short, and the cores are the model's. What is long takes turns beside them (`proxy/turns.rs`),
+/// on those that may block.
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(2);
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).max_blocking_threads(4).enable_all().build()

@@ -15,6 +15,7 @@ use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Ta
 
 use super::budget::Share;
 use super::ends::{Cause, Ends};
+use super::turns::Turns;
 use super::upstream::upstream_refusal;
 use crate::telemetry::metrics::{Outcome, Phase, UpstreamError};
 use crate::telemetry::record::Record;
@@ -65,6 +66,7 @@ pub(super) struct Limits {
     pub(super) deadline: tokio::time::Instant,
     pub(super) silence: Duration,
     pub(super) ends: Ends,
+    pub(super) turns: Turns,
 }
 
 impl Limits {
@@ -192,16 +194,27 @@ impl Answer {
                 // Lets the client have what came before, which would be thrown away with the connection.
                 tokio::task::yield_now().await;
             }
-            let frame = self.take(arrival);
+            let turn = self.limits.turns.of(self.work(&arrival)).await;
+            let frame = turn.take(|| self.take(arrival));
             // Where the client was told a length, nobody asks for more once it is reached: the end must be seen with the last byte.
             if !matches!(self.reader, Reader::Judge(_)) && self.body.is_end_stream() {
-                self.take(Arrival::End);
+                let turn = self.limits.turns.of(self.work(&Arrival::End)).await;
+                turn.take(|| self.take(Arrival::End));
             }
             if frame.is_some() {
                 return frame;
             }
         }
         None
+    }
+
+    /// How many bytes are to be judged with what arrived.
+    fn work(&self, arrival: &Arrival) -> usize {
+        match (&self.reader, arrival) {
+            (Reader::Judge(_) | Reader::Observer(_), Arrival::Frame(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            (Reader::WholeObserver(_, Some((bytes, _))), Arrival::End) => bytes.len(),
+            _ => 0,
+        }
     }
 
     fn take(&mut self, arrival: Arrival) -> Option<Result<Frame<Bytes>, BrokenOff>> {

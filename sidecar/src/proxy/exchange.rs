@@ -31,6 +31,7 @@ use super::catalogue::{Catalogue, Question};
 use super::drain::{DrainWatch, Stage, reached};
 use super::ends::{Cause, Ends};
 use super::host::{Meaning, StandIn};
+use super::turns::{LARGE, Turns};
 use super::upstream::{RequestBody, Upstream, upstream_refusal};
 use crate::identity::ApiKey;
 use crate::settings::InForce;
@@ -72,6 +73,7 @@ const CROWDED: &str = "the guard holds as much of other requests as it may; try 
 /// What an exchange needs.
 pub(crate) struct Proxy {
     pub(super) budget: Budget,
+    pub(super) turns: Turns,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) upstream: Upstream,
     pub(super) policy: Arc<InForce>,
@@ -358,26 +360,10 @@ impl Proxy {
                         return Ok(Outgoing { path, body: OutgoingBody::Passing(begun_then(begun, body)), _share: Some(share) });
                     }
                 };
-                let since = Instant::now();
-                let unpacked = exchange.unpack(&bytes, &mut |more| share.hold(bytes.len() + more).is_ok()).map_err(End::refused)?;
-                let plain = match unpacked {
-                    Unpacked::AsItCame => bytes.clone(),
-                    Unpacked::Bytes(plain) => plain.into(),
-                    Unpacked::Unread => {
-                        record.is_unread();
-                        return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) });
-                    }
-                };
-                record.asked(&plain);
-                let judged = exchange.judge_request(&plain);
-                record.worked(Phase::Request, since);
-                return match judged.map_err(End::refused)? {
-                    Forward::Original => Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
-                    Forward::Encoded { path, body } => {
-                        let path = path.parse().map_err(|_| End::refused(unforwardable()))?;
-                        Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()), _share: Some(share) })
-                    }
-                };
+                // (How much is packed in it isn't known.)
+                let is_packed = parts.headers.contains_key(header::CONTENT_ENCODING);
+                let turn = self.turns.of(if is_packed { LARGE } else { bytes.len() }).await;
+                return turn.take(|| judge_body(exchange, record, path, bytes, share));
             }
         };
         self.discard(&mut body).await;
@@ -553,7 +539,7 @@ impl Proxy {
             Err(refusal) => return reply_error(record, exchange, End { outcome: Outcome::UpstreamFailed, refusal }),
         };
         let enforced = exchange.mode() > Mode::Monitor;
-        let limits = body::Limits { deadline, silence: self.times.silence, ends: self.ends() };
+        let limits = body::Limits { deadline, silence: self.times.silence, ends: self.ends(), turns: self.turns.clone() };
         let mut done = None;
         let reply = match plan {
             AnswerPlan::Pass(reason) => {
@@ -577,8 +563,9 @@ impl Proxy {
                     if let WholeAnswer::Bytes(bytes, _) = &bytes {
                         record.heard(bytes);
                     }
+                    let turn = self.turns.of(bytes.len()).await;
                     let since = Instant::now();
-                    let judged = judge_whole(&mut judge, bytes);
+                    let judged = turn.take(|| judge_whole(&mut judge, bytes));
                     record.worked(Phase::Answer, since);
                     let tally = std::mem::take(judge.tally());
                     match judged {
@@ -661,6 +648,39 @@ enum WholeAnswer {
     /// The bytes, and the memory that they take until they are judged.
     Bytes(Bytes, Share),
     TooLarge,
+}
+
+impl WholeAnswer {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes, _) => bytes.len(),
+            Self::TooLarge => 0,
+        }
+    }
+}
+
+/// Decode, judge, encode: a request's body that is there.
+fn judge_body(exchange: &mut Exchange, record: &mut Record, path: PathAndQuery, bytes: Bytes, mut share: Share) -> Result<Outgoing, End> {
+    let since = Instant::now();
+    let unpacked = exchange.unpack(&bytes, &mut |more| share.hold(bytes.len() + more).is_ok()).map_err(End::refused)?;
+    let plain = match unpacked {
+        Unpacked::AsItCame => bytes.clone(),
+        Unpacked::Bytes(plain) => plain.into(),
+        Unpacked::Unread => {
+            record.is_unread();
+            return Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) });
+        }
+    };
+    record.asked(&plain);
+    let judged = exchange.judge_request(&plain);
+    record.worked(Phase::Request, since);
+    match judged.map_err(End::refused)? {
+        Forward::Original => Ok(Outgoing { path, body: OutgoingBody::Whole(bytes), _share: Some(share) }),
+        Forward::Encoded { path, body } => {
+            let path = path.parse().map_err(|_| End::refused(unforwardable()))?;
+            Ok(Outgoing { path, body: OutgoingBody::Whole(body.into()), _share: Some(share) })
+        }
+    }
 }
 
 fn judge_whole(judge: &mut WholeJudge, answer: WholeAnswer) -> Result<Bytes, Refusal> {

@@ -13,6 +13,7 @@ mod listener;
 mod observability;
 mod patience;
 pub(crate) mod probes;
+mod turns;
 pub(crate) mod upstream;
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use drain::{Drain, Stage, reached};
 use host::StandIn;
 use observability::Observed;
 use probes::Probes;
+use turns::Turns;
 use upstream::Upstream;
 
 /// Everything that the guard needs to run, decided before a port is bound.
@@ -136,6 +138,7 @@ impl Guard {
         drop(entered);
         let proxy = Arc::new(exchange::Proxy {
             budget: Budget::new(buffer),
+            turns: Turns::new(),
             catalogue: Catalogue::new(),
             upstream,
             policy,
