@@ -120,6 +120,8 @@ pub(super) enum Use {
     Begins(u16),
     /// An address has it in the middle: `@`.
     At,
+    /// It stands for the name before it: `value`.
+    Value,
 }
 
 /// A use of a word, with its very letters where case makes a difference.
@@ -339,6 +341,9 @@ fn often_behind(first: &ByteSet, second: &ByteSet) -> f32 {
     }
 }
 
+/// What stands for the name that was told before: `name: PASSWORD`, `value: …`.
+const VALUE: &[u8] = b"value";
+
 impl Rules {
     /// Compiles rules, each with its kind.
     pub(super) fn new<'r>(rules: impl IntoIterator<Item = (Kind, &'r Rule<'r>)>, beside: Beside) -> Result<Self, RuleError> {
@@ -363,6 +368,9 @@ impl Rules {
                     not_behind: ByteSet::of(|byte| byte.is_ascii_digit()),
                     is_near: false,
                 })?;
+        }
+        if builder.rows.iter().any(|row| row.is_assigned) {
+            builder.words.entry(VALUE.to_vec()).or_default().uses.push((Use::Value, None));
         }
         if beside.emails {
             builder.words.entry(b"@".to_vec()).or_default().uses.push((Use::At, None));

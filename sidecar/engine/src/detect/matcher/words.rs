@@ -11,6 +11,8 @@ pub(super) const NEAR: usize = 48;
 const NAME_REST: usize = 24;
 /// The most quotes and blanks between a name and what assigns.
 const BEFORE_SIGN: usize = 4;
+/// The most quotes, commas and blanks between a name and the word that stands for it.
+const BEFORE_VALUE_NAME: usize = 40;
 /// The most quotes, blanks and signs between what assigns and the value.
 const BEFORE_VALUE: u8 = 8;
 /// The bytes of U+00A0, U+200B, and of quotation marks such as U+201C and U+201E.
@@ -58,6 +60,10 @@ impl Memory {
         }
     }
 
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seen> {
+        self.seen.iter_mut().take(self.count.into())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Seen> {
         self.seen.iter().take(self.count.into())
     }
@@ -87,6 +93,24 @@ impl Matcher {
         if self.names.iter().any(|seen| seen.end >= since) {
             self.expecting = BEFORE_VALUE;
             self.expected_since = since;
+        }
+    }
+
+    /// A word stands for the name before it: `{"name": "DB_PASSWORD", "value": …}`, and the same in YAML, HCL and XML.
+    fn stand_for_name(&mut self, window: Window<'_>, start: usize, end: usize) {
+        let is_in_word = window.is_in_word(start);
+        for seen in
+            self.names.iter_mut().filter(|seen| !is_in_word && seen.end <= start && start - seen.end <= NAME_REST + BEFORE_VALUE_NAME)
+        {
+            let between = window.slice(seen.end..start);
+            let rest = between.iter().take_while(|byte| is_name_byte(**byte) && !byte.is_ascii_whitespace()).count();
+            let (rest, gap) = between.split_at(rest);
+            let parts = |byte: &u8| matches!(byte, b'"' | b'\'' | b',' | b';' | b'\n');
+            let fits = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'\\') || parts(byte);
+            if rest.len() <= NAME_REST && gap.iter().any(parts) && gap.iter().all(fits) {
+                seen.end = end;
+                self.name_until = end + NAME_REST + BEFORE_SIGN;
+            }
         }
     }
 
@@ -177,6 +201,7 @@ impl Matcher {
                     }
                 }
                 Use::At => {}
+                Use::Value => self.stand_for_name(window, start, place + 1),
             }
         }
     }

@@ -236,6 +236,34 @@ fn a_name_to_which_a_password_is_assigned_may_be_set_in_any_type() {
 }
 
 #[test]
+fn a_value_may_be_told_apart_from_its_name() {
+    let secret = ["Zq9xLp4v", "B7nK2mT5"].concat();
+    let mark = mark("PASSWORD");
+    for (before, after) in [
+        ("[{\"name\": \"DB_PASSWORD\", \"value\": \"", "\"}]"),
+        ("[{\"name\":\"DB_PASSWORD\",\"value\":\"", "\"},{\"name\":\"DB_HOST\",\"value\":\"db1.example.org\"}]"),
+        ("{\\\"key\\\": \\\"DB_PASSWORD\\\", \\\"value\\\": \\\"", "\\\"}"),
+        ("env:\n  - name: DB_PASSWORD_MAIN\n    value: ", "\n  - name: DB_HOST\n    value: db1\n"),
+        ("env:\n  - name: DB_PASSWORD\n    value: \"", "\"\n"),
+        ("  name  = \"db_password\"\n  value = \"", "\"\n"),
+        ("<add key=\"DbPassword\" value=\"", "\"/>"),
+        ("<input type='password' name='passwd' value='", "'>"),
+    ] {
+        let (text, expected) = (format!("{before}{secret}{after}"), format!("{before}{mark}{after}"));
+        assert_eq!(redacted(&text), expected);
+        assert_eq!(in_pieces(&all(), &singly(&text)).0, expected, "{text}");
+    }
+    for text in [
+        "env:\n  - name: DB_PASSWORD\n    valueFrom:\n      secretKeyRef:\n        name: db-credentials-2\n        key: password\n",
+        "the password and its value: see section4you",
+        "{\"name\": \"password\", \"type\": \"text\", \"value\": \"\"}, {\"name\": \"host\", \"value\": \"db1.example.org\"}",
+        "password.value = field2.text",
+    ] {
+        assert_eq!(redacted(text), text);
+    }
+}
+
+#[test]
 fn no_value_begins_within_a_character() {
     for sign in ["\u{ad}", "\u{a3}", "\u{2026}", "\u{20ac}", "\u{e9}"] {
         for value in ["x", "luX4ZOFY", "Zq9xLp4vB7"] {
