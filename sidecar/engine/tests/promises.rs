@@ -755,12 +755,14 @@ fn what_a_policy_says_of_values_holds_in_every_channel_at_every_split_and_in_req
 }
 
 /// Values of no form of their own, each with the key that tells what it is, and what is left of it.
-fn assigned() -> [(&'static str, String, &'static str); 6] {
+fn assigned() -> [(&'static str, String, &'static str); 8] {
     let letters = "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xYz9Kq7Rt5";
     [
         ("password", ["Tr0ub4", "dor-and", "-3x"].concat(), "[REDACTED_PASSWORD]"),
         ("db_password", ["correct \"horse\", ", "$battery; ", "staple"].concat(), "[REDACTED_PASSWORD]"),
         ("passphrase", ["\u{fc}ber", " alle ", "\\Berge"].concat(), "[REDACTED_PASSWORD]"),
+        ("user_password", ["=((abc", " def"].concat(), "[REDACTED_PASSWORD]"),
+        ("password", ["\u{20ac}uro \"", "tr4in"].concat(), "[REDACTED_PASSWORD]"),
         ("aws_secret_access_key", letters.to_owned(), "[REDACTED_AWS_SECRET_KEY]"),
         ("Authorization", format!("Bearer {letters}"), "Bearer [REDACTED_BEARER_TOKEN]"),
         ("ssn", ["536", "22", "8726"].concat(), "[REDACTED_SSN]"),
@@ -777,6 +779,25 @@ fn in_the_arguments_of_a_call_a_value_is_known_by_its_key() {
         for way in WAYS.into_iter().filter(|way| !way.carried("").is_empty()) {
             assert_eq!(unstreamed(&policy, way, &text), expected, "{way:?}");
             assert_eq!(streamed(&policy, way, &[&text[..9], &text[9..]], usize::MAX), expected, "{way:?}");
+        }
+    }
+}
+
+#[test]
+fn what_an_argument_says_behind_a_password_stays() {
+    let policy = policy(Mode::Hard);
+    let secret = ["Zx9kT", "27LQw"].concat();
+    let pair = |value: &str| json!({"env": [{"name": "DB_PASSWORD", "value": value}, {"key": "PORT", "value": "5432"}]}).to_string();
+    for (said, expected) in [
+        (json!({"content": "{\"user\": \"bob\", \"password\": \"test\", \"host\": \"db.example.com\", \"port\": 5432}"}).to_string(), None),
+        (json!({"query": "how do I set \"password\": \"x\" in the config? I also want more"}).to_string(), None),
+        (json!({"show_password": "always", "reset_password": "required", "forgot_password": "Forgot your password?"}).to_string(), None),
+        (pair(&secret), Some(pair("[REDACTED_PASSWORD]"))),
+    ] {
+        let expected = expected.unwrap_or_else(|| said.clone());
+        for way in WAYS.into_iter().filter(|way| !way.carried("").is_empty()) {
+            assert_eq!(unstreamed(&policy, way, &said), expected, "{way:?}");
+            assert_eq!(streamed(&policy, way, &[&said[..9], &said[9..]], usize::MAX), expected, "{way:?}");
         }
     }
 }

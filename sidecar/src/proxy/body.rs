@@ -15,7 +15,7 @@ use llm_guard_engine::exchange::{Ending, Flow, MAX_ANSWER_BYTES, StreamJudge, Ta
 
 use super::budget::Share;
 use super::ends::{Cause, Ends};
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use super::upstream::upstream_refusal;
 use crate::telemetry::metrics::{Outcome, Phase, UpstreamError};
 use crate::telemetry::record::Record;
@@ -83,6 +83,17 @@ impl Limits {
             Ok(None) => Ok(None),
             Ok(Some(Ok(frame))) => Ok(Some(frame)),
             Ok(Some(Err(_))) => Err(UpstreamError::Broken),
+        }
+    }
+
+    /// Waits for a turn to judge so many bytes of what arrived, unless a stop comes first, or the time is over.
+    async fn turn(&self, work: usize, arrival: Arrival) -> (Turn, Arrival) {
+        let mut ends = self.ends.clone();
+        tokio::select! {
+            biased;
+            turn = self.turns.of(work) => (turn, arrival),
+            cause = ends.come() => (Turn::NONE, Arrival::Stopped(cause)),
+            () = tokio::time::sleep_until(self.deadline) => (Turn::NONE, Arrival::Failed(UpstreamError::TimedOut)),
         }
     }
 
@@ -194,12 +205,14 @@ impl Answer {
                 // Lets the client have what came before, which would be thrown away with the connection.
                 tokio::task::yield_now().await;
             }
-            let turn = self.limits.turns.of(self.work(&arrival)).await;
+            let work = self.work(&arrival);
+            let (turn, arrival) = self.limits.turn(work, arrival).await;
             let frame = turn.take(|| self.take(arrival));
             // Where the client was told a length, nobody asks for more once it is reached: the end must be seen with the last byte.
             if !matches!(self.reader, Reader::Judge(_)) && self.body.is_end_stream() {
-                let turn = self.limits.turns.of(self.work(&Arrival::End)).await;
-                turn.take(|| self.take(Arrival::End));
+                let work = self.work(&Arrival::End);
+                let (turn, end) = self.limits.turn(work, Arrival::End).await;
+                turn.take(|| self.take(end));
             }
             if frame.is_some() {
                 return frame;
@@ -211,7 +224,9 @@ impl Answer {
     /// How many bytes are to be judged with what arrived.
     fn work(&self, arrival: &Arrival) -> usize {
         match (&self.reader, arrival) {
-            (Reader::Judge(_) | Reader::Observer(_), Arrival::Frame(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            (Reader::Judge(judge) | Reader::Observer(judge), Arrival::Frame(frame)) => {
+                frame.data_ref().map_or(0, Bytes::len) + judge.call_bytes()
+            }
             (Reader::WholeObserver(_, Some((bytes, _))), Arrival::End) => bytes.len(),
             _ => 0,
         }

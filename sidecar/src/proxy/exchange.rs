@@ -563,7 +563,13 @@ impl Proxy {
                     if let WholeAnswer::Bytes(bytes, _) = &bytes {
                         record.heard(bytes);
                     }
-                    let turn = self.turns.of(bytes.len()).await;
+                    let turn = match self.unless_stopped(async { Ok(self.turns.of(bytes.len()).await) }).await {
+                        Ok(turn) => turn,
+                        Err(end) => {
+                            exchange.tally = std::mem::take(judge.tally());
+                            return reply_error(record, exchange, end);
+                        }
+                    };
                     let since = Instant::now();
                     let judged = turn.take(|| judge_whole(&mut judge, bytes));
                     record.worked(Phase::Answer, since);

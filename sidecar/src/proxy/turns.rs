@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// From so many bytes on a body is large: judging text made to hurt takes some 10 ms then.
-pub(super) const LARGE: usize = 128 * 1024;
+/// From so many bytes on a body is large: judging what is made to hurt takes some 40 ms then, and prose one.
+pub(super) const LARGE: usize = 32 * 1024;
 /// How many are judged at once: as many as there are threads that serve, so that each of them finds another to serve in its place.
 const AT_ONCE: usize = 2;
 
@@ -35,6 +35,9 @@ impl Turns {
 }
 
 impl Turn {
+    /// For what needs none.
+    pub(super) const NONE: Self = Self(None);
+
     /// Does the work. Where it is much, another thread serves meanwhile.
     pub(super) fn take<T>(self, work: impl FnOnce() -> T) -> T {
         match self.0 {

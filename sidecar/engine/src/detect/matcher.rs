@@ -36,7 +36,7 @@ use super::place::{Place, Places};
 use super::rule::Starts;
 use attempt::{At, Attempt, Fate, What, begun, feed, is_hash_alone, is_rest, settle};
 use numbers::NUMBERS_STEP;
-use words::{MAX_GROUP, MAX_LOCAL, Memory, is_before_value};
+use words::{MAX_GROUP, MAX_LOCAL, Memory, is_before_value, is_quote};
 
 pub(super) use attempt::value;
 pub(super) use words::{AROUND_ARGUMENT, BEFORE_ARGUMENT};
@@ -366,6 +366,11 @@ impl Matcher {
         (!rules.near_pairs | self.near_pairs) & !SIGNS
     }
 
+    /// Whether what is assigned to a name may begin at the next byte.
+    pub(super) fn is_expecting(&self) -> bool {
+        self.expecting > 0
+    }
+
     /// Whether something has begun that may go on behind a bend: a value, or so many bytes of a word with which values begin. Not every bend is
     /// one for addresses and for numbers.
     pub(super) fn is_under_way(&self, asked: Asked<'_>, letters: usize, addresses: bool, numbers: bool) -> bool {
@@ -448,7 +453,7 @@ impl Matcher {
             self.keep(asked, attempt);
         }
         // An address doesn't begin on the line before.
-        self.line = place;
+        (self.line, self.local_from) = (place, place);
         self.sum_up(place.saturating_sub(1));
     }
 
@@ -460,8 +465,8 @@ impl Matcher {
             && self.local_from < self.next
             && let Some(local) = self.local_part(asked, self.next)
         {
-            // Nothing else begins before what may be an address's.
-            return local.min(word);
+            // Nothing else begins before what may be an address's, but on the line before.
+            return local.min(word).min(self.long_from());
         }
         let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
         let pair = self.next - usize::from(self.ahead.armed & !SIGNS != 0).min(self.next);
@@ -469,12 +474,7 @@ impl Matcher {
             length if length > most => self.next,
             length => self.next - length,
         };
-        // (What may be the beginning of a row may be one's of an address as well.)
-        let local = match self.next - self.local_from {
-            0 => self.next,
-            length if asked.emails && length <= MAX_LOCAL => self.local_from,
-            _ => before(LONG, |byte| byte.is_ascii_alphanumeric()),
-        };
+        let local = self.local_part(asked, self.next).unwrap_or(self.next).min(self.long_from());
         let address = if asked.addresses {
             let group = if asked.emails { self.next } else { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()) };
             if self.next > 0 && window.at(self.next - 1) == Some(b':') { group.min(before(1, |byte| byte == b':')) } else { group }
@@ -482,6 +482,12 @@ impl Matcher {
             self.next
         };
         begun.min(word).min(pair).min(local).min(address)
+    }
+
+    /// Where the rows begin that begin with a long word, if they may begin with the one that stands before the next byte.
+    fn long_from(&self) -> usize {
+        let length = self.ahead.length as usize;
+        if length <= LONG { self.next - length.min(self.next) } else { self.next }
     }
 
     /// Where what is swallowed began.
@@ -543,9 +549,14 @@ impl Matcher {
         }
         if self.expecting > 0 {
             if is_before_value(byte) {
+                // Between quotes it may be a value's first byte, too.
+                if place > 0 && window.at(place - 1).is_some_and(is_quote) {
+                    self.begin_assigned(asked, window, place, byte, true);
+                }
                 self.expecting -= 1;
             } else {
-                self.begin_assigned(asked, window, place, byte);
+                self.expecting = 0;
+                self.begin_assigned(asked, window, place, byte, false);
             }
         } else if meaning.second & ASSIGNS != 0 && place <= self.name_until {
             self.expect(window, place);

@@ -897,7 +897,7 @@ impl Text<'_> {
             return false;
         }
         if first > 0 {
-            return octets.iter().any(|octet| *octet > 31);
+            return octets[0] == 10 || octets.iter().any(|octet| *octet > 31);
         }
         let lead = if start == 0 { self.before } else { b"" };
         match lead {

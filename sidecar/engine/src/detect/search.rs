@@ -167,9 +167,13 @@ pub(super) fn counts(bend: Bend, matcher: &Matcher, asked: Asked<'_>, window: Wi
         Bend::Open | Bend::Plain => false,
         Bend::Gap(..) => true,
         Bend::Byte(byte, _) => {
-            is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=') || matcher.is_under_way(asked, 1, true, true)
+            let begins = is_word_byte(byte) || matches!(byte, b'.' | b'@' | b':' | b'/' | b'+' | b'=' | b'$');
+            begins || matcher.is_expecting() || matcher.is_under_way(asked, 1, true, true)
         }
-        Bend::Nothing(_) => matcher.is_under_way(asked, 1, true, true) || window.run_before(matcher.next(), 1, is_local_byte) > 0,
+        Bend::Nothing(_) => {
+            let goes_on = window.run_before(matcher.next(), 1, is_local_byte) > 0;
+            goes_on || matcher.is_expecting() || matcher.is_under_way(asked, 1, true, true)
+        }
         Bend::Mark(_) => matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, true, false),
         Bend::Line(_) => matcher.is_under_way(asked, LETTERS_BEFORE_BREAK, false, false),
     }

@@ -812,6 +812,12 @@ impl StreamJudge {
         self.ended
     }
 
+    /// How many bytes of calls have come, which are judged once a call is whole: at most 1 MiB.
+    #[must_use]
+    pub fn call_bytes(&self) -> usize {
+        self.call_bytes
+    }
+
     /// What was counted, request and answer together.
     #[must_use]
     pub fn tally(&mut self) -> &mut Tally {

@@ -200,6 +200,11 @@ impl Json {
             Self::Array(items) => items.iter_mut().for_each(|item| item.each_named_text_mut(name, each)),
             Self::Object(entries) => {
                 let mut changed = false;
+                // `{"name": "DB_PASSWORD", "value": …}`
+                let told = entries.iter().find_map(|(key, value)| match value {
+                    Self::String(name) if matches!(&**key, "name" | "key") => Some(name.clone()),
+                    _ => None,
+                });
                 for (key, value) in entries.iter_mut() {
                     let mut text = key.to_string();
                     each("", &mut text);
@@ -207,7 +212,8 @@ impl Json {
                         *key = text.into();
                         changed = true;
                     }
-                    value.each_named_text_mut(key, each);
+                    let name = told.as_deref().filter(|_| &**key == "value").unwrap_or(key);
+                    value.each_named_text_mut(name, each);
                 }
                 if changed {
                     make_keys_unique(entries);

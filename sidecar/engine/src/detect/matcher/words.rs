@@ -21,6 +21,8 @@ const TYPOGRAPHIC: [u8; 9] = [0xC2, 0xA0, 0xE2, 0x80, 0x8B, 0x9C, 0x9E, 0x98, 0x
 pub(in super::super) const AROUND_ARGUMENT: u8 = 0x1E;
 /// What stands between an argument's name and what it says.
 pub(in super::super) const BEFORE_ARGUMENT: &str = "\": \"";
+/// How names of arguments begin that say what is to be done about a password, and not which it is.
+const WHETHER: &[&[u8]] = &[b"show", b"hide", b"forgot", b"reset", b"require", b"has_", b"is_", b"no_", b"without", b"enable", b"disable"];
 /// The most bytes of an e-mail address before the `@`: twice what RFC 5321 (4.5.3.1.1) allows.
 pub(super) const MAX_LOCAL: usize = 128;
 /// The fewest bytes of a password in a URL.
@@ -114,9 +116,8 @@ impl Matcher {
         }
     }
 
-    /// The first byte of what is assigned to names.
-    pub(super) fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8) {
-        self.expecting = 0;
+    /// The first byte of what is assigned to names; `only_quoted`: for rules that know a value by the quote before it.
+    pub(super) fn begin_assigned(&mut self, asked: Asked<'_>, window: Window<'_>, place: usize, byte: u8, only_quoted: bool) {
         // No value begins within a character.
         if byte & 0xC0 == 0x80 {
             return;
@@ -137,8 +138,11 @@ impl Matcher {
                 let row = &rules.rows[usize::from(*number)];
                 // (Several names of one rule are parts of one name.)
                 let starts = |name_end| match rules.compiled[usize::from(row.rule)].starts {
-                    Starts::Anywhere | Starts::Word => true,
-                    Starts::Behind(byte) => place > 0 && window.at(place - 1) == Some(byte),
+                    Starts::Anywhere | Starts::Word => !only_quoted,
+                    // (In a string within a string another reading has the quote without its backslash.)
+                    Starts::Behind(byte) => {
+                        place > 0 && window.at(place - 1) == Some(byte) && (place == 1 || window.at(place - 2) != Some(b'\\'))
+                    }
                     Starts::Argument => is_argument(window, name_end, place),
                 };
                 let is_begun = || words().take(nth).any(|(earlier, end)| earlier.assigned.contains(number) && starts(end));
@@ -237,10 +241,20 @@ fn is_password(asked: Asked<'_>, window: Window<'_>, place: usize) -> bool {
     read.len() > user + LEAST_PASSWORD && read[..user].iter().all(is_user) && asked.wanted.has(kind_of("URL_PASSWORD"))
 }
 
-/// Whether what a call's argument says begins at a place, and its name ends at another.
+/// Whether what a call's argument says begins at a place, and its name ends at another: nothing else stands before that.
 fn is_argument(window: Window<'_>, name_end: usize, place: usize) -> bool {
-    let name = window.slice(window.base.max(name_end.saturating_sub(LOOK_BACK - BEFORE_ARGUMENT.len()))..name_end);
-    window.slice(name_end..place) == BEFORE_ARGUMENT.as_bytes() && name.contains(&AROUND_ARGUMENT)
+    if window.slice(name_end..place) != BEFORE_ARGUMENT.as_bytes() {
+        return false;
+    }
+    let before = window.slice(window.base.max(name_end.saturating_sub(LOOK_BACK - BEFORE_ARGUMENT.len()))..name_end);
+    let Some(begin) = before.iter().rposition(|byte| *byte == AROUND_ARGUMENT) else { return false };
+    let name = &before[begin + 1..];
+    let says_whether = |word: &&[u8]| name.len() > word.len() && name[..word.len()].eq_ignore_ascii_case(word);
+    !name.windows(BEFORE_ARGUMENT.len()).any(|part| part == BEFORE_ARGUMENT.as_bytes()) && !WHETHER.iter().any(says_whether)
+}
+
+pub(super) fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'' | b'`')
 }
 
 fn is_name_byte(byte: u8) -> bool {

@@ -52,10 +52,10 @@ pub(super) const KINDS: &[KindSpec] = &[
         "PASSWORD",
         "a password that is assigned to a name",
         &[
-            assigned(PASSWORDS, r"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}").entropy(2.8).check(assigned_password),
-            quoted(PASSWORDS, b'"', r#"[^"\\\s]{8,128}""#).entropy(2.8).check(quoted_password),
-            quoted(PASSWORDS, b'\'', r"[^'\\\s]{8,128}'").entropy(2.8).check(quoted_password),
-            quoted(PASSWORDS, b'`', r"[^`\\\s]{8,128}`").entropy(2.8).check(quoted_password),
+            assigned(PASSWORDS, r"[A-Za-z0-9!@#%^&*_+=~?./-]{8,}").entropy(2.5).check(assigned_password),
+            quoted(PASSWORDS, b'"', r#"[^"\s]{8,128}""#).entropy(2.5).check(quoted_password),
+            quoted(PASSWORDS, b'\'', r"[^'\s]{8,128}'").entropy(2.5).check(quoted_password),
+            quoted(PASSWORDS, b'`', r"[^`\s]{8,128}`").entropy(2.5).check(quoted_password),
             argument_of(PASSWORDS, r"[^\x1E]{4,1024}\x1E").check(said_password),
         ],
     ),
@@ -281,24 +281,35 @@ fn variable(bytes: &[u8]) -> Option<Range<usize>> {
 
 /// Behind a name like `password` stand expressions, paths and types more often than passwords.
 fn assigned_password(bytes: &[u8]) -> Option<Range<usize>> {
+    let is_member = bytes.windows(2).any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
+    let is_path = bytes.contains(&b'/') && are_names(bytes);
     // `OID_SIG_WITH_SHA256`
     let is_constant = bytes.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
         && bytes.split(|byte| *byte == b'_').nth(2).is_some();
-    if is_reference(bytes) || is_constant { None } else { password(bytes) }
+    if is_member || is_path || is_constant || is_name_of_one(bytes) { None } else { password(bytes) }
 }
 
 /// `VALUE"`: no template, no reference, no pattern and no rule for passwords.
 fn quoted_password(bytes: &[u8]) -> Option<Range<usize>> {
     let value = &bytes[..bytes.len() - 1];
+    // In a string within a string the quote has a backslash, or several.
+    let value = &value[..value.len() - value.iter().rev().take_while(|byte| **byte == b'\\').count()];
     let holds = |part: &[u8]| value.windows(part.len()).any(|window| window == part);
-    let is_template =
-        is_template(value) || [&b"${"[..], b"$(", b"{{", b"#{", b"%(", b"(?", b"<%", b"%{", b"a-z", b"0-9"].into_iter().any(holds);
-    let letters = value.iter().any(u8::is_ascii_alphabetic);
-    let signs = value.iter().any(|byte| b"!@#%^&*+?~$".contains(byte));
-    let others = signs || value.iter().any(u8::is_ascii_digit);
+    let is_pattern = value.first() == Some(&b'^') || holds(b"a-z") && holds(b"[") || holds(b"(?");
+    let is_template = is_template(value) || is_pattern || [&b"${"[..], b"$(", b"{{", b"#{", b"<%", b"%{", b"%("].into_iter().any(holds);
+    let letters = value.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+    let digits = value.iter().any(u8::is_ascii_digit);
+    let is_sign = |byte: &u8| b"!@#%^&*+?~$".contains(byte);
+    let signs = value.iter().any(is_sign);
     // `required|min:8`, `a=b,c=1`: words and numbers.
-    let is_list = || !signs && value.iter().any(|byte| b"|:,;=()[]{}<>".contains(byte)) && are_names(value);
-    (letters && others && !is_stock(value) && !is_template && !is_reference(value) && !is_list()).then_some(0..value.len())
+    let is_list = || !signs && value.iter().filter(|byte| b"|:,;=".contains(byte)).nth(1).is_some() && are_names(value);
+    let is_address = || holds(b"://") || matches!(value, [b'/', ..] | [b'.' | b'~', b'/', ..]);
+    let is_reference = || (!signs || is_address()) && is_reference(value);
+    // `Password*`, `Password?`
+    let is_label = || !digits && value.split_last().is_some_and(|(_, rest)| !rest.iter().any(is_sign));
+    let is_strong = letters && (digits || signs) || digits && signs;
+    let stands_for_another = is_stock(value) || is_template || is_name_of_one(value);
+    (is_strong && !stands_for_another && !is_reference() && !is_list() && !is_label()).then_some(0..value.len())
 }
 
 /// What an argument says that is called so is one, but for what stands in the place of one.
@@ -310,13 +321,18 @@ fn said_password(bytes: &[u8]) -> Option<Range<usize>> {
 /// `${NAME}`, `{{ name }}`, `<name>`, `$NAME`, `%s`.
 fn is_template(value: &[u8]) -> bool {
     let is_variable = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_between = |open: u8, close: u8| {
+        let inner = value.strip_prefix(&[open]).and_then(|rest| rest.strip_suffix(&[close]));
+        inner.is_some_and(|inner| !inner.trim_ascii().is_empty() && !inner.iter().any(|byte| [b'[', b']', b'(', b')'].contains(byte)))
+    };
+    let brackets = [(b'{', b'}'), (b'<', b'>'), (b'[', b']'), (b'(', b')'), (b'%', b'%')];
     match value {
-        [b'$', b'{', .., b'}'] | [b'{', .., b'}'] | [b'<', .., b'>'] | [b'[', .., b']'] | [b'(', .., b')'] | [b'%', .., b'%'] => true,
+        [b'$', b'{' | b'(', .., b'}' | b')'] => true,
         [b'$', name @ ..] => {
             is_variable(name) && (name.iter().all(|byte| !byte.is_ascii_lowercase()) || !name.iter().any(u8::is_ascii_digit))
         }
-        [b'%', rest @ ..] => rest.len() <= 2,
-        _ => false,
+        [b'%', rest @ ..] if rest.len() <= 2 => true,
+        _ => brackets.into_iter().any(|(open, close)| is_between(open, close)),
     }
 }
 
@@ -324,6 +340,20 @@ fn is_template(value: &[u8]) -> bool {
 fn is_reference(value: &[u8]) -> bool {
     let joins = value.contains(&b'/') || value.windows(2).any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
     joins && are_names(value)
+}
+
+/// `newPassword1`, `#login-password`, `page.password_2`: what is called one, with a number behind it at most.
+fn is_name_of_one(value: &[u8]) -> bool {
+    let says = |word: &[u8]| value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let is_joined = value.iter().any(|byte| !byte.is_ascii_alphanumeric())
+        || value.windows(2).any(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+    let is_bare = value.first().is_some_and(u8::is_ascii_lowercase);
+    digits <= 1
+        && (is_joined || is_bare)
+        && (says(b"password") || says(b"passwd") || says(b"passphrase"))
+        && are_names(value)
+        && !value.contains(&b'!')
 }
 
 /// Names and what stands between them.

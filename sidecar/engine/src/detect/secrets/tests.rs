@@ -287,6 +287,46 @@ fn where_a_disguise_ends_does_not_depend_on_the_pieces() {
 }
 
 #[test]
+fn an_address_behind_a_joined_line_is_whole_whatever_the_pieces() {
+    for before in ["x-".repeat(65), "a".repeat(128), "Zk4-".repeat(40)] {
+        for word in ["token", "AKI", "ghp"] {
+            for address in ["annaschmid&#116;@example.org", "jo&#104;n@l.le", "annaschmidt\u{200b}@example.org"] {
+                let text = format!("{before}{word}\n{address} x");
+                let out = redacted(&text);
+                assert!(!out.contains("ann") && !out.contains("jo&"), "{out}");
+                for size in [1, 4, 16] {
+                    let pieces: Vec<&str> = text.split_inclusive(|_: char| true).collect();
+                    let pieces: Vec<String> = pieces.chunks(size).map(<[&str]>::concat).collect();
+                    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+                    assert_eq!(in_pieces(&all(), &pieces).0, out, "{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn values_that_begin_with_a_disguised_sign_or_stand_behind_one_are_found() {
+    let hash = ["$2b$12$", "abcdefghijklmnopqrstuu", "Zq9xLp4vB7nK2mT5Zq9xLp4vB7nK2mT"].concat();
+    for sign in ["&#36;", "&#x24;", "\\u{24}", "\u{ff04}", "%24", "\\u0024"] {
+        let out = redacted(&hash.replacen('$', sign, 1));
+        assert!(out.starts_with("[REDACTED_"), "{out}");
+    }
+    let secret = ["Zx9kT", "27LQw"].concat();
+    for before in ["password: \u{ad}", "password: \u{e0041}", "\"password\": &#34;", "\"password\": \\u{22}"] {
+        let out = redacted(&format!("{before}{secret}\" and"));
+        assert!(!out.contains("Zx9") && !out.contains("LQw"), "{out}");
+    }
+}
+
+#[test]
+fn addresses_of_a_list_are_found_each() {
+    let text = "nodes:\n- 10.0.0.1\n- 10.0.0.2\n- 10.1.2.3\nport 22 10.0.0.7, 192.168.10.24 10.0.0.8";
+    let out = redacted(text);
+    assert!(!out.contains("10."), "{out}");
+}
+
+#[test]
 fn values_end_with_characters() {
     let (before, mark) = ("key=\"ClearTextPassword\" value=\"", mark("NUGET_PASSWORD"));
     for shift in ["", "x", "xy"] {
@@ -312,6 +352,20 @@ fn a_password_between_quotes_is_found_whatever_signs_it_has() {
         ["it~s/M1n", "e.ok9K"],
         ["\u{fc}ber$", "Gut7"],
         ["x<y>z&", "Q4|w"],
+        ["(aB3$k", "k9,xx"],
+        ["*Pa$$w", "ord1,x"],
+        ["=x9$kk", "9,xx"],
+        ["C:\\\\x9$", "kK,1b1"],
+        ["p\\u00fcx9", "$kK,11Z"],
+        ["Hello.", "World1!"],
+        ["love/ha", "te#99"],
+        ["yellow;", "tiger42"],
+        ["Berlin", "(1989)"],
+        ["Kl#9xy", "z22"],
+        ["Пароль", "2024"],
+        ["8675309", "!42"],
+        ["k9$Lm", "2kQ"],
+        ["P@ss", "w0rd"],
     ] {
         let secret = value.concat();
         for quote in ["\"", "'", "`"] {
@@ -340,6 +394,14 @@ fn a_password_between_quotes_is_found_whatever_signs_it_has() {
         "password: 'auth/passwordField2.label'",
         "password_url = \"https://example.org/reset/v2?next=home\"",
         "\"password\": \"Password (again)\"",
+        "\"password\": \"Password*\", \"x\": \"Contraseña*\"",
+        "fields = ['username', 'password1', 'password2']",
+        "page.fill(password, '#login-password')",
+        "\"password\": \"input#password\"",
+        "this.password = newPassword1;",
+        "password = base64.b64encode(raw)",
+        "password: \"$dbPassword2\"",
+        "\"password\": \"\", \"host\": \"db1\"",
     ] {
         assert_eq!(redacted(code), code);
     }
