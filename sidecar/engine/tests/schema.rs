@@ -121,9 +121,13 @@ disguise, too:
 
 Not found is what is disguised twice, such as base64 in base64 or behind `%`; a base64 text in the middle of a run, behind other letters,
 digits or `/`; values in other codes (octal, base32, rot13), between the colours of a terminal, backwards, spelled out, or told in words. A
-password of any signs is known between quotes behind its name, up to a blank, and as what a call's argument of that name says; elsewhere only
-what stands before the first blank, quote, `$`, `,`, `;` or bracket of it, if that is long enough for one. An e-mail address that a line's end breaks may stay, and a number over two lines is found only as far as its groups are separated
-there.
+password of any signs is known between quotes behind its name, if there is no blank nor an escaped quote in it (then what stands before
+that), and as what a call's argument of that name says, up to 1,024 bytes; elsewhere only what stands before the first blank, quote, `$`,
+`,`, `;` or bracket of it, if that is long enough for one. A name and its value are known where a sign assigns one to the other, or where
+they stand apart as `name` and `value`: not in columns of a table, behind a type (`password: string = …`), nor behind an option
+(`--password …`). An e-mail address that a line's end breaks may stay, and a number over two lines is found only as far as its groups are
+separated there. A number whose groups are separated by `&nbsp;` or by U+3000, or that stands directly behind a number and a colon, as
+`grep -n` prints it, may stay, and so may an IPv6 or MAC address directly behind a word and a colon.
 
 A stream holds back what may still become a value: how much of each kind, [kinds.md](kinds.md) says. What looks like one for 16 KiB counts
 as one, and is replaced to its end.
