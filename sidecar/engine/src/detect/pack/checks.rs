@@ -94,10 +94,34 @@ pub(super) fn user_of_url(bytes: &[u8]) -> Option<Range<usize>> {
     (!is_placeholder(&bytes[begin..end])).then_some(begin..end)
 }
 
-/// What people write where they don't write a password: words, signs, variables and templates.
+/// What people write where they don't write a password: words, signs, variables and templates. What stands behind a blank makes none of what
+/// stands before it: where a value's end isn't known, that may be anything.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
-    let is_variable = |byte: &u8| matches!(byte, b'$' | b'{' | b'}' | b'<' | b'>' | b'[' | b']' | b'(' | b')');
-    is_stock(value) || value.iter().any(is_variable) || value.starts_with(b"%")
+    is_stock(value) || is_template(value) || !value.contains(&b' ') && holds_template(value)
+}
+
+/// `${NAME}`, `{{ name }}`, `<name>`, `$NAME`, `%s`.
+pub(super) fn is_template(value: &[u8]) -> bool {
+    let is_variable = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_between = |open: u8, close: u8| {
+        let inner = value.strip_prefix(&[open]).and_then(|rest| rest.strip_suffix(&[close]));
+        inner.is_some_and(|inner| !inner.trim_ascii().is_empty() && !inner.iter().any(|byte| [b'[', b']', b'(', b')'].contains(byte)))
+    };
+    let brackets = [(b'{', b'}'), (b'<', b'>'), (b'[', b']'), (b'(', b')'), (b'%', b'%')];
+    match value {
+        [b'$', b'{' | b'(', .., b'}' | b')'] => true,
+        [b'$', name @ ..] => {
+            is_variable(name) && (name.iter().all(|byte| !byte.is_ascii_lowercase()) || !name.iter().any(u8::is_ascii_digit))
+        }
+        [b'%', rest @ ..] if rest.len() <= 2 => true,
+        _ => brackets.into_iter().any(|(open, close)| is_between(open, close)),
+    }
+}
+
+/// A variable or an expression of a template is a part of it.
+pub(super) fn holds_template(value: &[u8]) -> bool {
+    const OPEN: &[&[u8]] = &[b"${", b"$(", b"{{", b"#{", b"<%", b"%{", b"%("];
+    OPEN.iter().any(|open| value.windows(open.len()).any(|part| part == *open))
 }
 
 /// The words and the signs of those.

@@ -3,7 +3,7 @@
 //! These are the ones that text without any secret resembles. So a name has to say what the value is without a doubt, and a value has
 //! to look as if a program or a careful person had made it: no variable, no placeholder, no word.
 
-use super::checks::{basic, behind_space, chosen, is_placeholder, is_stock, password, password_of_url, words};
+use super::checks::{basic, behind_space, chosen, holds_template, is_placeholder, is_stock, is_template, password, password_of_url, words};
 use super::{KindSpec, Rule, Starts, assigned, kind, token, word};
 use std::ops::Range;
 
@@ -296,7 +296,7 @@ fn quoted_password(bytes: &[u8]) -> Option<Range<usize>> {
     let value = &value[..value.len() - value.iter().rev().take_while(|byte| **byte == b'\\').count()];
     let holds = |part: &[u8]| value.windows(part.len()).any(|window| window == part);
     let is_pattern = value.first() == Some(&b'^') || holds(b"a-z") && holds(b"[") || holds(b"(?");
-    let is_template = is_template(value) || is_pattern || [&b"${"[..], b"$(", b"{{", b"#{", b"<%", b"%{", b"%("].into_iter().any(holds);
+    let is_template = is_template(value) || is_pattern || holds_template(value);
     let letters = value.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
     let digits = value.iter().any(u8::is_ascii_digit);
     let is_sign = |byte: &u8| b"!@#%^&*+?~$".contains(byte);
@@ -316,24 +316,6 @@ fn quoted_password(bytes: &[u8]) -> Option<Range<usize>> {
 fn said_password(bytes: &[u8]) -> Option<Range<usize>> {
     let value = &bytes[..bytes.len() - 1];
     (!is_stock(value) && !is_template(value)).then_some(0..value.len())
-}
-
-/// `${NAME}`, `{{ name }}`, `<name>`, `$NAME`, `%s`.
-fn is_template(value: &[u8]) -> bool {
-    let is_variable = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let is_between = |open: u8, close: u8| {
-        let inner = value.strip_prefix(&[open]).and_then(|rest| rest.strip_suffix(&[close]));
-        inner.is_some_and(|inner| !inner.trim_ascii().is_empty() && !inner.iter().any(|byte| [b'[', b']', b'(', b')'].contains(byte)))
-    };
-    let brackets = [(b'{', b'}'), (b'<', b'>'), (b'[', b']'), (b'(', b')'), (b'%', b'%')];
-    match value {
-        [b'$', b'{' | b'(', .., b'}' | b')'] => true,
-        [b'$', name @ ..] => {
-            is_variable(name) && (name.iter().all(|byte| !byte.is_ascii_lowercase()) || !name.iter().any(u8::is_ascii_digit))
-        }
-        [b'%', rest @ ..] if rest.len() <= 2 => true,
-        _ => brackets.into_iter().any(|(open, close)| is_between(open, close)),
-    }
 }
 
 /// A path, an address or a member of something: names with points or slashes between them.

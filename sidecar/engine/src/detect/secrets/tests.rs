@@ -327,6 +327,22 @@ fn addresses_of_a_list_are_found_each() {
 }
 
 #[test]
+fn what_stands_behind_a_value_makes_no_placeholder_of_it() {
+    let secret = ["RLJlEV", "Os7k"].concat();
+    for behind in ["", " x [y", " x (y) ${z}", " <a>", " {{b}}"] {
+        let out = redacted(&format!("key=\"ClearTextPassword\" value=\"{secret}{behind}"));
+        assert!(!out.contains("RLJ"), "{out}");
+    }
+    for quoted in ["bob:s3cr(3t", "bob:[s3cret", "bob:s3c<r3t"] {
+        let out = redacted(&format!("curl -u \"{quoted}\" https://example.org"));
+        assert!(!out.contains("s3c"), "{out}");
+    }
+    for text in ["curl -u \"bob:${PASS}\" https://example.org", "curl -u \"bob:<password>\" x", "curl -u \"bob:pre$(pass)\" x"] {
+        assert_eq!(redacted(text), text);
+    }
+}
+
+#[test]
 fn values_end_with_characters() {
     let (before, mark) = ("key=\"ClearTextPassword\" value=\"", mark("NUGET_PASSWORD"));
     for shift in ["", "x", "xy"] {
