@@ -206,8 +206,8 @@ impl Searches {
         self.own.as_deref_mut().zip(rules.asked_of_own())
     }
 
-    fn read(&mut self, rules: &SecretRules, window: Window<'_>) {
-        self.pack.read(rules.asked(), window, false);
+    fn read(&mut self, rules: &SecretRules, asked: Asked<'_>, window: Window<'_>) {
+        self.pack.read(asked, window, false);
         if let Some((own, asked)) = self.both(rules) {
             own.read(asked, window, false);
         }
@@ -233,9 +233,9 @@ impl Searches {
         self.pack.is_clear() && self.own.as_ref().is_none_or(|own| own.is_clear())
     }
 
-    fn frontier(&self, rules: &SecretRules, window: Window<'_>) -> usize {
+    fn frontier(&self, rules: &SecretRules, asked: Asked<'_>, window: Window<'_>) -> usize {
         let own = self.own.as_ref().zip(rules.asked_of_own()).map(|(own, asked)| own.frontier(asked, window));
-        self.pack.frontier(rules.asked(), window).min(own.unwrap_or(usize::MAX))
+        self.pack.frontier(asked, window).min(own.unwrap_or(usize::MAX))
     }
 
     /// Where what is swallowed began.
@@ -301,12 +301,13 @@ impl Scanner {
 
     fn push_chunk(&mut self, chunk: &str, out: &mut String, found: &mut dyn FnMut(Kind, Range<usize>)) {
         self.text.push_str(chunk);
-        if self.search.pack.may_wait(self.rules.asked(), chunk.as_bytes(), self.read(), self.given) {
+        let asked = self.rules.asked();
+        if self.search.pack.may_wait(asked, chunk.as_bytes(), self.read(), self.given) {
             return;
         }
         let window = Window { bytes: self.text.as_bytes(), base: self.base };
-        self.search.read(&self.rules, window);
-        let frontier = self.search.frontier(&self.rules, window);
+        self.search.read(&self.rules, asked, window);
+        let frontier = self.search.frontier(&self.rules, asked, window);
         if self.search.is_clear() {
             self.give_up_to(frontier, out);
             self.forget_before(self.given.min(frontier));
