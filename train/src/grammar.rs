@@ -92,8 +92,7 @@ impl Grammar {
         }
         let mut seen = BTreeSet::new();
         for (list, template) in self.templates() {
-            let text = if list == "tool" { braced(template) } else { template.to_owned() };
-            let slots = slots(if list == "tool" { template } else { &text }).map_err(|fault| format!("{list}: {fault} in: {template}"))?;
+            let slots = slots(template).map_err(|fault| format!("{list}: {fault} in: {template}"))?;
             let orders = slots.iter().filter(|slot| **slot == ORDER).count();
             if orders != usize::from(list == "frames") {
                 return Err(format!("{list}: {orders} orders in: {template}"));

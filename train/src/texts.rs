@@ -79,8 +79,8 @@ impl Made<'_> {
         for template in list {
             self.source += 1;
             for _ in 0..self.each {
-                let text = self.filled(template, "");
-                self.add(if kind == "tool" { braced(&text) } else { text }, channel, kind.to_owned(), is_attack);
+                let text = self.said(kind, template);
+                self.add(text, channel, kind.to_owned(), is_attack);
             }
         }
     }
@@ -101,9 +101,9 @@ impl Made<'_> {
                 };
                 let (kind, list) = *self.chance.one(&lists);
                 let carrier = self.chance.one(list);
-                let carrier = self.filled(carrier, "");
+                let carrier = self.said(kind, carrier);
                 let place = self.chance.below(PLACES.len());
-                let text = if kind == "tool" { self.in_json(&braced(&carrier), &framed, place) } else { in_text(&carrier, &framed, place) };
+                let text = if kind == "tool" { self.in_json(&carrier, &framed, place) } else { in_text(&carrier, &framed, place) };
                 self.add(text, Head::Data, format!("{kind}-{}", PLACES[place]), true);
             }
         }
@@ -114,6 +114,12 @@ impl Made<'_> {
             let language = self.grammar.language.clone();
             self.texts.push(Text { said: text, is_attack, channel, kind, language, source: self.source });
         }
+    }
+
+    /// What a template of a kind says.
+    fn said(&mut self, kind: &str, template: &str) -> String {
+        let text = self.filled(template, "");
+        if kind == "tool" { braced(&text) } else { text }
     }
 
     /// A template with something in each slot.

@@ -210,9 +210,9 @@ impl Answer {
             let frame = turn.take(|| self.take(arrival));
             // Where the client was told a length, nobody asks for more once it is reached: the end must be seen with the last byte.
             if !matches!(self.reader, Reader::Judge(_)) && self.body.is_end_stream() {
+                // (All of it has come: it ended well, however long it waits to be judged.)
                 let work = self.work(&Arrival::End);
-                let (turn, end) = self.limits.turn(work, Arrival::End).await;
-                turn.take(|| self.take(end));
+                self.limits.turns.of(work).await.take(|| self.take(Arrival::End));
             }
             if frame.is_some() {
                 return frame;

@@ -190,7 +190,12 @@ pub(super) struct Beside {
     pub(super) addresses: bool,
 }
 
-/// Letters, digits, `_` and `-`: what a token goes on with.
+/// Letters, digits and `_`: what a word is made of.
+pub(super) const fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// The same and `-`: what a token goes on with.
 pub(super) const fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
@@ -302,11 +307,7 @@ impl Pair {
             first: sets[before - 1],
             second: sets[before],
             before: u8::try_from(before).map_err(|_| RuleError::TooShort)?,
-            not_behind: if rule.starts == Starts::Word {
-                ByteSet::of(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-            } else {
-                ByteSet::EMPTY
-            },
+            not_behind: if rule.starts == Starts::Word { ByteSet::of(is_of_word) } else { ByteSet::EMPTY },
             is_near: !rule.near.is_empty(),
         })
     }

@@ -27,7 +27,7 @@ use std::ops::Range;
 
 use super::allow::Allowed;
 use super::bend::LETTERS_BEFORE_BREAK;
-use super::compiled::{ASSIGNS, BENDS, BREAKS, Bits, LONG, MAX_BEFORE, Meaning, Rules, SIGNS, Step, is_local_byte};
+use super::compiled::{ASSIGNS, BENDS, BREAKS, Bits, LONG, MAX_BEFORE, Meaning, Rules, SIGNS, Step, is_local_byte, is_of_word};
 use super::keywords::{START, State};
 use super::kind::Kind;
 use super::marks;
@@ -75,7 +75,7 @@ impl<'t> Window<'t> {
 
     /// Whether a letter, a digit or `_` stands before a place.
     fn is_in_word(&self, place: usize) -> bool {
-        place > 0 && self.at(place - 1).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        place > 0 && self.at(place - 1).is_some_and(is_of_word)
     }
 
     /// How many bytes that fit stand before a place, up to a number.
@@ -460,13 +460,12 @@ impl Matcher {
     /// Up to where it is sure what the text says: no value begins before that but those in [`Self::places`].
     pub(super) fn frontier(&self, asked: Asked<'_>, window: Window<'_>) -> usize {
         let word = self.next - asked.rules.keywords.pending(self.ahead.state).min(self.next);
-        let is_idle = self.stepping.is_empty() && self.running.is_empty();
-        if is_idle
-            && self.local_from < self.next
-            && let Some(local) = self.local_part(asked, self.next)
-        {
-            // Nothing else begins before what may be an address's, but on the line before.
-            return local.min(word).min(self.long_from());
+        let local = self.local_part(asked, self.next).unwrap_or(self.next);
+        // (A long word may have begun on the line before.)
+        let sure = word.min(local).min(self.long_from());
+        if local < self.next && self.stepping.is_empty() && self.running.is_empty() {
+            // Nothing else begins before what may be an address's.
+            return sure;
         }
         let begun = self.stepping.iter().chain(&self.running).map(|attempt| attempt.start).min().unwrap_or(self.next);
         let pair = self.next - usize::from(self.ahead.armed & !SIGNS != 0).min(self.next);
@@ -474,14 +473,13 @@ impl Matcher {
             length if length > most => self.next,
             length => self.next - length,
         };
-        let local = self.local_part(asked, self.next).unwrap_or(self.next).min(self.long_from());
         let address = if asked.addresses {
             let group = if asked.emails { self.next } else { before(MAX_GROUP, |byte| byte.is_ascii_hexdigit()) };
             if self.next > 0 && window.at(self.next - 1) == Some(b':') { group.min(before(1, |byte| byte == b':')) } else { group }
         } else {
             self.next
         };
-        begun.min(word).min(pair).min(local).min(address)
+        begun.min(sure).min(pair).min(address)
     }
 
     /// Where the rows begin that begin with a long word, if they may begin with the one that stands before the next byte.

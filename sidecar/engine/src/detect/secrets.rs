@@ -45,9 +45,13 @@ impl Named {
     /// None where there is no name.
     #[must_use]
     pub fn new(name: &str, text: &str) -> Option<Self> {
+        // (Most texts have none.)
+        if name.is_empty() {
+            return None;
+        }
         let around = char::from(AROUND_ARGUMENT);
-        let before = format!("{around}{name}{BEFORE_ARGUMENT}");
-        (!name.is_empty()).then(|| Self { said: format!("{before}{text}{around}"), begin: before.len() })
+        let said = format!("{around}{name}{BEFORE_ARGUMENT}{text}{around}");
+        Some(Self { begin: said.len() - text.len() - around.len_utf8(), said })
     }
 
     /// All that is to be judged.

@@ -201,8 +201,9 @@ impl Json {
             Self::Object(entries) => {
                 let mut changed = false;
                 // `{"name": "DB_PASSWORD", "value": …}`
+                let has_value = entries.iter().any(|(key, _)| &**key == "value");
                 let told = entries.iter().find_map(|(key, value)| match value {
-                    Self::String(name) if matches!(&**key, "name" | "key") => Some(name.clone()),
+                    Self::String(name) if has_value && matches!(&**key, "name" | "key") => Some(name.clone()),
                     _ => None,
                 });
                 for (key, value) in entries.iter_mut() {

@@ -21,15 +21,15 @@ fn kinds(rules: &Arc<SecretRules>, request: &mut dyn Request) -> BTreeSet<&'stat
     let mut kinds = BTreeSet::new();
     request.texts(&mut |text| kinds.extend(rules.find(&text.text).into_iter().map(|(kind, _)| kind.name())));
     request.edit_texts(&mut |name, text| {
-        kinds.extend(find_named(rules, name, text).into_iter().map(|(kind, _)| kind.name()));
+        let places = Named::new(name, text).map(|named| find_named(rules, &named)).unwrap_or_default();
+        kinds.extend(places.into_iter().map(|(kind, _)| kind.name()));
         None
     });
     kinds
 }
 
 /// Values in a text that are known by the name that it is assigned to, as JSON writes it.
-fn find_named(rules: &Arc<SecretRules>, name: &str, text: &str) -> Vec<(Kind, Range<usize>)> {
-    let Some(named) = Named::new(name, text) else { return Vec::new() };
+fn find_named(rules: &Arc<SecretRules>, named: &Named) -> Vec<(Kind, Range<usize>)> {
     rules.find(named.said()).into_iter().filter_map(|(kind, place)| Some((kind, named.place(&place)?))).collect()
 }
 
@@ -95,10 +95,11 @@ impl Redaction {
         let mut mended: Option<String> = None;
         for _ in 0..ROUNDS {
             let text = mended.as_deref().unwrap_or(text);
-            let (places, named) = match self.rules.find(text) {
-                none if none.is_empty() => (find_named(&self.rules, name, text), Named::new(name, text)),
-                places => (places, None),
-            };
+            let (mut places, mut named) = (self.rules.find(text), None);
+            if places.is_empty() {
+                named = Named::new(name, text);
+                places = named.as_ref().map(|named| find_named(&self.rules, named)).unwrap_or_default();
+            }
             if places.is_empty() {
                 break;
             }
